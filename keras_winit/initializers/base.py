@@ -1,0 +1,235 @@
+"""What every scheme shares: names, seeds, configs, and the way into Keras."""
+
+import dataclasses
+import math
+import numbers
+import operator
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+
+import keras
+
+from keras_winit.initializers.placement import Array, Part, Shape, native_dtype, place, take_state
+from keras_winit.initializers.streams import Stream
+from keras_winit.theory.fans import fans
+
+PACKAGE = "winit"
+DTYPES = ("bfloat16", "float16", "float32", "float64")
+
+SchemeClass = TypeVar("SchemeClass", bound="type[Scheme]")
+
+# Every scheme by its name: the one list behind the table of the README, `keras-winit
+# list`, `__all__` and the tests. The names are the file format of saved models.
+REGISTRY: dict[str, "type[Scheme]"] = {}
+
+
+@dataclass_transform(eq_default=False, field_specifiers=(field,))
+def scheme(cls: SchemeClass) -> SchemeClass:
+    """Make a class a scheme: its annotated attributes are its arguments and its config.
+
+    It is registered with Keras as `winit>name`, name being the class's in snake case.
+    """
+    made = dataclass(eq=False, repr=False)(cls)
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", made.__name__).lower()
+    made.identifier = f"{PACKAGE}>{name}"
+    REGISTRY[name] = made
+    return keras.saving.register_keras_serializable(PACKAGE, name)(made)  # type: ignore[no-any-return]
+
+
+@dataclass(eq=False, repr=False)
+class Scheme(keras.initializers.Initializer):
+    """A rule for the first values of a weight.
+
+    A subclass states its arguments as annotated attributes, checks them in
+    `__post_init__`, and says in `plan` how any part of a kernel is made.
+    """
+
+    identifier: ClassVar[str]
+    # What `keras-winit list` and the README print.
+    formula: ClassVar[str]
+    use: ClassVar[str]
+    source: ClassVar[str]
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, layout: Any = None) -> Any:
+        """The first values of a weight, as a tensor of the current Keras backend.
+
+        Args:
+            shape: Of the weight. Sizes may be zero.
+            dtype: bfloat16, float16, float32 or float64. None: `keras.config.floatx()`.
+            layout: On JAX, how the weight is spread over devices. Keras passes it.
+
+        Raises:
+            ValueError: If the scheme has no rule for the shape, or the dtype is not one
+                of the four.
+        """
+        known = self._known_shape(shape)
+        kind = self._float_dtype(dtype)
+        return place(self.plan(known, kind), known, kind, layout)
+
+    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+        """How to make any part of a weight, in memory from `placement.empty` or `zeros`."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, ready for JSON: `from_config` gives an equal scheme."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    def __repr__(self) -> str:
+        """The arguments that differ from their defaults, the scheme's own first."""
+        fields = sorted(dataclasses.fields(self), key=lambda f: bool(f.kw_only))
+        values = [(f, getattr(self, f.name)) for f in fields]
+        shown = ", ".join(f"{f.name}={value!r}" for f, value in values if value != f.default)
+        return f"{type(self).__name__}({shown})"
+
+    def _known_shape(self, shape: Sequence[int]) -> Shape:
+        try:
+            known = tuple(operator.index(size) for size in shape)
+        except TypeError:
+            known = (-1,)
+        if any(size < 0 for size in known):
+            raise ValueError(
+                f"`{type(self).__name__}` needs a shape of known sizes. Received: shape={shape!r}."
+            )
+        return known
+
+    def _float_dtype(self, dtype: Any) -> str:
+        kind = str(keras.backend.standardize_dtype(dtype))
+        if kind not in DTYPES:
+            raise ValueError(
+                f"`{type(self).__name__}` makes weights of dtype {', '.join(DTYPES[:-1])} or "
+                f"{DTYPES[-1]}. Received: dtype={dtype!r}. Make them in one of these and "
+                f"cast or quantize them afterwards."
+            )
+        return native_dtype(kind)
+
+    def _require(self, name: str, requirement: str, valid: bool, error: type[Exception]) -> None:
+        if not valid:
+            raise error(
+                f"`{type(self).__name__}({name}=...)` must be {requirement}. "
+                f"Received: {name}={getattr(self, name)!r}."
+            )
+
+    def _require_real(
+        self,
+        name: str,
+        requirement: str = "a finite number",
+        valid: Callable[[float], bool] = lambda value: True,
+    ) -> None:
+        """Check a real argument, and keep it as a Python float."""
+        value = getattr(self, name)
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        self._require(name, requirement, real, TypeError)
+        self._require(name, requirement, math.isfinite(value) and valid(value), ValueError)
+        setattr(self, name, float(value))
+
+    def _require_choice(self, name: str, choices: Sequence[str]) -> None:
+        requirement = "one of " + ", ".join(repr(choice) for choice in choices)
+        self._require(name, requirement, getattr(self, name) in choices, ValueError)
+
+
+@dataclass(eq=False, repr=False)
+class RandomScheme(Scheme):
+    """A scheme that draws.
+
+    Args:
+        seed: An int gives the same values at every call, and wherever it is used: two
+            layers of one shape, or the query, key and value of an attention layer, start
+            equal. Any int of any size counts, modulo 2**64. None, the default: a seed of
+            its own for each instance, fixed by `keras.utils.set_random_seed`, and the
+            same values at every call of the instance. A `keras.random.SeedGenerator`:
+            the next values at every call, its state advancing by one.
+
+    Raises:
+        TypeError: At construction, if an argument has the wrong type.
+    """
+
+    seed: int | keras.random.SeedGenerator | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, dict):
+            self.seed = keras.saving.deserialize_keras_object(self.seed)
+        self._seeded = self.seed is not None
+        if self.seed is None:
+            # What Keras' own initializers take from Python's generator: exchanging one
+            # for ours leaves the seeds of all other layers as they were.
+            self.seed = random.randint(1, int(1e9))
+        elif not isinstance(self.seed, keras.random.SeedGenerator):
+            whole = not isinstance(self.seed, bool) and hasattr(self.seed, "__index__")
+            requirement = "an integer, a `keras.random.SeedGenerator` or None"
+            self._require("seed", requirement, whole, TypeError)
+            self.seed = operator.index(self.seed) % 2**64
+
+    def get_config(self) -> dict[str, Any]:
+        seed = keras.saving.serialize_keras_object(self.seed) if self._seeded else None
+        return {**super().get_config(), "seed": seed}
+
+    def stream(self) -> Stream:
+        """The random numbers of this call."""
+        if isinstance(self.seed, keras.random.SeedGenerator):
+            seed, count = take_state(self.seed)
+            return Stream(seed, 1 + count)
+        assert isinstance(self.seed, int)
+        return Stream(self.seed)
+
+    def __copy__(self) -> Self:
+        # A shallow copy shares the generator, as it does in Keras.
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A SeedGenerator cannot be pickled; its config and its state can.
+        state = dict(self.__dict__)
+        if isinstance(self.seed, keras.random.SeedGenerator):
+            values = keras.ops.convert_to_numpy(self.seed.state)
+            state["seed"] = (keras.saving.serialize_keras_object(self.seed), values)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(state["seed"], tuple):
+            config, values = state["seed"]
+            self.seed = generator = keras.saving.deserialize_keras_object(config)
+            generator.state.assign(values)
+
+
+@dataclass(eq=False, repr=False)
+class KernelScheme(RandomScheme, keras.initializers.VarianceScaling):
+    """A scheme that depends on which axes of the kernel are inputs.
+
+    Being a `keras.initializers.VarianceScaling` is what makes Keras' `EinsumDense`, and
+    with it the attention layers, pass their true axes; nothing else comes from there.
+
+    Args:
+        input_axes: Axes of the kernel that are summed over. None: what `output_axes`
+            leaves, or all but the last. Counted from 0, or from the end if negative.
+        output_axes: Axes of the kernel that the output keeps. None: what `input_axes`
+            leaves, or the last. With neither, fans include the window, `(*window, in, out)`.
+        **shared: `seed`, as in `RandomScheme`.
+
+    Raises:
+        TypeError: At construction, if an argument has the wrong type.
+        ValueError: At call, if an axis lies outside the shape or is named twice.
+    """
+
+    input_axes: Sequence[int] | None = field(default=None, kw_only=True)
+    output_axes: Sequence[int] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("input_axes", "output_axes"):
+            axes = getattr(self, name)
+            if axes is None:
+                continue
+            try:
+                setattr(self, name, tuple(operator.index(axis) for axis in axes))
+            except TypeError:
+                self._require(name, "a sequence of integers or None", False, TypeError)
+
+    def fans(self, shape: Shape) -> tuple[int, int]:
+        """`(fan_in, fan_out)` of a kernel, by the axes of this scheme."""
+        return fans(shape, self.input_axes, self.output_axes)

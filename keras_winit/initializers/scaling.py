@@ -1,0 +1,303 @@
+"""Schemes that scale with the layer: Var[w] = scale / fan."""
+
+import math
+from collections.abc import Callable
+
+from keras_winit.initializers.base import KernelScheme, scheme
+from keras_winit.initializers.placement import Array, Part, Shape
+from keras_winit.initializers.streams import truncated_stddev
+
+MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
+
+
+class _Scaled(KernelScheme):
+    """The family's law, of which `scale`, `mode` and `distribution` are the table row."""
+
+    scale: float
+    mode: str
+    distribution: str
+
+    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+        stream = self.stream()
+        fan_in, fan_out = self.fans(shape)
+        fan = {
+            "fan_in": fan_in,
+            "fan_out": fan_out,
+            "fan_avg": (fan_in + fan_out) / 2,
+            "fan_geo_avg": math.sqrt(fan_in * fan_out),
+        }[self.mode]
+        stddev = math.sqrt(self.scale / max(fan, 1))
+        if self.distribution == "uniform":
+            return lambda part: stream.uniform(shape, dtype, part, math.sqrt(3) * stddev)
+        if self.distribution == "truncated_normal":
+            before = stddev / truncated_stddev(-2, 2)
+            return lambda part: stream.truncated_normal(shape, dtype, part, before, -2, 2)
+        return lambda part: stream.normal(shape, dtype, part, stddev)
+
+
+class _Gained(_Scaled):
+    gain: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_real("gain", "a number >= 0", lambda value: value >= 0)
+
+    @property
+    def scale(self) -> float:  # type: ignore[override]
+        """Var[w] * fan."""
+        return self.gain**2
+
+
+@scheme
+class FanInUniform(_Gained):
+    """U(-gain / sqrt(fan_in), gain / sqrt(fan_in)): the old heuristic.
+
+    Its variance is only gain**2 / (3 * fan_in), so signals shrink with depth unless
+    gain is sqrt(3) times what the nonlinearity needs. PyTorch's linear and convolution
+    layers start this way.
+
+    Args:
+        gain: Multiplies the limit. At least 0. Defaults to 1.
+        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+
+    Raises:
+        ValueError: At construction, if `gain` is negative or not finite.
+
+    Example:
+        >>> layer = keras.layers.Dense(64, kernel_initializer="winit>fan_in_uniform")
+
+    Source: Glorot and Bengio 2010 (AISTATS), section 2.3, eq. 1.
+    """
+
+    formula = "U(±gain / √fan_in)"
+    use = "to match PyTorch's default layers"
+    source = "Glorot and Bengio 2010 (AISTATS), section 2.3, eq. 1"
+    mode, distribution = "fan_in", "uniform"
+
+    gain: float = 1.0
+
+    @property
+    def scale(self) -> float:  # type: ignore[override]
+        return self.gain**2 / 3
+
+
+@scheme
+class LecunNormal(_Gained):
+    """Normal with Var[w] = gain**2 / fan_in: the `randn / sqrt(fan_in)` of the notes.
+
+    Unit inputs give pre-activations of variance gain**2, at any width.
+
+    Args:
+        gain: Multiplies the standard deviation. At least 0. Defaults to 1.
+        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+
+    Raises:
+        ValueError: At construction, if `gain` is negative or not finite.
+
+    Example:
+        >>> layer = keras.layers.Dense(64, "selu", kernel_initializer="winit>lecun_normal")
+
+    Source: LeCun et al. 1998, Efficient BackProp, section 4.6, eq. 16.
+    Departs: A true normal. Keras' `lecun_normal` is cut at two standard deviations.
+    """
+
+    formula = "N(0, gain² / fan_in)"
+    use = "SELU, tanh, linear layers"
+    source = "LeCun et al. 1998, Efficient BackProp, section 4.6, eq. 16"
+    mode, distribution = "fan_in", "normal"
+
+    gain: float = 1.0
+
+
+@scheme
+class LecunUniform(_Gained):
+    """Uniform with Var[w] = gain**2 / fan_in: the limit is gain * sqrt(3 / fan_in).
+
+    Args:
+        gain: Multiplies the standard deviation. At least 0. Defaults to 1.
+        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+
+    Raises:
+        ValueError: At construction, if `gain` is negative or not finite.
+
+    Example:
+        >>> layer = keras.layers.Dense(64, "selu", kernel_initializer="winit>lecun_uniform")
+
+    Source: LeCun et al. 1998, Efficient BackProp, section 4.6, eq. 16.
+    """
+
+    formula = "U(±gain √(3 / fan_in))"
+    use = "SELU, tanh, linear layers"
+    source = "LeCun et al. 1998, Efficient BackProp, section 4.6, eq. 16"
+    mode, distribution = "fan_in", "uniform"
+
+    gain: float = 1.0
+
+
+@scheme
+class XavierNormal(_Gained):
+    """Normal with Var[w] = gain**2 * 2 / (fan_in + fan_out): both directions in balance.
+
+    Args:
+        gain: Multiplies the standard deviation. At least 0. Defaults to 1.
+        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+
+    Raises:
+        ValueError: At construction, if `gain` is negative or not finite.
+
+    Example:
+        >>> layer = keras.layers.Dense(64, "tanh", kernel_initializer="winit>xavier_normal")
+
+    Source: Glorot and Bengio 2010 (AISTATS), section 4.2.1, eq. 12.
+    Departs: A true normal. Keras' `glorot_normal` is cut at two standard deviations.
+    """
+
+    formula = "N(0, gain² 2 / (fan_in + fan_out))"
+    use = "tanh, sigmoid, attention"
+    source = "Glorot and Bengio 2010 (AISTATS), section 4.2.1, eq. 12"
+    mode, distribution = "fan_avg", "normal"
+
+    gain: float = 1.0
+
+
+@scheme
+class XavierUniform(_Gained):
+    """Uniform with Var[w] = gain**2 * 2 / (fan_in + fan_out), Keras' default.
+
+    The limit is gain * sqrt(6 / (fan_in + fan_out)).
+
+    Args:
+        gain: Multiplies the limit. At least 0. Defaults to 1.
+        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+
+    Raises:
+        ValueError: At construction, if `gain` is negative or not finite.
+
+    Example:
+        >>> layer = keras.layers.Dense(64, "tanh", kernel_initializer="winit>xavier_uniform")
+
+    Source: Glorot and Bengio 2010 (AISTATS), section 4.2.1, eq. 16.
+    """
+
+    formula = "U(±gain √(6 / (fan_in + fan_out)))"
+    use = "tanh, sigmoid, attention"
+    source = "Glorot and Bengio 2010 (AISTATS), section 4.2.1, eq. 16"
+    mode, distribution = "fan_avg", "uniform"
+
+    gain: float = 1.0
+
+
+class _He(_Scaled):
+    negative_slope: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_real("negative_slope")
+        self._require_choice("mode", ("fan_in", "fan_out"))
+
+    @property
+    def scale(self) -> float:  # type: ignore[override]
+        """Var[w] * fan: what makes up for the part of the signal that a rectifier takes."""
+        return 2 / (1 + self.negative_slope**2)
+
+
+@scheme
+class HeNormal(_He):
+    """Normal with Var[w] = gain**2 / fan, gain = sqrt(2 / (1 + negative_slope**2)).
+
+    Keeps the size of signals through ReLUs, which pass half of it: 2 / fan_in.
+
+    Args:
+        negative_slope: Of a leaky ReLU. 0, the default: ReLU.
+        mode: "fan_in" keeps the forward signal, "fan_out" the gradient.
+        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+
+    Raises:
+        ValueError: At construction, if `negative_slope` is not finite or `mode` is not
+            one of the two.
+
+    Example:
+        >>> layer = keras.layers.Dense(64, "relu", kernel_initializer="winit>he_normal")
+
+    Source: He et al. 2015, arXiv:1502.01852, section 2.2, eq. 10, 14 and 15.
+    Departs: A true normal. Keras' `he_normal` is cut at two standard deviations.
+    """
+
+    formula = "N(0, gain² / fan_in), gain √2 for ReLU"
+    use = "ReLU, leaky ReLU and their kin"
+    source = "He et al. 2015, arXiv:1502.01852, section 2.2, eq. 10, 14, 15"
+    distribution = "normal"
+
+    negative_slope: float = 0.0
+    mode: str = "fan_in"
+
+
+@scheme
+class HeUniform(_He):
+    """Uniform with Var[w] = gain**2 / fan, gain = sqrt(2 / (1 + negative_slope**2)).
+
+    The limit is gain * sqrt(3 / fan).
+
+    Args:
+        negative_slope: Of a leaky ReLU. 0, the default: ReLU.
+        mode: "fan_in" keeps the forward signal, "fan_out" the gradient.
+        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+
+    Raises:
+        ValueError: At construction, if `negative_slope` is not finite or `mode` is not
+            one of the two.
+
+    Example:
+        >>> layer = keras.layers.Dense(64, "relu", kernel_initializer="winit>he_uniform")
+
+    Source: He et al. 2015, arXiv:1502.01852, section 2.2, eq. 10, 14 and 15.
+    """
+
+    formula = "U(±gain √(3 / fan_in)), gain √2 for ReLU"
+    use = "ReLU, leaky ReLU and their kin"
+    source = "He et al. 2015, arXiv:1502.01852, section 2.2, eq. 10, 14, 15"
+    distribution = "uniform"
+
+    negative_slope: float = 0.0
+    mode: str = "fan_in"
+
+
+@scheme
+class VarianceScaling(_Scaled):
+    """The general form: Var[w] = scale / fan, in any mode and distribution.
+
+    Args:
+        scale: Var[w] times the fan. At least 0. Defaults to 1.
+        mode: The fan: "fan_in", "fan_out", "fan_avg" (their mean) or "fan_geo_avg"
+            (their geometric mean). Defaults to "fan_in".
+        distribution: "normal" (not cut), "truncated_normal" (cut at two standard
+            deviations, which is made up for) or "uniform". Defaults to "normal".
+        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+
+    Raises:
+        ValueError: At construction, if `scale` is negative or not finite, or `mode` or
+            `distribution` is not one of the above.
+
+    Example:
+        >>> scheme = keras_winit.VarianceScaling(2.0, "fan_geo_avg", "uniform")
+        >>> layer = keras.layers.Dense(64, kernel_initializer=scheme)
+
+    Source: Glorot and Bengio 2010 (AISTATS), section 4.2.1, eq. 10 to 12.
+    Departs: "normal" is a true normal here; in Keras it means the truncated one, and
+        "untruncated_normal" the true one.
+    """
+
+    formula = "Var[w] = scale / fan"
+    use = "anything between the named schemes"
+    source = "Glorot and Bengio 2010 (AISTATS), section 4.2.1, eq. 10 to 12"
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "normal"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_real("scale", "a number >= 0", lambda value: value >= 0)
+        self._require_choice("mode", MODES)
+        self._require_choice("distribution", DISTRIBUTIONS)

@@ -1,0 +1,287 @@
+"""Portable random streams: the same numbers on every backend and for any thread count.
+
+A stream is addressed, not advanced: seed, draw, purpose and chunk name the counters of a
+Philox generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), so a
+part of a kernel is drawn without the rest, and no two things share a counter. No global
+generator is read or moved.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape
+
+# Entries, or subset draws, from one counter on. Part of the format: changing it changes
+# the weights behind every seed. 1 MiB of float32 stays in a core's cache.
+CHUNK = 1 << 18
+
+# Subsets up to this size are searched entry by entry, larger ones by a table of the rows.
+LISTED = 128
+
+# What is drawn; each has counters of its own.
+VALUES, ROWS = 0, 1
+
+Unit = Callable[[np.random.Generator, int], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The random numbers behind one call of an initializer.
+
+    Args:
+        seed: From 0 to 2**64 - 1.
+        draw: 0 for a fixed seed; 1, 2, ... for the calls that share a `SeedGenerator`.
+    """
+
+    seed: int
+    draw: int = 0
+
+    def generator(self, purpose: int, chunk: int) -> np.random.Generator:
+        """A generator that starts at the counter of a chunk."""
+        key = np.array([self.seed, self.draw], np.uint64)
+        counter = np.array([0, 0, chunk, purpose], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+    def normal(self, shape: Shape, dtype: str, part: Part, stddev: float) -> Array:
+        """A part of a kernel of N(0, stddev**2)."""
+        return self._fill(_normal, shape, dtype, part, stddev)
+
+    def uniform(self, shape: Shape, dtype: str, part: Part, limit: float) -> Array:
+        """A part of a kernel of U(-limit, limit), both ends left out."""
+        return self._fill(_uniform, shape, dtype, part, limit)
+
+    def truncated_normal(
+        self, shape: Shape, dtype: str, part: Part, stddev: float, low: float, high: float
+    ) -> Array:
+        """A part of a kernel of N(0, stddev**2) cut at `low` and `high` times stddev."""
+        unit = functools.partial(_truncated, low=low, high=high)
+        bounds = (low * stddev, high * stddev)
+        return self._fill(unit, shape, dtype, part, stddev, bounds)
+
+    def _fill(
+        self,
+        unit: Unit,
+        shape: Shape,
+        dtype: str,
+        part: Part,
+        scale: float,
+        bounds: tuple[float, float] | None = None,
+    ) -> Array:
+        out = empty(part_shape(part), dtype)
+        flat = out.reshape(-1)
+        size = math.prod(shape)
+        # Unit draws are float32 in every dtype: one seed is one network. They are scaled
+        # in float64 for float64, else in float32, and rounded to 16 bits once.
+        wide = np.float64 if dtype == "float64" else np.float32
+        runs = _Runs(shape, part)
+
+        def fill(chunk: int) -> None:
+            start = chunk * CHUNK
+            stop = min(start + CHUNK, size)
+            first, last = runs.before(start), runs.before(stop)
+            if first == last:
+                return
+            values = unit(self.generator(VALUES, chunk), stop - start)
+            wanted = values[runs.positions(first, last, start)]
+            if bounds is None:
+                np.multiply(wanted, wide(scale), out=flat[first:last], casting="unsafe")
+            else:
+                scaled = np.multiply(wanted, wide(scale))
+                flat[first:last] = np.clip(scaled, *_inside(bounds, wide), out=scaled)
+
+        if flat.size:
+            in_threads(fill, range(runs.first // CHUNK, runs.last // CHUNK + 1))
+        return out
+
+    def subsets(self, rows: int, count: int, columns: int, chunk: int) -> npt.NDArray[np.int64]:
+        """For each of `columns` columns, `count` different rows of `rows`, as (count, columns).
+
+        Every subset is equally likely: R. Floyd's algorithm (Bentley and Floyd 1987,
+        "Programming pearls: a sample of brilliance") on whole rows of draws. More than
+        half of the rows are drawn as the complement of the others. A chunk serves
+        `subset_columns(rows, count)` columns.
+        """
+        generator = self.generator(ROWS, chunk)
+        if 2 * count > rows:
+            left_out = _floyd(generator, rows, rows - count, columns)
+            kept = np.ones((columns, rows), bool)
+            kept[np.arange(columns), left_out] = False
+            return np.nonzero(kept)[1].reshape(columns, count).T
+        return _floyd(generator, rows, count, columns)
+
+
+def subset_columns(rows: int, count: int) -> int:
+    """How many columns of subsets come from one chunk: what keeps its tables in cache."""
+    if count <= LISTED and 2 * count <= rows:
+        return max(1, CHUNK // max(1, count))
+    return max(1, 8 * CHUNK // rows)
+
+
+class _Runs:
+    """Where the entries of a part lie in the flat kernel: runs of equal length."""
+
+    def __init__(self, shape: Shape, part: Part) -> None:
+        starts = np.zeros(1, np.int64)
+        self.length = 1
+        inner = 1  # flat distance between neighbours along the axis
+        for size, axis in zip(reversed(shape), reversed(part), strict=True):
+            if self.length == inner and starts.size == 1:
+                starts = starts + axis.start * inner
+                self.length = (axis.stop - axis.start) * inner
+            else:
+                steps = np.arange(axis.start, axis.stop, dtype=np.int64) * inner
+                starts = (steps[:, None] + starts).reshape(-1)
+            inner *= size
+        self.starts = starts
+        self.first = int(starts[0]) if starts.size else 0
+        self.last = int(starts[-1]) + self.length - 1 if starts.size else 0
+
+    def before(self, position: int) -> int:
+        """How many entries of the part lie before a position of the flat kernel."""
+        run = int(np.searchsorted(self.starts, position, "right")) - 1
+        if run < 0:
+            return 0
+        return run * self.length + min(self.length, position - int(self.starts[run]))
+
+    def positions(self, first: int, last: int, origin: int) -> Any:
+        """Where entries first to last of the part lie, counted from an origin."""
+        run = first // self.length
+        if run == (last - 1) // self.length:
+            start = int(self.starts[run]) + first - run * self.length - origin
+            return slice(start, start + last - first)
+        entries = np.arange(first, last)
+        return self.starts[entries // self.length] + entries % self.length - origin
+
+
+def in_threads(work: Callable[[int], None], items: Iterable[int]) -> None:
+    """Do `work` for each item, in as many threads as this process may use."""
+    items = list(items)
+    threads = min(_cores(), len(items))
+    if threads < 2:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, items):
+            pass
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _normal(generator: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
+    return generator.standard_normal(size, np.float32)
+
+
+def _uniform(generator: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
+    # From the 2**24 values k / 2**24 to the odd multiples of 2**-24 in (-1, 1): as many
+    # below zero as above, none at an end, and each exact in float32.
+    values = generator.random(size, np.float32)
+    values *= np.float32(2)
+    values -= np.float32(1 - 2**-24)
+    return values
+
+
+def _truncated(
+    generator: np.random.Generator, size: int, low: float, high: float
+) -> npt.NDArray[np.float32]:
+    """N(0, 1) on [low, high] by rejection: exact, unlike inversion in low precision."""
+    propose = _proposal(low, high)
+    values = np.empty(size, np.float32)
+    missing: Any = slice(None)
+    while size:
+        drawn, kept = propose(generator, size)
+        values[missing] = drawn
+        missing = np.arange(len(values))[missing][~kept]
+        size = missing.size
+    return values
+
+
+def _proposal(low: float, high: float) -> Callable[[np.random.Generator, int], Any]:
+    """Candidates and which of them to keep: from N(0, 1) or, where it rarely hits, uniform.
+
+    After Robert 1995, "Simulation of truncated normal variables".
+    """
+    low, high = _reach(low, high)
+    peak = min(max(0.0, low), high)
+    mass = _truncated_moments(low, high)[0]
+
+    def from_normal(generator: np.random.Generator, size: int) -> Any:
+        values = _normal(generator, size)
+        return values, (values >= low) & (values <= high)
+
+    def from_uniform(generator: np.random.Generator, size: int) -> Any:
+        values = low + (high - low) * generator.random(size)
+        return values, generator.random(size) <= np.exp((peak**2 - values**2) / 2)
+
+    hits_normal = mass / math.sqrt(2 * math.pi) * math.exp(-(peak**2) / 2)
+    hits_uniform = mass / (high - low) if high > low else 1.0
+    return from_normal if hits_normal >= hits_uniform else from_uniform
+
+
+def truncated_stddev(low: float, high: float) -> float:
+    """The standard deviation of N(0, 1) cut at `low` and `high`; 0.8796... at -2 and 2."""
+    return _truncated_moments(*_reach(low, high))[1]
+
+
+def _reach(low: float, high: float) -> tuple[float, float]:
+    """The bounds, drawn in to where less than 2**-64 of the cut distribution is lost."""
+    peak = min(max(0.0, low), high)
+    far = math.sqrt(peak**2 + 2 * 64 * math.log(2))
+    return max(low, -far), min(high, far)
+
+
+@functools.lru_cache(maxsize=64)
+def _truncated_moments(low: float, high: float) -> tuple[float, float]:
+    """Mass, relative to the peak's density, and standard deviation of N(0, 1) on [low, high].
+
+    By Gauss-Legendre quadrature: the closed form cancels for narrow or far bounds.
+    """
+    peak = min(max(0.0, low), high)
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    edges = np.linspace(low, high, 33)
+    half = np.diff(edges)[:, None] / 2
+    x = (edges[:-1, None] + half) + half * nodes
+    density = half * weights * np.exp((peak**2 - x**2) / 2)
+    mass = float(density.sum())
+    if not mass:
+        return 0.0, 0.0
+    mean = float((density * x).sum()) / mass
+    return mass, math.sqrt(float((density * (x - mean) ** 2).sum()) / mass)
+
+
+def _inside(bounds: tuple[float, float], kind: Any) -> tuple[Any, Any]:
+    """The outermost numbers of a kind that do not lie beyond the bounds."""
+    low, high = kind(bounds[0]), kind(bounds[1])
+    if float(low) < bounds[0]:
+        low = np.nextafter(low, kind(np.inf))
+    if float(high) > bounds[1]:
+        high = np.nextafter(high, kind(-np.inf))
+    return low, high
+
+
+def _floyd(
+    generator: np.random.Generator, rows: int, count: int, columns: int
+) -> npt.NDArray[np.int64]:
+    chosen = np.empty((count, columns), np.int64)
+    taken = np.zeros((rows, columns), bool) if count > LISTED else None
+    everywhere = np.arange(columns)
+    for i, last in enumerate(range(rows - count, rows)):
+        row = generator.integers(0, last + 1, columns)
+        again = (chosen[:i] == row).any(0) if taken is None else taken[row, everywhere]
+        chosen[i] = np.where(again, last, row)
+        if taken is not None:
+            taken[chosen[i], everywhere] = True
+    return chosen
