@@ -16,6 +16,10 @@ Array = npt.NDArray[Any]
 # TensorFlow adopts memory from this alignment on (and aborts below it), JAX likewise.
 ALIGNMENT = 64
 
+# A TensorFlow graph holds constants of up to 2 GiB in all. A captured tensor may be
+# larger, but a variable that starts from one cannot be made inside XLA.
+EMBEDDED = 1 << 30
+
 
 def whole(shape: Shape) -> Part:
     """The part that is all of it."""
@@ -100,25 +104,30 @@ def take_state(generator: keras.random.SeedGenerator) -> tuple[int, int]:
 def _to_tensorflow(draw: Callable[[Part], Array], shape: Shape, dtype: str) -> Any:
     import tensorflow as tf
 
-    def adopt() -> Any:
-        values = draw(whole(shape))
-        if values.nbytes == 0 or values.ctypes.data % ALIGNMENT:
-            return tf.convert_to_tensor(values)
-        # Numpy has no DLPack code for bfloat16: hand over the bits.
-        bits = values.view(np.uint16) if dtype == "bfloat16" else values
-        tensor = tf.experimental.dlpack.from_dlpack(bits.__dlpack__())
-        return tf.bitcast(tensor, tf.bfloat16) if dtype == "bfloat16" else tensor
-
     if tf.executing_eagerly():
-        return adopt()
+        return _adopted_by_tensorflow(draw(whole(shape)), dtype)
     if tf.compat.v1.get_default_graph().name.startswith("scratch_graph"):
         # Keras infers shapes in this graph and runs none of it: an op that would draw
         # when it is run. Elsewhere XLA may compile the graph, and has no such op.
-        values = tf.numpy_function(lambda: draw(whole(shape)), [], dtype, stateful=False)
-        return tf.ensure_shape(values, shape)
+        traced = tf.numpy_function(lambda: draw(whole(shape)), [], dtype, stateful=False)
+        return tf.ensure_shape(traced, shape)
+    values = draw(whole(shape))
+    if values.nbytes < EMBEDDED:
+        return tf.constant(values)
     with tf.init_scope():
-        tensor = adopt()
+        tensor = _adopted_by_tensorflow(values, dtype)
     return tf.identity(tensor)
+
+
+def _adopted_by_tensorflow(values: Array, dtype: str) -> Any:
+    import tensorflow as tf
+
+    if values.nbytes == 0 or values.ctypes.data % ALIGNMENT:
+        return tf.convert_to_tensor(values)
+    # Numpy has no DLPack code for bfloat16: hand over the bits.
+    bits = values.view(np.uint16) if dtype == "bfloat16" else values
+    tensor = tf.experimental.dlpack.from_dlpack(bits.__dlpack__())
+    return tf.bitcast(tensor, tf.bfloat16) if dtype == "bfloat16" else tensor
 
 
 def _to_jax(draw: Callable[[Part], Array], shape: Shape, dtype: str, layout: Any) -> Any:

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape
 
 # Entries, or subset draws, from one counter on. Part of the format: changing it changes
-# the weights behind every seed. 1 MiB of float32 stays in a core's cache.
-CHUNK = 1 << 18
+# the weights behind every seed. 512 KiB of float32 stay in a core's cache.
+CHUNK = 1 << 17
 
 # Subsets up to this size are searched entry by entry, larger ones by a table of the rows.
 LISTED = 128
@@ -29,7 +29,7 @@ LISTED = 128
 # What is drawn; each has counters of its own.
 VALUES, ROWS = 0, 1
 
-Unit = Callable[[np.random.Generator, int], npt.NDArray[np.float32]]
+Unit = Callable[[np.random.Generator, npt.NDArray[np.float32]], None]
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,16 @@ class Stream:
             first, last = runs.before(start), runs.before(stop)
             if first == last:
                 return
-            values = unit(self.generator(VALUES, chunk), stop - start)
-            wanted = values[runs.positions(first, last, start)]
+            wanted = flat[first:last]
+            in_place = dtype == "float32" and last - first == stop - start
+            values = wanted if in_place else np.empty(stop - start, np.float32)
+            unit(self.generator(VALUES, chunk), values)
+            if not in_place:
+                values = values[runs.positions(first, last, start)]
             if bounds is None:
-                np.multiply(wanted, wide(scale), out=flat[first:last], casting="unsafe")
+                np.multiply(values, wide(scale), out=wanted, casting="unsafe")
             else:
-                scaled = np.multiply(wanted, wide(scale))
-                flat[first:last] = np.clip(scaled, *_inside(bounds, wide), out=scaled)
+                wanted[:] = np.clip(values * wide(scale), *_inside(bounds, wide))
 
         if flat.size:
             in_threads(fill, range(runs.first // CHUNK, runs.last // CHUNK + 1))
@@ -181,36 +184,33 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _normal(generator: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
-    return generator.standard_normal(size, np.float32)
+def _normal(generator: np.random.Generator, out: npt.NDArray[np.float32]) -> None:
+    generator.standard_normal(out=out, dtype=np.float32)
 
 
-def _uniform(generator: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
+def _uniform(generator: np.random.Generator, out: npt.NDArray[np.float32]) -> None:
     # From the 2**24 values k / 2**24 to the odd multiples of 2**-24 in (-1, 1): as many
     # below zero as above, none at an end, and each exact in float32.
-    values = generator.random(size, np.float32)
-    values *= np.float32(2)
-    values -= np.float32(1 - 2**-24)
-    return values
+    generator.random(out=out, dtype=np.float32)
+    out *= np.float32(2)
+    out -= np.float32(1 - 2**-24)
 
 
 def _truncated(
-    generator: np.random.Generator, size: int, low: float, high: float
-) -> npt.NDArray[np.float32]:
+    generator: np.random.Generator, out: npt.NDArray[np.float32], low: float, high: float
+) -> None:
     """N(0, 1) on [low, high] by rejection: exact, unlike inversion in low precision."""
     propose = _proposal(low, high)
-    values = np.empty(size, np.float32)
-    missing: Any = slice(None)
-    while size:
-        drawn, kept = propose(generator, size)
-        values[missing] = drawn
-        missing = np.arange(len(values))[missing][~kept]
-        size = missing.size
-    return values
+    missing = np.flatnonzero(propose(generator, out))
+    while missing.size:
+        again = np.empty(missing.size, np.float32)
+        rejected = propose(generator, again)
+        out[missing] = again
+        missing = missing[rejected]
 
 
-def _proposal(low: float, high: float) -> Callable[[np.random.Generator, int], Any]:
-    """Candidates and which of them to keep: from N(0, 1) or, where it rarely hits, uniform.
+def _proposal(low: float, high: float) -> Callable[..., npt.NDArray[np.bool_]]:
+    """Fills with candidates and says which to reject; normal or, where that rarely hits, uniform.
 
     After Robert 1995, "Simulation of truncated normal variables".
     """
@@ -218,13 +218,14 @@ def _proposal(low: float, high: float) -> Callable[[np.random.Generator, int], A
     peak = min(max(0.0, low), high)
     mass = _truncated_moments(low, high)[0]
 
-    def from_normal(generator: np.random.Generator, size: int) -> Any:
-        values = _normal(generator, size)
-        return values, (values >= low) & (values <= high)
+    def from_normal(generator: np.random.Generator, out: npt.NDArray[np.float32]) -> Any:
+        _normal(generator, out)
+        return (out < low) | (out > high)
 
-    def from_uniform(generator: np.random.Generator, size: int) -> Any:
-        values = low + (high - low) * generator.random(size)
-        return values, generator.random(size) <= np.exp((peak**2 - values**2) / 2)
+    def from_uniform(generator: np.random.Generator, out: npt.NDArray[np.float32]) -> Any:
+        values = low + (high - low) * generator.random(out.size)
+        out[:] = values
+        return generator.random(out.size) > np.exp((peak**2 - values**2) / 2)
 
     hits_normal = mass / math.sqrt(2 * math.pi) * math.exp(-(peak**2) / 2)
     hits_uniform = mass / (high - low) if high > low else 1.0

@@ -1,0 +1,242 @@
+"""The `keras-winit` command."""
+
+import argparse
+import difflib
+import inspect
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import keras
+import numpy as np
+
+import keras_winit
+from keras_winit import experiments, plots
+from keras_winit.initializers import REGISTRY, Scheme
+
+# What a process that never saw the model does with the saved file.
+RELOAD = """
+import sys, keras, keras_winit, numpy
+model = keras.models.load_model(sys.argv[1])
+numpy.save(sys.argv[3], model.predict(numpy.load(sys.argv[2]), verbose=0))
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line and exit code 2."""
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ModuleNotFoundError, OSError, MemoryError) as error:
+        print(f"keras-winit: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="keras-winit", description="Weight initialization for Keras 3.", allow_abbrev=False
+    )
+    version = f"keras-winit {keras_winit.__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(required=True, metavar="command", parser_class=_Parser)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> Any:
+        made = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        made.set_defaults(run=run)
+        return made
+
+    listed = command("list", _list, "name, formula, use and source of every scheme")
+    listed.add_argument("--markdown", action="store_true", help="as the table of the README")
+
+    shown = command("show", _show, "all about one scheme")
+    shown.add_argument("scheme", type=_scheme, metavar="NAME", help="such as sparse")
+
+    pushed = command("propagate", _propagate, "push N(0, 1) through a stack of layers")
+    pushed.add_argument(
+        "--init",
+        action="append",
+        required=True,
+        type=_initializer,
+        metavar="NAME",
+        help="such as winit>he_normal; repeat it to compare",
+    )
+    pushed.add_argument("--activation", default="tanh", type=_activation, metavar="NAME")
+    for name, default in (("depth", 10), ("width", 500), ("samples", 1000)):
+        pushed.add_argument(f"--{name}", default=default, type=_count, metavar="N")
+    pushed.add_argument("--seed", default=0, type=_seed, metavar="N")
+    pushed.add_argument("--batch-normalization", action="store_true")
+    pushed.add_argument("--plot", type=_picture, metavar="FILE", help="also draw it, as a .png")
+
+    demo = command("demo", _demo, "train on handwritten digits with a bad and a good start")
+    demo.add_argument("--bad", default="winit>small_normal", type=_initializer, metavar="NAME")
+    demo.add_argument("--good", default="winit>he_normal", type=_initializer, metavar="NAME")
+    demo.add_argument("--epochs", default=10, type=_count, metavar="N")
+    demo.add_argument("--seed", default=0, type=_seed, metavar="N")
+    demo.add_argument(
+        "--output", default="digits.keras", type=_model_file, metavar="FILE", help="the saved model"
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"must be an integer >= 1, not {text!r}")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be an integer >= 0, not {text!r}")
+    return int(text)
+
+
+def _scheme(text: str) -> type[Scheme]:
+    name = text.removeprefix("winit>")
+    if name not in REGISTRY:
+        raise argparse.ArgumentTypeError(f"no scheme {text!r}. {_hint(name)}")
+    return REGISTRY[name]
+
+
+def _initializer(text: str) -> str:
+    try:
+        made = keras.initializers.get(text)
+    except (ValueError, TypeError):
+        made = None
+    if made is None:
+        raise argparse.ArgumentTypeError(f"no initializer {text!r}. {_hint(text)}")
+    return text
+
+
+def _activation(text: str) -> str:
+    try:
+        keras.activations.get(text)
+    except (ValueError, TypeError):
+        raise argparse.ArgumentTypeError(f"Keras has no activation {text!r}") from None
+    return text
+
+
+def _picture(text: str) -> Path:
+    """Find out before the work whether the picture can be drawn and saved."""
+    try:
+        formats = plots.figure().canvas.get_supported_filetypes()
+    except ModuleNotFoundError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if Path(text).suffix[1:].lower() not in formats:
+        endings = ", ".join(f".{ending}" for ending in sorted(formats))
+        raise argparse.ArgumentTypeError(f"{text!r} must end in one of {endings}")
+    return _writable(text)
+
+
+def _model_file(text: str) -> Path:
+    if Path(text).suffix != ".keras":
+        raise argparse.ArgumentTypeError(f"{text!r} must end in .keras")
+    return _writable(text)
+
+
+def _writable(text: str) -> Path:
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"no folder {str(path.parent)!r} for {text!r}")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written")
+    return path
+
+
+def _hint(text: str) -> str:
+    close = difflib.get_close_matches(text.removeprefix("winit>").lower(), REGISTRY, n=1)
+    meant = f"Did you mean {REGISTRY[close[0]].identifier!r}? " if close else ""
+    return f"{meant}`keras-winit list` shows all."
+
+
+def _list(options: argparse.Namespace) -> None:
+    head = ("name", "formula", "when to use", "source")
+    table = [(cls.identifier, cls.formula, cls.use, cls.source) for cls in REGISTRY.values()]
+    if options.markdown:
+        rows = [head, tuple("---" for _ in head)]
+        rows += [(f"`{name}`", *(text.replace("|", "\\|") for text in row)) for name, *row in table]
+        print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+        return
+    widths = [max(map(len, column)) for column in zip(head, *table, strict=True)]
+    for row in (head, *table):
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _show(options: argparse.Namespace) -> None:
+    cls = options.scheme
+    arguments = inspect.signature(cls).parameters.values()
+    bare = [argument.replace(annotation=inspect.Parameter.empty) for argument in arguments]
+    print(f'kernel_initializer="{cls.identifier}"')
+    print(f"keras_winit.{cls.__name__}{inspect.Signature(bare)}")
+    print(f"\nformula      {cls.formula}\nwhen to use  {cls.use}\nsource       {cls.source}\n")
+    print(inspect.getdoc(cls))
+
+
+def _propagate(options: argparse.Namespace) -> None:
+    results = []
+    for initializer in options.init:
+        result = experiments.propagate(
+            initializer,
+            activation=options.activation,
+            depth=options.depth,
+            width=options.width,
+            samples=options.samples,
+            seed=options.seed,
+            batch_normalization=options.batch_normalization,
+        )
+        results.append(result)
+        print(result, end="\n\n", flush=True)
+    if options.plot:
+        plots.propagation(results, options.plot)
+        print(f"drawn: {options.plot}")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    keras.utils.set_random_seed(options.seed)
+    data = experiments.digits(options.seed)
+    names = (options.bad, options.good)
+    models = [experiments.digits_classifier(name, options.seed) for name in names]
+    print(f"{len(data.train_images)} handwritten digits, a network of 8 ReLU layers of 64 units")
+    print(f"share of {len(data.test_images)} other digits read rightly:\n")
+    widths = [max(10, len(name)) for name in names]
+    print("epoch  " + "  ".join(name.rjust(w) for name, w in zip(names, widths, strict=True)))
+    for epoch, shares in enumerate(experiments.train_on_digits(models, data, options.epochs), 1):
+        cells = (f"{share:.1%}".rjust(w) for share, w in zip(shares, widths, strict=True))
+        print(f"{epoch:5d}  " + "  ".join(cells), flush=True)
+    good = models[1]
+    good.save(options.output)
+    print(f"\nsaved {options.output}; loading it in a fresh process ...", flush=True)
+    here = good.predict(data.test_images, verbose=0)
+    there = _predict_afresh(options.output, data.test_images)
+    if not np.array_equal(here, there):
+        raise OSError(f"{options.output} predicts otherwise, by {np.abs(here - there).max()}")
+    print(f"its {len(here)} predictions are equal, to the last bit")
+
+
+def _predict_afresh(model: Path, images: Any) -> Any:
+    """The predictions of a saved model, made in a process of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, outputs = Path(folder, "images.npy"), Path(folder, "predictions.npy")
+        np.save(inputs, images)
+        command = [sys.executable, "-c", RELOAD, str(model), str(inputs), str(outputs)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(f"{model} could not be loaded again: {done.stderr.strip()[-500:]}")
+        return np.load(outputs)

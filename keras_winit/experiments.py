@@ -1,0 +1,303 @@
+"""The experiments of the lecture notes, on real Keras layers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from keras_winit import statistics
+from keras_winit.initializers import LargeNormal, Scheme
+
+BINS = 120
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer gives out.
+
+    `mean`, `stddev`: of all entries. `unit_stddev`: of one unit over the samples, averaged
+    over units. `saturated_share`: of entries where the activation's slope is below 5 % of
+    its steepest. `dead_share`: of units that are zero for every sample. `counts`, `edges`:
+    a histogram of the entries, n counts between n + 1 edges.
+    """
+
+    mean: float
+    stddev: float
+    unit_stddev: float
+    saturated_share: float
+    dead_share: float
+    counts: tuple[int, ...]
+    edges: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """How a signal fares through a stack of layers; prints as a table."""
+
+    initializer: str
+    activation: str
+    width: int
+    samples: int
+    batch_normalization: bool
+    layers: tuple[Layer, ...]
+
+    def __str__(self) -> str:
+        """A title and one line a layer."""
+        normalized = ", batch normalization" if self.batch_normalization else ""
+        lines = [
+            f"{self.initializer}: {len(self.layers)} {self.activation} layers of "
+            f"{self.width} units{normalized}, {self.samples} samples of N(0, 1)",
+            "layer        mean      stddev   unit stddev   saturated     dead",
+        ]
+        for number, layer in enumerate(self.layers, 1):
+            lines.append(
+                f"{number:5d}  {layer.mean:10.2g}  {layer.stddev:10.4g}    "
+                f"{layer.unit_stddev:10.4g}    {layer.saturated_share:8.1%} {layer.dead_share:8.1%}"
+            )
+        return "\n".join(lines)
+
+
+def propagate(
+    initializer: Any,
+    activation: Any = "tanh",
+    depth: int = 10,
+    width: int = 500,
+    samples: int = 1000,
+    seed: int = 0,
+    batch_normalization: bool = False,
+) -> Propagation:
+    """Push N(0, 1) inputs through a stack of equal dense layers and look at each output.
+
+    The two rules of a healthy start can be read off: means near zero, and the same
+    standard deviation in every layer.
+
+    Args:
+        initializer: Of the kernels: a name such as "winit>he_normal", or anything else
+            that `kernel_initializer` takes. Each layer draws with a seed of its own,
+            derived from `seed`; a seed of the initializer's is not used.
+        activation: A name or a function.
+        depth: Number of layers, at least 1.
+        width: Units of each layer and of the input, at least 1.
+        samples: Inputs, at least 1.
+        seed: Of inputs and kernels.
+        batch_normalization: Whether each layer normalizes its pre-activations over the
+            samples.
+
+    Returns:
+        A `Propagation`: `layers` holds mean, standard deviation, saturated and dead
+        shares and a histogram of each; `print` shows the table.
+
+    Raises:
+        ValueError: If a number is below 1, or Keras does not know the initializer or the
+            activation.
+
+    Example:
+        >>> print(propagate("winit>lecun_normal", "tanh"))
+
+    Source: CS231n lecture on training neural networks, activation statistics; the 0.01
+        and 1 of `winit>small_normal` and `winit>large_normal`, the 1/sqrt(fan_in) of
+        `winit>lecun_normal`.
+    """
+    for name, number in (("depth", depth), ("width", width), ("samples", samples)):
+        if number < 1:
+            raise ValueError(
+                f"`propagate({name}=...)` must be an integer >= 1. Received: {name}={number!r}."
+            )
+    function = keras.activations.get(activation)
+    first, *rest = _seeds(seed, depth + 1)
+    signal = LargeNormal(seed=first)((samples, width), "float32")
+    layers = []
+    for kernel_seed in rest:
+        kernel = reseeded(keras.initializers.get(initializer), kernel_seed)
+        signal = keras.layers.Dense(width, kernel_initializer=kernel, dtype="float32")(signal)
+        if batch_normalization:
+            signal = keras.layers.BatchNormalization(dtype="float32")(signal, training=True)
+        saturated = statistics.saturated_share(signal, function)
+        signal = function(signal)
+        layers.append(_layer(signal, saturated))
+    return Propagation(
+        initializer=_name(initializer),
+        activation=getattr(function, "__name__", str(function)),
+        width=width,
+        samples=samples,
+        batch_normalization=batch_normalization,
+        layers=tuple(layers),
+    )
+
+
+def reseeded(initializer: Any, seed: int) -> Any:
+    """The same initializer with another seed; itself if it has none."""
+    config = initializer.get_config() if hasattr(initializer, "get_config") else {}
+    return initializer.from_config({**config, "seed": seed}) if "seed" in config else initializer
+
+
+def _name(initializer: Any) -> str:
+    if isinstance(initializer, str):
+        return initializer
+    return repr(initializer) if isinstance(initializer, Scheme) else str(initializer)
+
+
+def _layer(output: Any, saturated: Any) -> Layer:
+    output = ops.stop_gradient(output)
+    mean, stddev = statistics.mean_stddev(output)
+    values = ops.convert_to_numpy(output)
+    counts, edges = np.histogram(values[np.isfinite(values)], BINS)
+    return Layer(
+        mean=float(mean),
+        stddev=float(stddev),
+        unit_stddev=float(statistics.unit_stddev(output)),
+        saturated_share=float(saturated),
+        dead_share=float(statistics.dead_share(output)),
+        counts=tuple(counts.tolist()),
+        edges=tuple(edges.tolist()),
+    )
+
+
+def _seeds(seed: int, count: int) -> list[int]:
+    """Seeds that any initializer takes, from one."""
+    states = np.random.SeedSequence(seed).generate_state(count)
+    return [int(state) >> 1 for state in states]
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """How many different units each hidden layer has, before and after training."""
+
+    initializer: str
+    units: int
+    steps: int
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    loss_before: float
+    loss_after: float
+
+    def __str__(self) -> str:
+        """A title and one line a layer."""
+        lines = [
+            f"{self.initializer}: {self.steps} steps, loss "
+            f"{self.loss_before:.4f} to {self.loss_after:.4f}",
+            "layer   units   different at the start   after training",
+        ]
+        for number, (before, after) in enumerate(zip(self.before, self.after, strict=True), 1):
+            lines.append(f"{number:5d}   {self.units:5d}   {before:22d}   {after:14d}")
+        return "\n".join(lines)
+
+
+def symmetry(
+    initializer: Any, activation: Any = "tanh", units: int = 16, steps: int = 100, seed: int = 0
+) -> Symmetry:
+    """Train a small network and count the different units of its two hidden layers.
+
+    With zeros or one constant all units of a layer are equal, get equal gradients and so
+    stay equal: the layer is as wide as one unit, for good.
+
+    Args:
+        initializer: Of all kernels, as in `propagate`.
+        activation: Of the hidden layers: a name or a function.
+        units: In each hidden layer, at least 2.
+        steps: Of gradient descent, over all samples.
+        seed: Of the samples and the kernels.
+
+    Returns:
+        A `Symmetry`, which prints as a table.
+
+    Raises:
+        ValueError: If `units` is below 2, or Keras does not know the initializer or the
+            activation.
+
+    Example:
+        >>> print(symmetry("winit>constant"))
+
+    Source: CS231n notes, Neural Networks Part 2, weight initialization.
+    """
+    if units < 2:
+        raise ValueError(
+            f"`symmetry(units=...)` must be an integer >= 2. Received: units={units!r}."
+        )
+    first_seed, *rest = _seeds(seed, 4)
+    generator = np.random.default_rng(first_seed)
+    x = generator.standard_normal((256, 8)).astype(np.float32)
+    y = np.sin(x[:, :1]) * x[:, 1:2] + x[:, 2:3]
+    kernels = [reseeded(keras.initializers.get(initializer), state) for state in rest]
+    first, second, last = (
+        keras.layers.Dense(size, function, kernel_initializer=kernel, dtype="float32")
+        for size, function, kernel in zip(
+            (units, units, 1), (activation, activation, None), kernels, strict=True
+        )
+    )
+    model = keras.Sequential([keras.Input((8,)), first, second, last])
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+
+    def different() -> tuple[int, ...]:
+        # Sums in another order differ in the last bits; training spreads that a little.
+        return tuple(statistics.distinct_units(layer.kernel, 1e-4) for layer in (first, second))
+
+    before, loss_before = different(), float(model.evaluate(x, y, verbose=0))
+    model.fit(x, y, batch_size=len(x), epochs=steps, verbose=0)
+    after, loss_after = different(), float(model.evaluate(x, y, verbose=0))
+    return Symmetry(_name(initializer), units, steps, before, after, loss_before, loss_after)
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Handwritten digits: images as rows of 64 values of mean 0 and standard deviation 1."""
+
+    train_images: npt.NDArray[np.float32]
+    train_labels: npt.NDArray[np.int64]
+    test_images: npt.NDArray[np.float32]
+    test_labels: npt.NDArray[np.int64]
+
+
+def digits(seed: int = 0) -> Digits:
+    """The 1,797 handwritten digits that scikit-learn brings along, a quarter of them for tests.
+
+    Raises:
+        ModuleNotFoundError: If scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the digits need scikit-learn: pip install 'keras-winit[examples]'"
+        ) from error
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(images))
+    images, labels = images[order].astype(np.float32), labels[order].astype(np.int64)
+    cut = len(images) * 3 // 4
+    mean, stddev = images[:cut].mean(), images[:cut].std()
+    images = (images - mean) / stddev
+    return Digits(images[:cut], labels[:cut], images[cut:], labels[cut:])
+
+
+def digits_classifier(initializer: Any, seed: int = 0, depth: int = 8) -> Any:
+    """A compiled ReLU network for the digits, all kernels from one initializer."""
+    *hidden, last = (
+        reseeded(keras.initializers.get(initializer), state) for state in _seeds(seed, depth + 1)
+    )
+    model = keras.Sequential([keras.Input((64,))])
+    for kernel in hidden:
+        model.add(keras.layers.Dense(64, "relu", kernel_initializer=kernel))
+    model.add(keras.layers.Dense(10, kernel_initializer=last))
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def train_on_digits(
+    models: Sequence[Any], data: Digits, epochs: int = 10
+) -> Iterator[tuple[float, ...]]:
+    """Train models side by side; after each epoch give the share of right answers of each."""
+    for _ in range(epochs):
+        for model in models:
+            model.fit(data.train_images, data.train_labels, batch_size=32, epochs=1, verbose=0)
+        yield tuple(
+            float(model.evaluate(data.test_images, data.test_labels, verbose=0)[1])
+            for model in models
+        )

@@ -1,0 +1,110 @@
+"""Pictures of what the experiments measured, drawn with matplotlib."""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from keras_winit.experiments import Propagation
+
+# As many histograms side by side as can be told apart.
+PANELS = 10
+
+# Bars of a histogram, over the range of all layers of a result.
+BARS = 60
+
+
+def figure(**options: Any) -> Any:
+    """A matplotlib figure of its own, outside pyplot's global state.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "pictures need matplotlib: pip install 'keras-winit[plot]'"
+        ) from error
+    return Figure(**options)
+
+
+def propagation(
+    results: Propagation | Sequence[Propagation], path: str | PathLike[str] | None = None
+) -> Any:
+    """Draw experiments the way the notes do: means, standard deviations, histograms.
+
+    The upper row shows mean and standard deviation by layer, a line for each result.
+    Below, each result has a row with the histogram of every layer, of evenly chosen ones
+    if there are more than ten; all histograms of a row share the horizontal axis.
+
+    Args:
+        results: What `propagate` returned, or several of it.
+        path: Where to save the picture; the ending chooses the format. None: nowhere.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+        OSError: If `path` cannot be written.
+        ValueError: If matplotlib knows no such format.
+    """
+    results = [results] if isinstance(results, Propagation) else list(results)
+    picture = figure(figsize=(12, 3.2 + 1.9 * len(results)), layout="constrained")
+    curves, *rows = picture.subfigures(
+        1 + len(results), 1, height_ratios=[3] + [1.8] * len(results)
+    )
+    _curves(curves, results)
+    for number, (row, result) in enumerate(zip(rows, results, strict=True)):
+        _histograms(row, result, f"C{number}")
+    if path is not None:
+        picture.savefig(path, dpi=120)
+    return picture
+
+
+def _label(result: Propagation) -> str:
+    normalized = " + batch normalization" if result.batch_normalization else ""
+    return f"{result.initializer}{normalized}, {result.activation}"
+
+
+def _curves(area: Any, results: Sequence[Propagation]) -> None:
+    mean, stddev = area.subplots(1, 2)
+    for result in results:
+        numbers = range(1, len(result.layers) + 1)
+        mean.plot(numbers, [layer.mean for layer in result.layers], "o-", label=_label(result))
+        stddev.plot(numbers, [layer.stddev for layer in result.layers], "o-")
+    mean.set(title="mean of the layer's output", xlabel="layer")
+    stddev.set(title="standard deviation of the layer's output", xlabel="layer")
+    spread = [layer.stddev for result in results for layer in result.layers]
+    # The noise of a mean near zero must not fill the panel.
+    reach = 1.2 * max(abs(bound) for bound in (*mean.get_ylim(), max(spread) / 2))
+    mean.set_ylim(-reach, reach)
+    positive = [value for value in spread if value > 0]
+    if positive and max(positive) > 10 * min(positive):
+        stddev.set_yscale("log")
+    else:
+        stddev.set_ylim(bottom=0)
+    for axes in (mean, stddev):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    mean.legend(fontsize="small")
+
+
+def _histograms(area: Any, result: Propagation, color: str) -> None:
+    count = len(result.layers)
+    chosen = sorted({round(i) for i in np.linspace(0, count - 1, min(count, PANELS))})
+    panels = area.subplots(1, len(chosen), sharex=True, squeeze=False)[0]
+    area.suptitle(_label(result), fontsize="medium")
+    layers = [result.layers[index] for index in chosen]
+    low = min(layer.edges[0] for layer in layers)
+    high = max(layer.edges[-1] for layer in layers)
+    edges = np.linspace(low, high, BARS + 1)
+    for panel, index, layer in zip(panels, chosen, layers, strict=True):
+        # Bars of one width for all layers: what shrinks to nothing stays visible.
+        below = np.interp(edges, layer.edges, np.cumsum([0, *layer.counts]))
+        panel.stairs(np.diff(below), edges, fill=True, color=color)
+        panel.set_title(f"layer {index + 1}", fontsize="small")
+        panel.set_yticks([])
+        panel.tick_params(labelsize="x-small")

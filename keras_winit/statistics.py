@@ -1,0 +1,75 @@
+"""Numbers of one tensor: what a layer's output or kernel looks like."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+# An entry is saturated where the activation is flatter than this share of its steepest.
+FLAT = 0.05
+
+
+def mean_stddev(values: Any) -> tuple[Any, Any]:
+    """Mean and population standard deviation over all entries, in float32 and two passes."""
+    values = ops.cast(values, "float32")
+    mean = ops.mean(values)
+    return mean, ops.sqrt(ops.mean(ops.square(values - mean)))
+
+
+def unit_stddev(values: Any) -> Any:
+    """Standard deviation of each unit over the samples, averaged over the units.
+
+    The part of the signal that tells one input from another. Units lie on the last axis.
+    """
+    values = ops.reshape(ops.cast(values, "float32"), (-1, values.shape[-1]))
+    centered = values - ops.mean(values, axis=0)
+    return ops.mean(ops.sqrt(ops.mean(ops.square(centered), axis=0)))
+
+
+def dead_share(values: Any) -> Any:
+    """Share of units, on the last axis, that are exactly zero for every sample."""
+    values = ops.reshape(values, (-1, values.shape[-1]))
+    return ops.mean(ops.cast(ops.all(values == 0, axis=0), "float32"))
+
+
+def saturated_share(pre_activations: Any, activation: Callable[[Any], Any]) -> Any:
+    """Share of entries where the activation is flat: below 5 % of its steepest slope.
+
+    Entries that come out as `activation(0)` do not count: there a rectifier is off, which
+    `dead_share` tells, and not saturated.
+    """
+    z = ops.cast(pre_activations, "float32")
+    flat = _slope(activation, z) < FLAT * _steepest(activation)
+    rest = activation(ops.zeros((), "float32"))
+    return ops.mean(ops.cast(ops.logical_and(flat, activation(z) != rest), "float32"))
+
+
+def _slope(activation: Callable[[Any], Any], z: Any) -> Any:
+    step = 1e-2
+    return ops.abs(activation(z + step) - activation(z - step)) / (2 * step)
+
+
+def _steepest(activation: Callable[[Any], Any]) -> Any:
+    return ops.max(_slope(activation, ops.linspace(-8.0, 8.0, 1601, dtype="float32")))
+
+
+def distinct_units(kernel: Any, tolerance: float = 1e-6) -> int:
+    """How many columns of a kernel, its units, differ from each other.
+
+    Args:
+        kernel: Any shape with the units on the last axis.
+        tolerance: Columns are equal if no entry differs by more than this share of the
+            kernel's largest entry.
+    """
+    values = keras.ops.convert_to_numpy(kernel).astype(np.float64)
+    columns: npt.NDArray[np.float64] = values.reshape(-1, values.shape[-1]).T
+    apart = tolerance * np.abs(columns).max(initial=0.0)
+    count = 0
+    while len(columns):
+        same = np.abs(columns - columns[0]).max(axis=1, initial=0.0) <= apart
+        columns = columns[~same]
+        count += 1
+    return count
