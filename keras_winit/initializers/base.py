@@ -75,15 +75,17 @@ class Scheme(keras.initializers.Initializer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, ready for JSON: `from_config` gives an equal scheme."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in self._arguments().items()}
 
     def __repr__(self) -> str:
         """The arguments that differ from their defaults, the scheme's own first."""
         fields = sorted(dataclasses.fields(self), key=lambda f: bool(f.kw_only))
-        values = [(f, getattr(self, f.name)) for f in fields]
-        shown = ", ".join(f"{f.name}={value!r}" for f, value in values if value != f.default)
-        return f"{type(self).__name__}({shown})"
+        values = self._arguments()
+        shown = (f"{f.name}={values[f.name]!r}" for f in fields if values[f.name] != f.default)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _arguments(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def _known_shape(self, shape: Sequence[int]) -> Shape:
         try:
@@ -164,8 +166,11 @@ class RandomScheme(Scheme):
             self.seed = operator.index(self.seed) % 2**64
 
     def get_config(self) -> dict[str, Any]:
-        seed = keras.saving.serialize_keras_object(self.seed) if self._seeded else None
-        return {**super().get_config(), "seed": seed}
+        config = super().get_config()
+        return {**config, "seed": keras.saving.serialize_keras_object(config["seed"])}
+
+    def _arguments(self) -> dict[str, Any]:
+        return {**super()._arguments(), "seed": self.seed if self._seeded else None}
 
     def stream(self) -> Stream:
         """The random numbers of this call."""

@@ -1,0 +1,206 @@
+"""What every scheme must do, over the registry: names, configs, seeds, dtypes, copies."""
+
+import copy
+import inspect
+import json
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from laws import numpy
+
+import keras_winit
+from keras_winit.initializers import REGISTRY
+
+# Arguments other than the defaults, for each scheme: what must survive a round trip.
+CASES = {
+    "zeros": {},
+    "ones": {},
+    "constant": {"value": 0.5},
+    "negative_normal": {"stddev": 0.1},
+    "small_normal": {"stddev": 0.1},
+    "large_normal": {"stddev": 0.1},
+    "small_uniform": {"limit": 0.1},
+    "truncated_normal": {"stddev": 0.1, "bounds": (-1.0, 3.0), "corrected": False},
+    "fan_in_uniform": {"gain": 2.0},
+    "lecun_normal": {"gain": 2.0},
+    "lecun_uniform": {"gain": 2.0},
+    "xavier_normal": {"gain": 2.0, "input_axes": (0,), "output_axes": (1,)},
+    "xavier_uniform": {"gain": 2.0},
+    "he_normal": {"negative_slope": 0.1, "mode": "fan_out"},
+    "he_uniform": {"negative_slope": 0.1, "mode": "fan_out"},
+    "variance_scaling": {"scale": 2.0, "mode": "fan_geo_avg", "distribution": "uniform"},
+    "sparse": {"sparsity": 0.5, "gain": 2.0},
+}
+RANDOM = sorted(name for name, cls in REGISTRY.items() if "seed" in cls().get_config())
+each = pytest.mark.parametrize("name", sorted(REGISTRY))
+each_random = pytest.mark.parametrize("name", RANDOM)
+
+
+def draw(scheme, shape=(30, 40), dtype=None):
+    return numpy(scheme(shape, dtype)).astype(np.float64)
+
+
+def test_every_scheme_has_a_case():
+    assert set(CASES) == set(REGISTRY)
+
+
+def test_names_and_config_keys_are_the_file_format(golden):
+    golden(
+        "registry.json",
+        {cls.identifier: sorted(cls().get_config()) for cls in REGISTRY.values()},
+    )
+
+
+def test_everything_public_is_there():
+    assert keras_winit.__all__
+    for name in keras_winit.__all__:
+        assert getattr(keras_winit, name) is not None
+    for cls in REGISTRY.values():
+        assert cls.__name__ in keras_winit.__all__
+        assert getattr(keras_winit, cls.__name__) is cls
+    shown = {name for name in vars(keras_winit) if not name.startswith("_")}
+    modules = {name for name in shown if inspect.ismodule(getattr(keras_winit, name))}
+    assert shown - modules == set(keras_winit.__all__) - {"__version__"}
+
+
+@each
+def test_is_found_by_name_class_dict_and_instance(name):
+    cls = REGISTRY[name]
+    assert issubclass(cls, keras.initializers.Initializer)
+    assert keras.saving.get_registered_name(cls) == f"winit>{name}" == cls.identifier
+    as_dict = {"class_name": f"winit>{name}", "config": {}}
+    for identifier in (f"winit>{name}", cls, as_dict, cls()):
+        assert type(keras.initializers.get(identifier)) is cls
+
+
+@each
+def test_says_what_it_is(name):
+    cls = REGISTRY[name]
+    for text in (cls.formula, cls.use, cls.source):
+        assert text
+        assert text == text.strip()
+    doc = inspect.getdoc(cls)
+    assert "Example:" in doc
+    assert "Source:" in doc
+    for argument in cls().get_config().keys() - {"seed", "input_axes", "output_axes"}:
+        assert f"\n    {argument}: " in doc
+
+
+@each
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "shape", [(), (5,), (0,), (0, 5), (5, 0), (3, 4), (3, 3, 0, 4), (2, 3, 4, 5)], ids=str
+)
+def test_shapes_and_dtypes(name, shape, dtype):
+    scheme = REGISTRY[name]()
+    if name == "sparse" and len(shape) < 2:
+        with pytest.raises(ValueError, match="at least two axes"):
+            scheme(shape, dtype)
+        return
+    weights = scheme(shape, dtype)
+    native = "float32" if dtype == "float64" and keras.backend.backend() == "jax" else dtype
+    assert keras.ops.is_tensor(weights)
+    assert keras.backend.standardize_dtype(weights.dtype) == native
+    assert tuple(weights.shape) == shape
+    # TensorFlow gives no numpy value of a bfloat16 scalar.
+    assert np.isfinite(numpy(keras.ops.cast(weights, "float32"))).all()
+
+
+@each
+def test_shape_and_dtype_come_in_many_forms(name):
+    scheme = REGISTRY[name]()
+    expected = draw(scheme, (3, 4))
+    for shape in ([3, 4], np.array([3, 4]), (np.int64(3), 4)):
+        np.testing.assert_array_equal(draw(scheme, shape), expected)
+    assert keras.backend.standardize_dtype(scheme((3, 4)).dtype) == keras.config.floatx()
+    half = scheme((3, 4), keras.ops.zeros((), "float16").dtype)
+    assert keras.backend.standardize_dtype(half.dtype) == "float16"
+
+
+@each
+def test_config_round_trip(name):
+    cls = REGISTRY[name]
+    scheme = cls(**CASES[name], **({"seed": 3} if name in RANDOM else {}))
+    config = json.loads(json.dumps(scheme.get_config()))
+    twin = cls.from_config(config)
+    assert twin.get_config() == scheme.get_config()
+    np.testing.assert_array_equal(draw(twin), draw(scheme))
+    saved = keras.saving.serialize_keras_object(scheme)
+    assert saved["registered_name"] == f"winit>{name}"
+    loaded = keras.saving.deserialize_keras_object(json.loads(json.dumps(saved)))
+    assert type(loaded) is cls
+    np.testing.assert_array_equal(draw(loaded), draw(scheme))
+    np.testing.assert_array_equal(draw(scheme.clone()), draw(scheme))
+
+
+@each
+def test_config_is_a_copy(name):
+    scheme = REGISTRY[name](**CASES[name])
+    before = scheme.get_config()
+    for value in scheme.get_config().values():
+        if isinstance(value, list):
+            value.append(99)
+    assert scheme.get_config() == before
+
+
+@each
+def test_repr_makes_the_scheme_again(name):
+    scheme = REGISTRY[name](**CASES[name])
+    assert repr(REGISTRY[name]()) == {
+        "sparse": "Sparse(connections=10, stddev=0.01)",
+    }.get(name, f"{REGISTRY[name].__name__}()")
+    twin = eval(repr(scheme), vars(keras_winit).copy())
+    assert twin.get_config() == scheme.get_config()
+
+
+@each
+@pytest.mark.parametrize(
+    "duplicate",
+    [lambda s: pickle.loads(pickle.dumps(s)), copy.deepcopy, copy.copy],
+    ids=["pickle", "deepcopy", "copy"],
+)
+def test_copies_draw_the_same(name, duplicate):
+    scheme = REGISTRY[name](**CASES[name])  # the random ones unseeded
+    twin = duplicate(scheme)
+    assert twin.get_config() == scheme.get_config()
+    np.testing.assert_array_equal(draw(twin), draw(scheme))
+
+
+@each_random
+def test_seed_generators_round_trip(name):
+    cls = REGISTRY[name]
+    scheme = cls(seed=keras.random.SeedGenerator(5))
+    config = json.loads(json.dumps(scheme.get_config()))
+    first, second = draw(scheme), draw(scheme)
+    assert not np.array_equal(first, second)
+    # A config starts again; a pickle goes on from where the generator stood.
+    again = cls.from_config(config)
+    np.testing.assert_array_equal(draw(again), first)
+    np.testing.assert_array_equal(draw(again), second)
+    for duplicate in (pickle.loads(pickle.dumps(scheme)), copy.deepcopy(scheme)):
+        assert duplicate.seed is not scheme.seed
+        np.testing.assert_array_equal(draw(duplicate), draw(copy.deepcopy(scheme)))
+    assert copy.copy(scheme).seed is scheme.seed
+
+
+@each_random
+def test_another_seed_gives_other_values(name):
+    cls = REGISTRY[name]
+    assert not np.array_equal(draw(cls(seed=1)), draw(cls(seed=2)))
+    assert not np.array_equal(draw(cls()), draw(cls()))
+    assert not np.array_equal(draw(cls.from_config(cls().get_config())), draw(cls()))
+
+
+@each_random
+def test_layers_that_share_a_name_start_different(name):
+    attention = keras.layers.MultiHeadAttention(2, 8, kernel_initializer=f"winit>{name}")
+    attention.build((2, 5, 32), (2, 5, 32))
+    kernels = [numpy(w) for w in attention.weights if tuple(w.shape) == (32, 2, 8)]
+    assert len(kernels) == 3
+    assert len({kernel.tobytes() for kernel in kernels}) == 3
+    both = keras.layers.Bidirectional(keras.layers.GRU(8, kernel_initializer=f"winit>{name}"))
+    both.build((2, 5, 32))
+    kernels = [numpy(w) for w in both.weights if tuple(w.shape) == (32, 24)]
+    assert len({kernel.tobytes() for kernel in kernels}) == 2
