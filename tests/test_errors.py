@@ -1,0 +1,225 @@
+"""Every mistake gets a sentence that names the argument, the value and the remedy."""
+
+import re
+
+import numpy as np
+import pytest
+
+import keras_winit as kw
+from keras_winit import experiments
+from keras_winit.theory import fans
+
+CHOICES = "'fan_in', 'fan_out', 'fan_avg', 'fan_geo_avg'"
+DTYPE = (
+    "`HeNormal` makes weights of dtype bfloat16, float16, float32 or float64. "
+    "Received: dtype={}. Make them in one of these and cast or quantize them afterwards."
+)
+AXES = (
+    "`input_axes` and `output_axes` must name different axes of the kernel, each from -2 to 1 "
+    "for shape=(3, 4). Received: input_axes={}, output_axes={}."
+)
+SEED = (
+    "`HeNormal(seed=...)` must be an integer, a `keras.random.SeedGenerator` or None. "
+    "Received: seed={}."
+)
+BOUNDS = (
+    "`TruncatedNormal(bounds=...)` must be a number > 0, or two numbers of which the first is "
+    "smaller. Received: bounds={}."
+)
+
+WRONG = [
+    (
+        lambda: kw.SmallNormal(-1.0),
+        ValueError,
+        "`SmallNormal(stddev=...)` must be a number >= 0. Received: stddev=-1.0.",
+    ),
+    (
+        lambda: kw.LargeNormal(stddev=float("nan")),
+        ValueError,
+        "`LargeNormal(stddev=...)` must be a number >= 0. Received: stddev=nan.",
+    ),
+    (
+        lambda: kw.NegativeNormal("0.1"),
+        TypeError,
+        "`NegativeNormal(stddev=...)` must be a number >= 0. Received: stddev='0.1'.",
+    ),
+    (
+        lambda: kw.TruncatedNormal(-0.1),
+        ValueError,
+        "`TruncatedNormal(stddev=...)` must be a number >= 0. Received: stddev=-0.1.",
+    ),
+    (lambda: kw.TruncatedNormal(bounds=(2, -2)), ValueError, BOUNDS.format("(2, -2)")),
+    (lambda: kw.TruncatedNormal(bounds=0), ValueError, BOUNDS.format("0")),
+    (lambda: kw.TruncatedNormal(bounds=(1, 2, 3)), ValueError, BOUNDS.format("(1, 2, 3)")),
+    (lambda: kw.TruncatedNormal(bounds="x"), ValueError, BOUNDS.format("'x'")),
+    (
+        lambda: kw.TruncatedNormal(corrected=1),
+        TypeError,
+        "`TruncatedNormal(corrected=...)` must be True or False. Received: corrected=1.",
+    ),
+    (
+        lambda: kw.SmallUniform(-0.1),
+        ValueError,
+        "`SmallUniform(limit=...)` must be a number >= 0. Received: limit=-0.1.",
+    ),
+    (
+        lambda: kw.Constant(float("inf")),
+        ValueError,
+        "`Constant(value=...)` must be a finite number. Received: value=inf.",
+    ),
+    (
+        lambda: kw.Constant(True),
+        TypeError,
+        "`Constant(value=...)` must be a finite number. Received: value=True.",
+    ),
+    (
+        lambda: kw.LecunNormal(-1),
+        ValueError,
+        "`LecunNormal(gain=...)` must be a number >= 0. Received: gain=-1.",
+    ),
+    (
+        lambda: kw.HeNormal(negative_slope=None),
+        TypeError,
+        "`HeNormal(negative_slope=...)` must be a finite number. Received: negative_slope=None.",
+    ),
+    (
+        lambda: kw.HeNormal(mode="fan_avg"),
+        ValueError,
+        "`HeNormal(mode=...)` must be one of 'fan_in', 'fan_out'. Received: mode='fan_avg'.",
+    ),
+    (
+        lambda: kw.VarianceScaling(scale=-1),
+        ValueError,
+        "`VarianceScaling(scale=...)` must be a number >= 0. Received: scale=-1.",
+    ),
+    (
+        lambda: kw.VarianceScaling(mode="in"),
+        ValueError,
+        f"`VarianceScaling(mode=...)` must be one of {CHOICES}. Received: mode='in'.",
+    ),
+    (
+        lambda: kw.VarianceScaling(distribution="untruncated_normal"),
+        ValueError,
+        "`VarianceScaling(distribution=...)` must be one of 'normal', 'truncated_normal', "
+        "'uniform'. Received: distribution='untruncated_normal'.",
+    ),
+    (
+        lambda: kw.Sparse(0),
+        ValueError,
+        "`Sparse(connections=...)` must be an integer >= 1. Received: connections=0.",
+    ),
+    (
+        lambda: kw.Sparse(2.5),
+        ValueError,
+        "`Sparse(connections=...)` must be an integer >= 1. Received: connections=2.5.",
+    ),
+    (
+        lambda: kw.Sparse("10"),
+        TypeError,
+        "`Sparse(connections=...)` must be an integer >= 1. Received: connections='10'.",
+    ),
+    (
+        lambda: kw.Sparse(connections=5, sparsity=0.5),
+        ValueError,
+        "`Sparse` takes `connections` or `sparsity`, not both. "
+        "Received: connections=5, sparsity=0.5.",
+    ),
+    (
+        lambda: kw.Sparse(stddev=0.1, gain=1.0),
+        ValueError,
+        "`Sparse` takes `stddev` or `gain`, not both. Received: stddev=0.1, gain=1.0.",
+    ),
+    (
+        lambda: kw.Sparse(stddev=0),
+        ValueError,
+        "`Sparse(stddev=...)` must be a number > 0. Received: stddev=0.",
+    ),
+    (
+        lambda: kw.Sparse(gain=-1),
+        ValueError,
+        "`Sparse(gain=...)` must be a number > 0. Received: gain=-1.",
+    ),
+    (
+        lambda: kw.Sparse(sparsity=1.0),
+        ValueError,
+        "`Sparse(sparsity=...)` must be a number in [0, 1). Received: sparsity=1.0.",
+    ),
+    (
+        lambda: kw.Sparse()((5,)),
+        ValueError,
+        "`Sparse` needs a kernel of at least two axes. Received: shape=(5,). "
+        "Use `winit>zeros` or `winit>constant` for a bias.",
+    ),
+    (lambda: kw.HeNormal(seed=1.5), TypeError, SEED.format("1.5")),
+    (lambda: kw.HeNormal(seed=True), TypeError, SEED.format("True")),
+    (lambda: kw.HeNormal(seed="x"), TypeError, SEED.format("'x'")),
+    (
+        lambda: kw.HeNormal(input_axes=1),
+        TypeError,
+        "`HeNormal(input_axes=...)` must be a sequence of integers or None. "
+        "Received: input_axes=1.",
+    ),
+    (
+        lambda: kw.HeNormal(output_axes=[0.5]),
+        TypeError,
+        "`HeNormal(output_axes=...)` must be a sequence of integers or None. "
+        "Received: output_axes=[0.5].",
+    ),
+    (
+        lambda: kw.HeNormal(input_axes=[2])((3, 4)),
+        ValueError,
+        AXES.format("(2,)", "None"),
+    ),
+    (
+        lambda: kw.HeNormal(input_axes=[0], output_axes=[-2])((3, 4)),
+        ValueError,
+        AXES.format("(0,)", "(-2,)"),
+    ),
+    (
+        lambda: kw.Sparse(input_axes=[-3])((3, 4)),
+        ValueError,
+        AXES.format("(-3,)", "None"),
+    ),
+    (lambda: fans((3, 4), [0, 0]), ValueError, AXES.format("[0, 0]", "None")),
+    *(
+        (lambda dtype=dtype: kw.HeNormal()((3, 4), dtype), ValueError, DTYPE.format(repr(dtype)))
+        for dtype in ("int32", "uint8", "bool", "complex64", "float8_e4m3fn", "float8_e5m2")
+    ),
+    (
+        lambda: kw.Zeros()((3, 4), np.int32),
+        ValueError,
+        DTYPE.replace("HeNormal", "Zeros").format(repr(np.int32)),
+    ),
+    (lambda: kw.HeNormal()((3, 4), "float31"), ValueError, "Invalid dtype: float31"),
+    (
+        lambda: kw.HeNormal()((3, None)),
+        ValueError,
+        "`HeNormal` needs a shape of known sizes. Received: shape=(3, None).",
+    ),
+    (
+        lambda: kw.HeNormal()((3, -1)),
+        ValueError,
+        "`HeNormal` needs a shape of known sizes. Received: shape=(3, -1).",
+    ),
+    (
+        lambda: kw.HeNormal()(3),
+        ValueError,
+        "`HeNormal` needs a shape of known sizes. Received: shape=3.",
+    ),
+    (
+        lambda: experiments.propagate("winit>zeros", depth=0),
+        ValueError,
+        "`propagate(depth=...)` must be an integer >= 1. Received: depth=0.",
+    ),
+    (
+        lambda: experiments.symmetry("winit>zeros", units=1),
+        ValueError,
+        "`symmetry(units=...)` must be an integer >= 2. Received: units=1.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mistake", "error", "sentence"), WRONG, ids=lambda v: str(v)[:50])
+def test_mistake(mistake, error, sentence):
+    with pytest.raises(error, match=f"^{re.escape(sentence)}$"):
+        mistake()
