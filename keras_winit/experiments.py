@@ -96,7 +96,9 @@ def propagate(
             activation.
 
     Example:
-        >>> print(propagate("winit>lecun_normal", "tanh"))
+        >>> result = propagate("winit>lecun_normal", "tanh", depth=3)
+        >>> [round(layer.stddev, 2) for layer in result.layers]
+        [0.63, 0.49, 0.41]
 
     Source: CS231n lecture on training neural networks, activation statistics; the 0.01
         and 1 of `winit>small_normal` and `winit>large_normal`, the 1/sqrt(fan_in) of
@@ -210,7 +212,9 @@ def symmetry(
             activation.
 
     Example:
-        >>> print(symmetry("winit>constant"))
+        >>> result = symmetry("winit>constant", units=16, steps=20)
+        >>> result.before, result.after
+        ((1, 1), (1, 1))
 
     Source: CS231n notes, Neural Networks Part 2, weight initialization.
     """
@@ -237,7 +241,8 @@ def symmetry(
         return tuple(statistics.distinct_units(layer.kernel, 1e-4) for layer in (first, second))
 
     before, loss_before = different(), float(model.evaluate(x, y, verbose=0))
-    model.fit(x, y, batch_size=len(x), epochs=steps, verbose=0)
+    for _ in range(steps):
+        model.train_on_batch(x, y)
     after, loss_after = different(), float(model.evaluate(x, y, verbose=0))
     return Symmetry(_name(initializer), units, steps, before, after, loss_before, loss_after)
 

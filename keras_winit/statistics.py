@@ -48,8 +48,10 @@ def saturated_share(pre_activations: Any, activation: Callable[[Any], Any]) -> A
 
 
 def _slope(activation: Callable[[Any], Any], z: Any) -> Any:
-    step = 1e-2
-    return ops.abs(activation(z + step) - activation(z - step)) / (2 * step)
+    """Between two neighbours of z that float32 can still tell apart."""
+    step = 1e-3 * ops.maximum(ops.abs(z), 1.0)
+    low, high = z - step, z + step
+    return ops.abs(activation(high) - activation(low)) / (high - low)
 
 
 def _steepest(activation: Callable[[Any], Any]) -> Any:

@@ -1,0 +1,180 @@
+"""The command, as a person types it."""
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from keras_winit import cli, experiments
+from keras_winit.initializers import REGISTRY
+
+
+def run(line):
+    return cli.main(shlex.split(line))
+
+
+def test_list_shows_every_scheme(capsys):
+    assert run("list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(REGISTRY)
+    for line, cls in zip(lines[1:], REGISTRY.values(), strict=True):
+        cells = re.split(r"  +", line)
+        assert cells == [cls.identifier, cls.formula, cls.use, cls.source]
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_show(name, capsys):
+    for line in (f"show {name}", f"show 'winit>{name}'"):
+        assert run(line) == 0
+        out = capsys.readouterr().out
+        cls = REGISTRY[name]
+        assert f'kernel_initializer="winit>{name}"' in out
+        for text in (cls.formula, cls.use, cls.source, cls.__doc__.splitlines()[0]):
+            assert text in out
+
+
+def test_propagate(capsys, tmp_path):
+    picture = tmp_path / "out.png"
+    line = (
+        "propagate --init 'winit>small_normal' --init 'winit>lecun_normal' --activation tanh "
+        f"--depth 3 --width 20 --samples 30 --seed 4 --batch-normalization --plot {picture}"
+    )
+    assert run(line) == 0
+    out = capsys.readouterr().out
+    for name in ("winit>small_normal", "winit>lecun_normal"):
+        expected = experiments.propagate(
+            name, depth=3, width=20, samples=30, seed=4, batch_normalization=True
+        )
+        assert str(expected) in out
+    assert out.endswith(f"drawn: {picture}\n")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    {
+        "": "keras-winit: error: the following arguments are required: command",
+        "shown": "keras-winit: error: argument command: invalid choice: 'shown' "
+        "(choose from list, show, propagate, demo)",
+        "show spars": "keras-winit show: error: argument NAME: no scheme 'spars'. "
+        "Did you mean 'winit>sparse'? `keras-winit list` shows all.",
+        "show qqq": "keras-winit show: error: argument NAME: no scheme 'qqq'. "
+        "`keras-winit list` shows all.",
+        "propagate": "keras-winit propagate: error: the following arguments are required: --init",
+        "propagate --init 'winit>He_Normal'": "keras-winit propagate: error: argument --init: "
+        "no initializer 'winit>He_Normal'. Did you mean 'winit>he_normal'? "
+        "`keras-winit list` shows all.",
+        "propagate --init 'winit>zeros' --depth 0": "keras-winit propagate: error: "
+        "argument --depth: must be an integer >= 1, not '0'",
+        "propagate --init 'winit>zeros' --width 1e3": "keras-winit propagate: error: "
+        "argument --width: must be an integer >= 1, not '1e3'",
+        "propagate --init 'winit>zeros' --seed -1": "keras-winit propagate: error: "
+        "argument --seed: must be an integer >= 0, not '-1'",
+        "propagate --init 'winit>zeros' --activation nope": "keras-winit propagate: error: "
+        "argument --activation: Keras has no activation 'nope'",
+        "propagate --init 'winit>zeros' --plot /no/where/out.png": "keras-winit propagate: error: "
+        "argument --plot: no folder '/no/where' for '/no/where/out.png'",
+        "propagate --init 'winit>zeros' --nope": "keras-winit: error: "
+        "unrecognized arguments: --nope",
+        "demo --epochs 0": "keras-winit demo: error: argument --epochs: "
+        "must be an integer >= 1, not '0'",
+        "demo --output model.h5": "keras-winit demo: error: argument --output: "
+        "'model.h5' must end in .keras",
+    }.items(),
+    ids=lambda v: str(v)[:40],
+)
+def test_bad_arguments_get_one_line_and_exit_code_2(line, sentence, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(line)
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    # Python 3.11 puts the choices in quotes.
+    assert re.sub(r"choose from .*\)", lambda m: m[0].replace("'", ""), err) == f"{sentence}\n"
+
+
+def test_a_picture_of_no_known_format(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run("propagate --init 'winit>zeros' --plot out.foo")
+    assert stopped.value.code == 2
+    assert re.fullmatch(
+        r"keras-winit propagate: error: argument --plot: 'out\.foo' must end in one of .*\.png.*\n",
+        capsys.readouterr().err,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    with pytest.raises(SystemExit):
+        run(f"demo --output {tmp_path}/x.keras")
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("missing", "line", "cure"),
+    [
+        ("sklearn.datasets", "demo", "pip install 'keras-winit[examples]'"),
+        ("matplotlib.figure", "propagate --init zeros --plot x.png", "'keras-winit[plot]'"),
+    ],
+)
+def test_a_missing_extra_is_named(missing, line, cure, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with contextlib.suppress(SystemExit):
+        assert run(line) == 1
+    err = capsys.readouterr().err
+    assert cure in err
+    assert err.count("\n") == 1
+
+
+def test_what_goes_wrong_at_work_is_one_line(capsys, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(experiments, "propagate", full)
+    assert run("propagate --init zeros") == 1
+    assert capsys.readouterr().err == "keras-winit: error: [Errno 28] No space left on device\n"
+
+
+def test_ctrl_c(monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "propagate", interrupt)
+    assert run("propagate --init zeros") == 130
+
+
+def test_demo(capsys, tmp_path):
+    model = tmp_path / "digits.keras"
+    assert run(f"demo --epochs 4 --output {model}") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"epoch  winit>small_normal  winit>he_normal", out)
+    bad, good = re.search(r"^    4 +([\d.]+)% +([\d.]+)%$", out, re.M).groups()
+    assert float(bad) < 20
+    assert float(good) > 75
+    assert out.endswith("its 450 predictions are equal, to the last bit\n")
+    assert keras.models.load_model(model).layers[0].kernel_initializer.identifier == (
+        "winit>he_normal"
+    )
+
+
+def test_demo_notices_other_predictions(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "RELOAD", cli.RELOAD.replace("model.predict(", "1 + model.predict("))
+    assert run(f"demo --epochs 1 --output {tmp_path / 'digits.keras'}") == 1
+    assert "predicts otherwise" in capsys.readouterr().err
+
+
+def test_as_a_process_whose_reader_leaves(tmp_path):
+    command = f"{shlex.quote(sys.executable)} -m keras_winit list | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("name ")
+    assert "Traceback" not in done.stderr
+    version = subprocess.run(
+        ["keras-winit", "--version"], capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"keras-winit \d+\.\d+\.\d+\n", version.stdout)
