@@ -9,7 +9,7 @@ import pytest
 from laws import cut_normal, deviations, negative_half_normal, normal, numpy, uniform
 
 import keras_winit
-from keras_winit.initializers import REGISTRY
+from keras_winit.initializers import REGISTRY, streams
 
 # Shape and its true fans, by hand: they differ, so that swapping them shows.
 FANS = {(256, 384): (256, 384), (3, 3, 64, 128): (576, 1152)}
@@ -109,6 +109,16 @@ def test_truncated_normal_has_the_stddev_that_was_asked_for(bounds):
     kurtosis = cut_normal(1, *bounds).kurtosis
     ratio = (weights.astype(np.float64).std() / 0.1) ** 2
     assert abs(ratio - 1) * math.sqrt(weights.size / (kurtosis - 1)) < 5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rounding_carries_no_weight_beyond_a_bound(dtype, monkeypatch):
+    # Draws that lie on the bound itself; 2 * 0.1 in float32 is above 0.2.
+    monkeypatch.setattr(streams, "_normal", lambda generator, out: out.fill(2.0))
+    scheme = keras_winit.TruncatedNormal(0.1, corrected=False)
+    weights = numpy(scheme((3, 4), dtype)).astype(np.float64)
+    assert (weights <= 0.2).all()
+    np.testing.assert_allclose(weights, 0.2, rtol=1e-7)
 
 
 def test_no_uniform_weight_lies_on_a_bound_or_at_zero():
