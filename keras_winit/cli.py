@@ -3,7 +3,9 @@
 import argparse
 import difflib
 import inspect
+import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,21 +34,41 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
+class _Failure(Exception):
+    """What went wrong, for the person at the terminal."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a root sign shows a question mark.
+        sys.stdout.reconfigure(errors="replace")
+    code = 0
     try:
-        options.run(options)
+        try:
+            options = _parser().parse_args(arguments)
+            options.run(options)
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read the output, such as `head`, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ModuleNotFoundError, OSError, MemoryError) as error:
-        print(f"keras-winit: error: {error}", file=sys.stderr)
-        return 1
+        pass  # Whoever read the output, such as `head`, has seen enough.
     except KeyboardInterrupt:
-        return 130
-    return 0
+        code = 130
+    except (ValueError, TypeError) as error:
+        code = _complain(error, 2)
+    except (_Failure, ModuleNotFoundError, OSError, MemoryError) as error:
+        code = _complain(error, 1)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Nothing more can be written: not at the end of the process either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"keras-winit: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
 
 
 def _parser() -> _Parser:
@@ -79,32 +101,31 @@ def _parser() -> _Parser:
     )
     pushed.add_argument("--activation", default="tanh", type=_activation, metavar="NAME")
     for name, default in (("depth", 10), ("width", 500), ("samples", 1000)):
-        pushed.add_argument(f"--{name}", default=default, type=_count, metavar="N")
-    pushed.add_argument("--seed", default=0, type=_seed, metavar="N")
+        pushed.add_argument(f"--{name}", default=default, type=_whole(1), metavar="N")
+    pushed.add_argument("--seed", default=0, type=_whole(0), metavar="N")
     pushed.add_argument("--batch-normalization", action="store_true")
     pushed.add_argument("--plot", type=_picture, metavar="FILE", help="also draw it, as a .png")
 
     demo = command("demo", _demo, "train on handwritten digits with a bad and a good start")
     demo.add_argument("--bad", default="winit>small_normal", type=_initializer, metavar="NAME")
     demo.add_argument("--good", default="winit>he_normal", type=_initializer, metavar="NAME")
-    demo.add_argument("--epochs", default=10, type=_count, metavar="N")
-    demo.add_argument("--seed", default=0, type=_seed, metavar="N")
+    demo.add_argument("--epochs", default=10, type=_whole(1), metavar="N")
+    demo.add_argument("--seed", default=0, type=_whole(0), metavar="N")
     demo.add_argument(
         "--output", default="digits.keras", type=_model_file, metavar="FILE", help="the saved model"
     )
     return parser
 
 
-def _count(text: str) -> int:
-    if not (text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"must be an integer >= 1, not {text!r}")
-    return int(text)
+def _whole(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,10}", text) or not least <= int(text) < 2**32:
+            raise argparse.ArgumentTypeError(
+                f"must be an integer from {least} to 4294967295, not {text[:40]!r}"
+            )
+        return int(text)
 
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be an integer >= 0, not {text!r}")
-    return int(text)
+    return number
 
 
 def _scheme(text: str) -> type[Scheme]:
@@ -118,9 +139,11 @@ def _initializer(text: str) -> str:
     try:
         made = keras.initializers.get(text)
     except (ValueError, TypeError):
-        made = None
-    if made is None:
-        raise argparse.ArgumentTypeError(f"no initializer {text!r}. {_hint(text)}")
+        raise argparse.ArgumentTypeError(f"no initializer {text!r}. {_hint(text)}") from None
+    try:
+        made((2, 2), "float32")
+    except Exception:
+        raise argparse.ArgumentTypeError(f"{text!r} makes no dense kernel") from None
     return text
 
 
@@ -152,9 +175,14 @@ def _model_file(text: str) -> Path:
 
 def _writable(text: str) -> Path:
     path = Path(text)
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"no folder {str(path.parent)!r} for {text!r}")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+    try:
+        if not path.parent.is_dir():
+            raise argparse.ArgumentTypeError(f"no folder {str(path.parent)!r} for {text!r}")
+        writable = os.access(path if path.exists() else path.parent, os.W_OK)
+        writable = writable and not path.is_dir()
+    except OSError:  # such as a name that is too long
+        writable = False
+    if not writable:
         raise argparse.ArgumentTypeError(f"{text!r} cannot be written")
     return path
 
@@ -225,8 +253,8 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"\nsaved {options.output}; loading it in a fresh process ...", flush=True)
     here = good.predict(data.test_images, verbose=0)
     there = _predict_afresh(options.output, data.test_images)
-    if not np.array_equal(here, there):
-        raise OSError(f"{options.output} predicts otherwise, by {np.abs(here - there).max()}")
+    if not np.array_equal(here, there, equal_nan=True):
+        raise _Failure(f"{options.output} predicts otherwise, by {np.abs(here - there).max()}")
     print(f"its {len(here)} predictions are equal, to the last bit")
 
 
@@ -238,5 +266,5 @@ def _predict_afresh(model: Path, images: Any) -> Any:
         command = [sys.executable, "-c", RELOAD, str(model), str(inputs), str(outputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise OSError(f"{model} could not be loaded again: {done.stderr.strip()[-500:]}")
+            raise _Failure(f"{model} could not be loaded again: {done.stderr.strip()[-500:]}")
         return np.load(outputs)

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_winit import statistics
-from keras_winit.initializers import LargeNormal, Scheme
+from keras_winit.initializers import Scheme
+from keras_winit.initializers.distributions import LargeNormal
 
 BINS = 120
 
@@ -92,8 +93,9 @@ def propagate(
         shares and a histogram of each; `print` shows the table.
 
     Raises:
-        ValueError: If a number is below 1, or Keras does not know the initializer or the
-            activation.
+        TypeError: If a number is not an integer.
+        ValueError: If a number is too small, Keras does not know the initializer or the
+            activation, or the activation does not act on each entry by itself.
 
     Example:
         >>> result = propagate("winit>lecun_normal", "tanh", depth=3)
@@ -105,11 +107,10 @@ def propagate(
         `winit>lecun_normal`.
     """
     for name, number in (("depth", depth), ("width", width), ("samples", samples)):
-        if number < 1:
-            raise ValueError(
-                f"`propagate({name}=...)` must be an integer >= 1. Received: {name}={number!r}."
-            )
-    function = keras.activations.get(activation)
+        _require_whole("propagate", name, number, 1)
+    _require_whole("propagate", "seed", seed, 0)
+    function = _elementwise("propagate", activation)
+    _require_initializer("propagate", initializer)
     first, *rest = _seeds(seed, depth + 1)
     signal = LargeNormal(seed=first)((samples, width), "float32")
     layers = []
@@ -143,10 +144,43 @@ def _name(initializer: Any) -> str:
     return repr(initializer) if isinstance(initializer, Scheme) else str(initializer)
 
 
+def _require_whole(call: str, name: str, number: Any, least: int) -> None:
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    if not whole or number < least:
+        raise (ValueError if whole else TypeError)(
+            f"`{call}({name}=...)` must be an integer >= {least}. Received: {name}={number!r}."
+        )
+
+
+def _require_initializer(call: str, initializer: Any) -> None:
+    # Keras takes None for its default, which would not heed the seed.
+    if initializer is None:
+        raise ValueError(f"`{call}(initializer=...)` must be an initializer. Received: None.")
+
+
+def _elementwise(call: str, activation: Any) -> Any:
+    """The activation as a function, made sure that it acts on each entry by itself."""
+    function = keras.activations.get(activation)
+    probe = ops.convert_to_tensor([[0.5, -1.0, 2.0], [1.0, 3.0, -0.1]], "float32")
+    try:
+        at_once, one_by_one = function(probe), function(ops.reshape(probe, (6, 1)))
+        alone = at_once.shape == probe.shape and bool(
+            ops.all(ops.isclose(ops.reshape(at_once, (6, 1)), one_by_one))
+        )
+    except Exception:
+        alone = False
+    if not alone:
+        raise ValueError(
+            f"`{call}(activation=...)` must act on each entry by itself. "
+            f"Received: activation={activation!r}."
+        )
+    return function
+
+
 def _layer(output: Any, saturated: Any) -> Layer:
     output = ops.stop_gradient(output)
     mean, stddev = statistics.mean_stddev(output)
-    values = ops.convert_to_numpy(output)
+    values = ops.convert_to_numpy(output).astype(np.float64)
     counts, edges = np.histogram(values[np.isfinite(values)], BINS)
     return Layer(
         mean=float(mean),
@@ -208,7 +242,8 @@ def symmetry(
         A `Symmetry`, which prints as a table.
 
     Raises:
-        ValueError: If `units` is below 2, or Keras does not know the initializer or the
+        TypeError: If a number is not an integer.
+        ValueError: If a number is too small, or Keras does not know the initializer or the
             activation.
 
     Example:

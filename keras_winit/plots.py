@@ -49,9 +49,11 @@ def propagation(
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
         OSError: If `path` cannot be written.
-        ValueError: If matplotlib knows no such format.
+        ValueError: If there are no results, or matplotlib knows no such format.
     """
     results = [results] if isinstance(results, Propagation) else list(results)
+    if not results:
+        raise ValueError("`plots.propagation(results=...)` needs a result. Received: none.")
     picture = figure(figsize=(12, 3.2 + 1.9 * len(results)), layout="constrained")
     curves, *rows = picture.subfigures(
         1 + len(results), 1, height_ratios=[3] + [1.8] * len(results)
@@ -77,12 +79,12 @@ def _curves(area: Any, results: Sequence[Propagation]) -> None:
         stddev.plot(numbers, [layer.stddev for layer in result.layers], "o-")
     mean.set(title="mean of the layer's output", xlabel="layer")
     stddev.set(title="standard deviation of the layer's output", xlabel="layer")
-    spread = [layer.stddev for result in results for layer in result.layers]
+    layers = [layer for result in results for layer in result.layers]
+    spread = [layer.stddev for layer in layers if 0 < layer.stddev < np.inf]
     # The noise of a mean near zero must not fill the panel.
-    reach = 1.2 * max(abs(bound) for bound in (*mean.get_ylim(), max(spread) / 2))
+    reach = 1.2 * max(abs(bound) for bound in (*mean.get_ylim(), max(spread, default=0) / 2))
     mean.set_ylim(-reach, reach)
-    positive = [value for value in spread if value > 0]
-    if positive and max(positive) > 10 * min(positive):
+    if spread and max(spread) > 10 * min(spread):
         stddev.set_yscale("log")
     else:
         stddev.set_ylim(bottom=0)

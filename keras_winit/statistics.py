@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
@@ -14,9 +13,9 @@ FLAT = 0.05
 
 def mean_stddev(values: Any) -> tuple[Any, Any]:
     """Mean and population standard deviation over all entries, in float32 and two passes."""
-    values = ops.cast(values, "float32")
+    values, scale = _scaled(values)
     mean = ops.mean(values)
-    return mean, ops.sqrt(ops.mean(ops.square(values - mean)))
+    return scale * mean, scale * ops.sqrt(ops.mean(ops.square(values - mean)))
 
 
 def unit_stddev(values: Any) -> Any:
@@ -24,9 +23,17 @@ def unit_stddev(values: Any) -> Any:
 
     The part of the signal that tells one input from another. Units lie on the last axis.
     """
-    values = ops.reshape(ops.cast(values, "float32"), (-1, values.shape[-1]))
+    values, scale = _scaled(ops.reshape(values, (-1, values.shape[-1])))
     centered = values - ops.mean(values, axis=0)
-    return ops.mean(ops.sqrt(ops.mean(ops.square(centered), axis=0)))
+    return scale * ops.mean(ops.sqrt(ops.mean(ops.square(centered), axis=0)))
+
+
+def _scaled(values: Any) -> tuple[Any, Any]:
+    """Values with a largest entry of 1, whose squares neither over- nor underflow."""
+    values = ops.cast(values, "float32")
+    largest = ops.max(ops.abs(values))
+    scale = ops.where(largest > 0, largest, ops.ones_like(largest))
+    return values / scale, scale
 
 
 def dead_share(values: Any) -> Any:
@@ -36,10 +43,10 @@ def dead_share(values: Any) -> Any:
 
 
 def saturated_share(pre_activations: Any, activation: Callable[[Any], Any]) -> Any:
-    """Share of entries where the activation is flat: below 5 % of its steepest slope.
+    """Share of entries where the activation is flat: below 5 % of its steepest on [-8, 8].
 
     Entries that come out as `activation(0)` do not count: there a rectifier is off, which
-    `dead_share` tells, and not saturated.
+    `dead_share` tells, and not saturated. The activation must act on each entry by itself.
     """
     z = ops.cast(pre_activations, "float32")
     flat = _slope(activation, z) < FLAT * _steepest(activation)
@@ -66,12 +73,13 @@ def distinct_units(kernel: Any, tolerance: float = 1e-6) -> int:
         tolerance: Columns are equal if no entry differs by more than this share of the
             kernel's largest entry.
     """
-    values = keras.ops.convert_to_numpy(kernel).astype(np.float64)
+    values = ops.convert_to_numpy(kernel).astype(np.float64)
     columns: npt.NDArray[np.float64] = values.reshape(-1, values.shape[-1]).T
-    apart = tolerance * np.abs(columns).max(initial=0.0)
+    finite = np.abs(columns[np.isfinite(columns)])
+    apart = tolerance * finite.max(initial=0.0)
     count = 0
     while len(columns):
-        same = np.abs(columns - columns[0]).max(axis=1, initial=0.0) <= apart
+        same = np.isclose(columns, columns[0], rtol=0, atol=apart, equal_nan=True).all(axis=1)
         columns = columns[~same]
         count += 1
     return count

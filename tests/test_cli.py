@@ -6,10 +6,12 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import pytest
 
+import keras_winit
 from keras_winit import cli, experiments
 from keras_winit.initializers import REGISTRY
 
@@ -70,11 +72,11 @@ def test_propagate(capsys, tmp_path):
         "no initializer 'winit>He_Normal'. Did you mean 'winit>he_normal'? "
         "`keras-winit list` shows all.",
         "propagate --init 'winit>zeros' --depth 0": "keras-winit propagate: error: "
-        "argument --depth: must be an integer >= 1, not '0'",
+        "argument --depth: must be an integer from 1 to 4294967295, not '0'",
         "propagate --init 'winit>zeros' --width 1e3": "keras-winit propagate: error: "
-        "argument --width: must be an integer >= 1, not '1e3'",
+        "argument --width: must be an integer from 1 to 4294967295, not '1e3'",
         "propagate --init 'winit>zeros' --seed -1": "keras-winit propagate: error: "
-        "argument --seed: must be an integer >= 0, not '-1'",
+        "argument --seed: must be an integer from 0 to 4294967295, not '-1'",
         "propagate --init 'winit>zeros' --activation nope": "keras-winit propagate: error: "
         "argument --activation: Keras has no activation 'nope'",
         "propagate --init 'winit>zeros' --plot /no/where/out.png": "keras-winit propagate: error: "
@@ -82,7 +84,15 @@ def test_propagate(capsys, tmp_path):
         "propagate --init 'winit>zeros' --nope": "keras-winit: error: "
         "unrecognized arguments: --nope",
         "demo --epochs 0": "keras-winit demo: error: argument --epochs: "
-        "must be an integer >= 1, not '0'",
+        "must be an integer from 1 to 4294967295, not '0'",
+        "demo --seed 4294967296": "keras-winit demo: error: argument --seed: "
+        "must be an integer from 0 to 4294967295, not '4294967296'",
+        f"demo --seed {'9' * 5000}": "keras-winit demo: error: argument --seed: "
+        f"must be an integer from 0 to 4294967295, not '{'9' * 40}'",
+        "propagate --init stft": "keras-winit propagate: error: argument --init: "
+        "'stft' makes no dense kernel",
+        f"demo --output {'x' * 300}.keras": "keras-winit demo: error: argument --output: "
+        f"'{'x' * 300}.keras' cannot be written",
         "demo --output model.h5": "keras-winit demo: error: argument --output: "
         "'model.h5' must end in .keras",
     }.items(),
@@ -96,6 +106,15 @@ def test_bad_arguments_get_one_line_and_exit_code_2(line, sentence, capsys):
     assert out == ""
     # Python 3.11 puts the choices in quotes.
     assert re.sub(r"choose from .*\)", lambda m: m[0].replace("'", ""), err) == f"{sentence}\n"
+
+
+@pytest.mark.parametrize("activation", ["softmax", "log_softmax", "sparsemax", "glu", "threshold"])
+def test_activations_of_whole_rows_are_refused(activation, capsys):
+    assert run(f"propagate --init zeros --activation {activation}") == 2
+    assert capsys.readouterr().err == (
+        "keras-winit: error: `propagate(activation=...)` must act on each entry by itself. "
+        f"Received: activation='{activation}'.\n"
+    )
 
 
 def test_a_picture_of_no_known_format(capsys):
@@ -169,12 +188,28 @@ def test_demo_notices_other_predictions(capsys, tmp_path, monkeypatch):
     assert "predicts otherwise" in capsys.readouterr().err
 
 
-def test_as_a_process_whose_reader_leaves(tmp_path):
-    command = f"{shlex.quote(sys.executable)} -m keras_winit list | head -n 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("name ")
-    assert "Traceback" not in done.stderr
-    version = subprocess.run(
-        ["keras-winit", "--version"], capture_output=True, text=True, check=True
+@pytest.mark.parametrize(("rest", "code"), [("list | true", 0), ("list > /dev/full", 1)])
+def test_as_a_process_whose_reader_leaves(rest, code):
+    if "/dev/full" in rest and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    command = f"set -o pipefail; {shlex.quote(sys.executable)} -m keras_winit {rest}"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=environment, check=False
     )
-    assert re.fullmatch(r"keras-winit \d+\.\d+\.\d+\n", version.stdout)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert ("No space left" in done.stderr) == (code == 1)
+
+
+def test_in_a_terminal_without_root_signs(fresh_process, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    out = fresh_process("from keras_winit.cli import main; main(['list'])")
+    assert "winit>fan_in_uniform    U(?gain / ?fan_in)" in out
+
+
+def test_as_it_is_installed():
+    installed = Path(sys.executable).with_name("keras-winit")
+    version = subprocess.run([installed, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout == f"keras-winit {keras_winit.__version__}\n"

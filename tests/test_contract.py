@@ -34,6 +34,7 @@ CASES = {
     "sparse": {"sparsity": 0.5, "gain": 2.0},
 }
 RANDOM = sorted(name for name, cls in REGISTRY.items() if "seed" in cls().get_config())
+ROOMS = {"experiments", "statistics", "plots", "cli"}
 each = pytest.mark.parametrize("name", sorted(REGISTRY))
 each_random = pytest.mark.parametrize("name", RANDOM)
 
@@ -63,6 +64,8 @@ def test_everything_public_is_there():
     shown = {name for name in vars(keras_winit) if not name.startswith("_")}
     modules = {name for name in shown if inspect.ismodule(getattr(keras_winit, name))}
     assert shown - modules == set(keras_winit.__all__) - {"__version__"}
+    assert {"initializers", "theory", "experiments", "statistics"} <= modules
+    assert all(hasattr(getattr(keras_winit, name), "__path__") or name in ROOMS for name in modules)
 
 
 @each
@@ -185,6 +188,22 @@ def test_seed_generators_round_trip(name):
         assert duplicate.seed is not scheme.seed
         np.testing.assert_array_equal(draw(duplicate), third)
     assert copy.copy(scheme).seed is scheme.seed
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [lambda s: pickle.loads(pickle.dumps(s)), copy.deepcopy],
+    ids=["pickle", "deepcopy"],
+)
+def test_schemes_that_share_a_generator_still_do_when_copied(duplicate):
+    generator = keras.random.SeedGenerator(5)
+    schemes = [keras_winit.SmallNormal(seed=generator) for _ in range(2)]
+    first, second = duplicate(schemes)
+    assert first.seed is second.seed
+    expected = [draw(scheme) for scheme in schemes]
+    for scheme, values in zip((first, second), expected, strict=True):
+        np.testing.assert_array_equal(draw(scheme), values)
+    assert not np.array_equal(*expected)
 
 
 @each_random

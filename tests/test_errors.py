@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_winit as kw
-from keras_winit import experiments
+from keras_winit import experiments, plots
 from keras_winit.theory import fans
 
 CHOICES = "'fan_in', 'fan_out', 'fan_avg', 'fan_geo_avg'"
@@ -25,6 +25,11 @@ SEED = (
 BOUNDS = (
     "`TruncatedNormal(bounds=...)` must be a number > 0, or two numbers of which the first is "
     "smaller. Received: bounds={}."
+)
+
+NARROW = (
+    "`TruncatedNormal(bounds=...)` must be wide enough to leave a standard deviation of 1e-6, "
+    "also relative to the bounds. Received: bounds={}."
 )
 
 WRONG = [
@@ -52,6 +57,15 @@ WRONG = [
     (lambda: kw.TruncatedNormal(bounds=0), ValueError, BOUNDS.format("0")),
     (lambda: kw.TruncatedNormal(bounds=(1, 2, 3)), ValueError, BOUNDS.format("(1, 2, 3)")),
     (lambda: kw.TruncatedNormal(bounds="x"), ValueError, BOUNDS.format("'x'")),
+    (lambda: kw.TruncatedNormal(bounds="12"), ValueError, BOUNDS.format("'12'")),
+    (lambda: kw.TruncatedNormal(bounds={1: 2, 3: 4}), ValueError, BOUNDS.format("{1: 2, 3: 4}")),
+    (lambda: kw.TruncatedNormal(bounds=(1, "2")), ValueError, BOUNDS.format("(1, '2')")),
+    (lambda: kw.TruncatedNormal(bounds=float("nan")), ValueError, BOUNDS.format("nan")),
+    (lambda: kw.TruncatedNormal(bounds=True), ValueError, BOUNDS.format("True")),
+    *(
+        (lambda b=bounds: kw.TruncatedNormal(bounds=b), ValueError, NARROW.format(bounds))
+        for bounds in (1e-50, (5, 5 + 1e-9), (1e9, float("inf")), (1e200, 2e200), (1e5, 1e5 + 1))
+    ),
     (
         lambda: kw.TruncatedNormal(corrected=1),
         TypeError,
@@ -110,7 +124,7 @@ WRONG = [
     ),
     (
         lambda: kw.Sparse(2.5),
-        ValueError,
+        TypeError,
         "`Sparse(connections=...)` must be an integer >= 1. Received: connections=2.5.",
     ),
     (
@@ -153,6 +167,23 @@ WRONG = [
     (lambda: kw.HeNormal(seed=1.5), TypeError, SEED.format("1.5")),
     (lambda: kw.HeNormal(seed=True), TypeError, SEED.format("True")),
     (lambda: kw.HeNormal(seed="x"), TypeError, SEED.format("'x'")),
+    (lambda: kw.HeNormal(seed=np.array([1, 2])), TypeError, SEED.format("array([1, 2])")),
+    (
+        lambda: kw.SmallNormal(10**400),
+        ValueError,
+        f"`SmallNormal(stddev=...)` must be a number >= 0. Received: stddev={10**400}.",
+    ),
+    (
+        lambda: kw.Constant(1e6)((3, 4), "float16"),
+        ValueError,
+        "`Constant(value=...)` must be finite in float16. Received: value=1000000.0.",
+    ),
+    (
+        lambda: kw.HeNormal(mode=np.array(["fan_in", "fan_out"])),
+        ValueError,
+        "`HeNormal(mode=...)` must be one of 'fan_in', 'fan_out'. "
+        "Received: mode=array(['fan_in', 'fan_out'], dtype='<U7').",
+    ),
     (
         lambda: kw.HeNormal(input_axes=1),
         TypeError,
@@ -183,14 +214,21 @@ WRONG = [
     (lambda: fans((3, 4), [0, 0]), ValueError, AXES.format("[0, 0]", "None")),
     *(
         (lambda dtype=dtype: kw.HeNormal()((3, 4), dtype), ValueError, DTYPE.format(repr(dtype)))
-        for dtype in ("int32", "uint8", "bool", "complex64", "float8_e4m3fn", "float8_e5m2")
+        for dtype in (
+            "int32",
+            "uint8",
+            "bool",
+            "complex64",
+            "float8_e4m3fn",
+            "float8_e5m2",
+            "float31",
+        )
     ),
     (
         lambda: kw.Zeros()((3, 4), np.int32),
         ValueError,
         DTYPE.replace("HeNormal", "Zeros").format(repr(np.int32)),
     ),
-    (lambda: kw.HeNormal()((3, 4), "float31"), ValueError, "Invalid dtype: float31"),
     (
         lambda: kw.HeNormal()((3, None)),
         ValueError,
@@ -210,6 +248,32 @@ WRONG = [
         lambda: experiments.propagate("winit>zeros", depth=0),
         ValueError,
         "`propagate(depth=...)` must be an integer >= 1. Received: depth=0.",
+    ),
+    (
+        lambda: experiments.propagate("winit>zeros", width=2.5),
+        TypeError,
+        "`propagate(width=...)` must be an integer >= 1. Received: width=2.5.",
+    ),
+    (
+        lambda: experiments.propagate("winit>zeros", seed=-1),
+        ValueError,
+        "`propagate(seed=...)` must be an integer >= 0. Received: seed=-1.",
+    ),
+    (
+        lambda: experiments.propagate(None),
+        ValueError,
+        "`propagate(initializer=...)` must be an initializer. Received: None.",
+    ),
+    (
+        lambda: experiments.propagate("winit>zeros", "softmax"),
+        ValueError,
+        "`propagate(activation=...)` must act on each entry by itself. "
+        "Received: activation='softmax'.",
+    ),
+    (
+        lambda: plots.propagation([]),
+        ValueError,
+        "`plots.propagation(results=...)` needs a result. Received: none.",
     ),
     (
         lambda: experiments.symmetry("winit>zeros", units=1),

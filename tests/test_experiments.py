@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_winit
-from keras_winit import experiments, propagate, symmetry
+from keras_winit import experiments, plots, propagate, symmetry
 
 # Standard deviations of layers 1 to 10, as the notes print them.
 NOTES = {
@@ -114,6 +114,18 @@ def test_takes_whatever_keras_takes():
     assert named.startswith("Sparse(connections=10, gain=1.0): 2 tanh layers of 8 units")
 
 
+def test_any_signal_gets_its_histogram():
+    for name, activation, depth in (
+        ("constant", "sigmoid", 3),  # nearly one value
+        ("small_normal", "tanh", 40),  # smaller than float32's normal numbers
+        ("large_normal", "relu", 60),  # beyond float32
+    ):
+        result = propagate(f"winit>{name}", activation, depth=depth, width=100, samples=50)
+        assert all(len(layer.counts) + 1 == len(layer.edges) for layer in result.layers)
+        assert sum(result.layers[0].counts) == 5000
+        plots.propagation(result).canvas.draw()
+
+
 def test_the_seed_decides():
     def figures(seed):
         return propagate("winit>he_normal", depth=2, width=20, samples=10, seed=seed)
@@ -126,6 +138,12 @@ def test_the_seed_decides():
 def test_equal_units_stay_equal(name):
     result = symmetry(f"winit>{name}")
     assert result.before == result.after == (1, 1)
+
+
+def test_units_that_overflow_are_counted_too():
+    result = symmetry("winit>large_normal", "relu", units=64, steps=5)
+    assert result.before == (64, 64)
+    assert all(1 <= count <= 64 for count in result.after)
 
 
 def test_random_units_do_not_stay_equal():

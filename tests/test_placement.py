@@ -112,9 +112,26 @@ def test_in_a_tensorflow_function_beyond_what_a_graph_holds(monkeypatch):
     monkeypatch.setattr(placement, "EMBEDDED", 0)
     function = tf.function(lambda: scheme()(SHAPE))
     np.testing.assert_array_equal(function(), expected())
-    layer = keras.layers.Dense(SHAPE[1], kernel_initializer=scheme())
-    tf.function(lambda x: 1 * layer(x))(np.ones((2, SHAPE[0]), "float32"))
-    np.testing.assert_array_equal(layer.kernel, expected())
+    for compiled in (False, True):
+        layer = keras.layers.Dense(SHAPE[1], kernel_initializer=scheme())
+        inside = tf.function(lambda x, layer=layer: 1 * layer(x), jit_compile=compiled)
+        inside(np.ones((2, SHAPE[0]), "float32"))
+        np.testing.assert_array_equal(layer.kernel, expected())
+
+
+@only["tensorflow"]
+def test_autograph_and_graphs_of_tensorflow_1(capsys):
+    import tensorflow as tf
+
+    @tf.function
+    def converted():
+        return keras_winit.HeNormal(seed=1)((500, 700))
+
+    np.testing.assert_array_equal(converted(), numpy(scheme()((500, 700))))
+    assert "AutoGraph" not in "".join(capsys.readouterr())
+    reference = expected()
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
+        np.testing.assert_array_equal(session.run(scheme()(SHAPE)), reference)
 
 
 @only["tensorflow"]
@@ -216,6 +233,56 @@ def test_replicas_train_apart_from_the_memory_they_came_from():
 
 
 @only["jax"]
+@pytest.mark.parametrize("kind", ["DataParallel", "ModelParallel"])
+def test_generators_under_a_distribution(kind):
+    if kind == "DataParallel":
+        distribution = keras.distribution.DataParallel(devices=keras.distribution.list_devices())
+    else:
+        mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"))
+        layout_map = keras.distribution.LayoutMap(mesh)
+        layout_map[".*kernel"] = (None, "model")
+        distribution = keras.distribution.ModelParallel(
+            layout_map=layout_map, batch_dim_name="batch"
+        )
+    again = keras_winit.HeNormal(seed=keras.random.SeedGenerator(5))
+    first, second = numpy(again(SHAPE)), numpy(again(SHAPE))
+    outside = keras.random.SeedGenerator(5)
+    with distribution.scope():
+        for generator in (outside, keras.random.SeedGenerator(5)):
+            seeded = keras_winit.HeNormal(seed=generator)
+            for reference in (first, second):
+                layer = keras.layers.Dense(SHAPE[1], kernel_initializer=seeded)
+                layer.build((2, SHAPE[0]))
+                np.testing.assert_array_equal(numpy(layer.kernel), reference)
+
+
+@only["jax"]
+def test_in_a_jax_program_under_a_mesh():
+    import jax
+
+    with jax.set_mesh(jax.make_mesh((4,), ("all",))):
+        value = jax.jit(lambda: scheme()(SHAPE))()
+    np.testing.assert_array_equal(value, expected())
+
+
+class Noisy(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.generator = keras.random.SeedGenerator(2)
+        self.noise = keras_winit.SmallNormal(seed=self.generator)
+
+    def call(self, inputs):
+        return inputs + self.noise((8,))
+
+
+@only["jax"]
+def test_a_traced_generator_gets_a_sentence():
+    model = keras.Sequential([keras.Input((8,)), Noisy()])
+    with pytest.raises(ValueError, match=r"whose state is being traced\. Draw in `build`"):
+        model.predict(np.ones((2, 8)), verbose=0)
+
+
+@only["jax"]
 def test_a_layout_may_be_given_by_hand():
     import jax
 
@@ -228,6 +295,8 @@ def test_a_layout_may_be_given_by_hand():
     for value in (by_jax, by_keras):
         np.testing.assert_array_equal(np.asarray(value), expected())
         assert len({shard.device for shard in value.addressable_shards}) == 4
+    single = jax.sharding.SingleDeviceSharding(jax.devices()[2])
+    assert scheme()(SHAPE, layout=single).devices() == {jax.devices()[2]}
 
 
 @only["jax"]

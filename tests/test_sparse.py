@@ -9,6 +9,7 @@ import pytest
 from laws import chi_square_score, deviations, normal, numpy
 
 import keras_winit
+from keras_winit.initializers import sparse, streams
 from keras_winit.initializers.streams import Stream
 
 
@@ -19,6 +20,7 @@ from keras_winit.initializers.streams import Stream
         ((784, 300), {"connections": 15}, (0,), 15),
         ((784, 300), {"connections": 700}, (0,), 700),
         ((784, 300), {"connections": 300}, (0,), 300),
+        ((20_000, 30), {"sparsity": 0.5}, (0,), 10_000),
         ((784, 300), {"sparsity": 0.9}, (0,), 78),
         ((784, 300), {"sparsity": 0.0}, (0,), 784),
         ((784, 300), {"sparsity": 0.99999}, (0,), 1),
@@ -156,9 +158,10 @@ def pair_score(chosen, rows, count):
     return np.abs((together - chosen.shape[1] * p) / math.sqrt(chosen.shape[1] * p * (1 - p))).max()
 
 
-# The last two are drawn by their complement.
+@pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize(("rows", "count"), [(8, 3), (7, 3), (12, 2), (9, 4), (7, 5), (6, 4)])
-def test_all_subsets_are_equally_likely(rows, count):
+def test_all_subsets_are_equally_likely(rows, count, listed, monkeypatch):
+    monkeypatch.setattr(streams, "LISTED", 128 if listed else 0)
     assert abs(subset_score(_ours(rows, count, COLUMNS), rows, count)) < 5
 
 
@@ -167,8 +170,8 @@ def test_wrong_samplers_are_found_by_their_subsets(wrong):
     assert subset_score(wrong(8, 3, COLUMNS), 8, 3) > 5
 
 
-# 1225 and 79,800 pairs: six standard errors leave one false alarm in thousands. The second
-# looks chosen rows up in a table, the third draws the complement by one.
+# 1225 and 79,800 pairs: 6.5 standard errors leave one false alarm in 100,000. The last two
+# are drawn column by column.
 @pytest.mark.parametrize(("rows", "count"), [(50, 10), (400, 150), (400, 250)])
 def test_all_pairs_are_equally_likely(rows, count):
     assert pair_score(_ours(rows, count, 20_000), rows, count) < 6.5
@@ -192,9 +195,7 @@ def test_neighbouring_columns_are_independent():
 
 
 def test_chunks_of_columns_differ(monkeypatch):
-    from keras_winit.initializers import sparse
-
-    monkeypatch.setattr(sparse, "subset_columns", lambda rows, count: 5)
+    monkeypatch.setattr(sparse, "subset_columns", lambda count: 5)
     weights = numpy(keras_winit.Sparse(seed=0)((50, 12)))
     assert set((weights != 0).sum(0)) == {10}
     assert len({column.tobytes() for column in weights.T}) == 12

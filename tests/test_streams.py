@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -181,3 +182,10 @@ def test_the_state_of_a_generator_is_what_counts():
     scheme((5, 6))
     generator.state.assign([3, 0])
     np.testing.assert_array_equal(numpy(scheme((5, 6))), first)
+
+
+def test_threads_do_not_share_a_draw():
+    scheme = keras_winit.LargeNormal(seed=keras.random.SeedGenerator(3))
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda _: digest(numpy(scheme((5, 6)))), range(200)))
+    assert len(set(drawn)) == 200

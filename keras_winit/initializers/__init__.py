@@ -1,24 +1,16 @@
 """Schemes by family; importing this registers each with Keras as `winit>name`."""
 
-from keras_winit.initializers.base import REGISTRY as REGISTRY
-from keras_winit.initializers.base import KernelScheme as KernelScheme
-from keras_winit.initializers.base import RandomScheme as RandomScheme
-from keras_winit.initializers.base import Scheme as Scheme
-from keras_winit.initializers.base import scheme as scheme
-from keras_winit.initializers.constants import Constant as Constant
-from keras_winit.initializers.constants import Ones as Ones
-from keras_winit.initializers.constants import Zeros as Zeros
-from keras_winit.initializers.distributions import LargeNormal as LargeNormal
-from keras_winit.initializers.distributions import NegativeNormal as NegativeNormal
-from keras_winit.initializers.distributions import SmallNormal as SmallNormal
-from keras_winit.initializers.distributions import SmallUniform as SmallUniform
-from keras_winit.initializers.distributions import TruncatedNormal as TruncatedNormal
-from keras_winit.initializers.scaling import FanInUniform as FanInUniform
-from keras_winit.initializers.scaling import HeNormal as HeNormal
-from keras_winit.initializers.scaling import HeUniform as HeUniform
-from keras_winit.initializers.scaling import LecunNormal as LecunNormal
-from keras_winit.initializers.scaling import LecunUniform as LecunUniform
-from keras_winit.initializers.scaling import VarianceScaling as VarianceScaling
-from keras_winit.initializers.scaling import XavierNormal as XavierNormal
-from keras_winit.initializers.scaling import XavierUniform as XavierUniform
-from keras_winit.initializers.sparse import Sparse as Sparse
+from keras_winit.initializers import constants, distributions, scaling, sparse
+from keras_winit.initializers.base import REGISTRY, KernelScheme, RandomScheme, Scheme, scheme
+
+__all__ = [
+    "REGISTRY",
+    "KernelScheme",
+    "RandomScheme",
+    "Scheme",
+    "constants",
+    "distributions",
+    "scaling",
+    "scheme",
+    "sparse",
+]

@@ -6,11 +6,13 @@ import numbers
 import operator
 import random
 import re
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import keras
+import numpy as np
 
 from keras_winit.initializers.placement import Array, Part, Shape, native_dtype, place, take_state
 from keras_winit.initializers.streams import Stream
@@ -18,6 +20,9 @@ from keras_winit.theory.fans import fans
 
 PACKAGE = "winit"
 DTYPES = ("bfloat16", "float16", "float32", "float64")
+
+# A source that several families share.
+NOTES = "CS231n notes, Neural Networks Part 2, weight initialization"
 
 SchemeClass = TypeVar("SchemeClass", bound="type[Scheme]")
 
@@ -30,11 +35,13 @@ REGISTRY: dict[str, "type[Scheme]"] = {}
 def scheme(cls: SchemeClass) -> SchemeClass:
     """Make a class a scheme: its annotated attributes are its arguments and its config.
 
-    It is registered with Keras as `winit>name`, name being the class's in snake case.
+    It is registered with Keras as `winit>name`, name being the class's in snake case, and
+    its docstring ends in its `source`.
     """
     made = dataclass(eq=False, repr=False)(cls)
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", made.__name__).lower()
     made.identifier = f"{PACKAGE}>{name}"
+    made.__doc__ = f"{(made.__doc__ or '').rstrip()}\n\n    Source: {made.source}.\n    "
     REGISTRY[name] = made
     return keras.saving.register_keras_serializable(PACKAGE, name)(made)  # type: ignore[no-any-return]
 
@@ -99,7 +106,10 @@ class Scheme(keras.initializers.Initializer):
         return known
 
     def _float_dtype(self, dtype: Any) -> str:
-        kind = str(keras.backend.standardize_dtype(dtype))
+        try:
+            kind = str(keras.backend.standardize_dtype(dtype))
+        except ValueError:
+            kind = "unknown"
         if kind not in DTYPES:
             raise ValueError(
                 f"`{type(self).__name__}` makes weights of dtype {', '.join(DTYPES[:-1])} or "
@@ -125,12 +135,34 @@ class Scheme(keras.initializers.Initializer):
         value = getattr(self, name)
         real = isinstance(value, numbers.Real) and not isinstance(value, bool)
         self._require(name, requirement, real, TypeError)
-        self._require(name, requirement, math.isfinite(value) and valid(value), ValueError)
-        setattr(self, name, float(value))
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        self._require(name, requirement, math.isfinite(number) and valid(number), ValueError)
+        setattr(self, name, number)
+
+    def _require_whole(self, name: str, least: int) -> None:
+        """Check an integer argument, and keep it as a Python int."""
+        value = getattr(self, name)
+        requirement = f"an integer >= {least}"
+        number = _as_index(value)
+        self._require(name, requirement, number is not None, TypeError)
+        self._require(name, requirement, number >= least, ValueError)
+        setattr(self, name, number)
 
     def _require_choice(self, name: str, choices: Sequence[str]) -> None:
         requirement = "one of " + ", ".join(repr(choice) for choice in choices)
-        self._require(name, requirement, getattr(self, name) in choices, ValueError)
+        value = getattr(self, name)
+        self._require(name, requirement, isinstance(value, str) and value in choices, ValueError)
+
+
+def _as_index(value: Any) -> Any:
+    """An integer of any kind as a Python int; None for anything else, booleans included."""
+    try:
+        return None if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        return None
 
 
 @dataclass(eq=False, repr=False)
@@ -143,7 +175,8 @@ class RandomScheme(Scheme):
             equal. Any int of any size counts, modulo 2**64. None, the default: a seed of
             its own for each instance, fixed by `keras.utils.set_random_seed`, and the
             same values at every call of the instance. A `keras.random.SeedGenerator`:
-            the next values at every call, its state advancing by one.
+            the next values at every call, its state advancing by one; in a `tf.function`
+            or under `jax.jit` a call happens once, when it is traced.
 
     Raises:
         TypeError: At construction, if an argument has the wrong type.
@@ -160,10 +193,10 @@ class RandomScheme(Scheme):
             # for ours leaves the seeds of all other layers as they were.
             self.seed = random.randint(1, int(1e9))
         elif not isinstance(self.seed, keras.random.SeedGenerator):
-            whole = not isinstance(self.seed, bool) and hasattr(self.seed, "__index__")
+            number = _as_index(self.seed)
             requirement = "an integer, a `keras.random.SeedGenerator` or None"
-            self._require("seed", requirement, whole, TypeError)
-            self.seed = operator.index(self.seed) % 2**64
+            self._require("seed", requirement, number is not None, TypeError)
+            self.seed = number % 2**64
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -187,19 +220,34 @@ class RandomScheme(Scheme):
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        # A SeedGenerator cannot be pickled; its config and its state can.
         state = dict(self.__dict__)
         if isinstance(self.seed, keras.random.SeedGenerator):
-            values = keras.ops.convert_to_numpy(self.seed.state)
-            state["seed"] = (keras.saving.serialize_keras_object(self.seed), values)
+            state["seed"] = _PORTABLE.setdefault(self.seed, _PortableGenerator(self.seed))
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(state["seed"], tuple):
-            config, values = state["seed"]
-            self.seed = generator = keras.saving.deserialize_keras_object(config)
-            generator.state.assign(values)
+
+class _PortableGenerator:
+    """What a `SeedGenerator` is pickled and deep-copied as, being neither by itself.
+
+    There is one for each generator, so that schemes which share it still do afterwards.
+    """
+
+    def __init__(self, generator: keras.random.SeedGenerator) -> None:
+        self.generator = weakref.ref(generator)
+
+    def __reduce__(self) -> Any:
+        generator: Any = self.generator()
+        state = keras.ops.convert_to_numpy(generator.state)
+        return _restored, (keras.saving.serialize_keras_object(generator), state)
+
+
+_PORTABLE: Any = weakref.WeakKeyDictionary()
+
+
+def _restored(config: dict[str, Any], state: Any) -> keras.random.SeedGenerator:
+    generator = keras.saving.deserialize_keras_object(config)
+    generator.state.assign(state)
+    return generator
 
 
 @dataclass(eq=False, repr=False)
@@ -214,6 +262,7 @@ class KernelScheme(RandomScheme, keras.initializers.VarianceScaling):
             leaves, or all but the last. Counted from 0, or from the end if negative.
         output_axes: Axes of the kernel that the output keeps. None: what `input_axes`
             leaves, or the last. With neither, fans include the window, `(*window, in, out)`.
+            Name both sides in an `EinsumDense`, which replaces both if either is None.
         **shared: `seed`, as in `RandomScheme`.
 
     Raises:

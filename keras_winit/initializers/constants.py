@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from keras_winit.initializers.base import Scheme, scheme
-from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape, zeros
+import numpy as np
 
-NOTES = "CS231n notes, Neural Networks Part 2, weight initialization"
+from keras_winit.initializers.base import NOTES, Scheme, scheme
+from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape, zeros
 
 
 @scheme
@@ -17,8 +17,6 @@ class Zeros(Scheme):
 
     Example:
         >>> layer = keras.layers.Dense(64, bias_initializer="winit>zeros")
-
-    Source: CS231n notes, Neural Networks Part 2, weight initialization.
     """
 
     formula = "0"
@@ -41,12 +39,11 @@ class Constant(Scheme):
 
     Raises:
         TypeError: At construction, if `value` is not a number.
-        ValueError: At construction, if `value` is not finite.
+        ValueError: At construction, if `value` is not finite; at call, if it is not in
+            the dtype.
 
     Example:
         >>> layer = keras.layers.Dense(64, bias_initializer="winit>constant")
-
-    Source: CS231n notes, Neural Networks Part 2, weight initialization.
     """
 
     formula = "value (0.01)"
@@ -59,6 +56,10 @@ class Constant(Scheme):
         self._require_real("value")
 
     def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+        with np.errstate(over="ignore"):
+            fits = bool(np.isfinite(np.float64(self.value).astype(dtype)))
+        self._require("value", f"finite in {dtype}", fits, ValueError)
+
         def draw(part: Part) -> Array:
             out = empty(part_shape(part), dtype)
             out.fill(self.value)
@@ -75,8 +76,6 @@ class Ones(Scheme):
 
     Example:
         >>> layer = keras.layers.BatchNormalization(gamma_initializer="winit>ones")
-
-    Source: CS231n notes, Neural Networks Part 2, weight initialization.
     """
 
     formula = "1"

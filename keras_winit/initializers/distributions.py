@@ -7,11 +7,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from keras_winit.initializers.base import RandomScheme, scheme
+from keras_winit.initializers.base import NOTES, RandomScheme, scheme
 from keras_winit.initializers.placement import Array, Part, Shape
 from keras_winit.initializers.streams import truncated_stddev
 
-NOTES = "CS231n notes, Neural Networks Part 2, weight initialization"
 EXPERIMENT = "CS231n lecture on training neural networks, activation statistics of ten layers"
 
 
@@ -31,7 +30,7 @@ class _Normal(RandomScheme):
 class SmallNormal(_Normal):
     """N(0, 0.01**2): breaks the symmetry, and fades to nothing in a deep network.
 
-    Ten tanh layers of 500 units shrink a signal of 1 to 1e-6, unless batch
+    Ten tanh layers of 500 units shrink a signal of 1 to 3e-7, unless batch
     normalization lifts it again in each.
 
     Args:
@@ -44,7 +43,6 @@ class SmallNormal(_Normal):
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>small_normal")
 
-    Source: CS231n notes, Neural Networks Part 2, weight initialization.
     Departs: Nowhere. It is not cut, and neither is Keras' `random_normal`, whose stddev
         is 0.05.
     """
@@ -69,8 +67,6 @@ class LargeNormal(_Normal):
 
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>large_normal")
-
-    Source: CS231n lecture on training neural networks, activation statistics of ten layers.
     """
 
     formula = "N(0, stddev²), stddev 1"
@@ -97,8 +93,6 @@ class NegativeNormal(_Normal):
 
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>negative_normal")
-
-    Source: CS231n notes, Neural Networks Part 1, "dying" ReLUs.
     """
 
     formula = "-|N(0, stddev²)|, stddev 0.05"
@@ -130,8 +124,6 @@ class SmallUniform(RandomScheme):
 
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>small_uniform")
-
-    Source: CS231n notes, Neural Networks Part 2, weight initialization.
     """
 
     formula = "U(-limit, limit), limit 0.01"
@@ -155,7 +147,8 @@ class TruncatedNormal(_Normal):
 
     With w = s * z, z from N(0, 1) on [low, high]: s = stddev / std(z) if `corrected`,
     else s = stddev, and the weights spread less than stddev (0.88 of it at two standard
-    deviations). No weight lies beyond low * s or high * s.
+    deviations). No weight lies beyond low * s or high * s, but for the rounding of a
+    bound to float16 or bfloat16.
 
     Args:
         stddev: Of the weights if `corrected`, else of the normal before it is cut. In
@@ -172,7 +165,6 @@ class TruncatedNormal(_Normal):
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>truncated_normal")
 
-    Source: Robert 1995, "Simulation of truncated normal variables", by rejection.
     Departs: Keras' `truncated_normal` is cut at two standard deviations and not corrected.
     """
 
@@ -187,14 +179,10 @@ class TruncatedNormal(_Normal):
     def __post_init__(self) -> None:
         super().__post_init__()
         requirement = "a number > 0, or two numbers of which the first is smaller"
-        bounds: Any = self.bounds
-        if isinstance(bounds, numbers.Real):
-            bounds = (-bounds, bounds)
-        try:
-            low, high = (float(bound) for bound in bounds)
-        except (TypeError, ValueError):
-            low = high = math.nan
+        low, high = _pair(self.bounds)
         self._require("bounds", requirement, low < high, ValueError)
+        enough = "wide enough to leave a standard deviation of 1e-6, also relative to the bounds"
+        self._require("bounds", enough, _leaves_spread(low, high), ValueError)
         self.bounds = (low, high)
         self._require("corrected", "True or False", isinstance(self.corrected, bool), TypeError)
 
@@ -203,3 +191,25 @@ class TruncatedNormal(_Normal):
         low, high = cast("tuple[float, float]", self.bounds)
         stddev = self.stddev / (truncated_stddev(low, high) if self.corrected else 1.0)
         return lambda part: stream.truncated_normal(shape, dtype, part, stddev, low, high)
+
+
+def _pair(bounds: Any) -> tuple[float, float]:
+    """Two floats; not-a-numbers if that is not what bounds mean."""
+    if isinstance(bounds, numbers.Real):
+        bounds = (-bounds, bounds)
+    real = isinstance(bounds, Sequence | np.ndarray) and all(
+        isinstance(bound, numbers.Real) and not isinstance(bound, bool) for bound in bounds
+    )
+    try:
+        low, high = (float(bound) for bound in bounds) if real else (math.nan, math.nan)
+    except (ValueError, OverflowError):
+        return math.nan, math.nan
+    return low, high
+
+
+def _leaves_spread(low: float, high: float) -> bool:
+    """Whether float32 can hold what lies between the bounds."""
+    try:
+        return truncated_stddev(low, high) > 1e-6 * max(1.0, min(abs(low), abs(high)))
+    except OverflowError:
+        return False

@@ -1,6 +1,8 @@
 """Host memory that every backend adopts without a copy, and how it is handed over."""
 
+import contextlib
 import math
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,9 +18,9 @@ Array = npt.NDArray[Any]
 # TensorFlow adopts memory from this alignment on (and aborts below it), JAX likewise.
 ALIGNMENT = 64
 
-# A TensorFlow graph holds constants of up to 2 GiB in all. A captured tensor may be
-# larger, but a variable that starts from one cannot be made inside XLA.
-EMBEDDED = 1 << 30
+# Up to so many bytes a TensorFlow graph gets weights as a constant, which XLA can compile
+# but which costs 16 times its size; larger ones are drawn by an op, which XLA lacks.
+EMBEDDED = 1 << 24
 
 
 def whole(shape: Shape) -> Part:
@@ -80,43 +82,53 @@ def native_dtype(dtype: str) -> str:
 
 def take_state(generator: keras.random.SeedGenerator) -> tuple[int, int]:
     """The seed and the count of a `SeedGenerator`, whose count then moves on by one."""
-    backend = keras.backend.backend()
-    # Inside a trace the state is read and advanced at once: a draw is a host affair.
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.init_scope():
-            state = generator.next()
-    elif backend == "jax":
-        import jax
-
-        with jax.ensure_compile_time_eval():
-            state = generator.next()
-    else:
-        state = generator.next()
+    # Read and advanced at once and on the host, also inside a trace. One at a time.
+    with _taking, _outside_of_traces():
+        state = generator.state.value
         if getattr(state, "is_meta", False):
             return 0, 0
-    seed, count = keras.ops.convert_to_numpy(state)
-    # A signed 32-bit state on one backend is an unsigned one on another.
-    return int(seed) & 0xFFFFFFFF, int(count) & 0xFFFFFFFF
+        try:
+            seed, count = (int(word) for word in keras.ops.convert_to_numpy(state))
+        except Exception as error:
+            raise ValueError(
+                "a scheme cannot draw from a `SeedGenerator` whose state is being traced. "
+                "Draw in `build`, or call `keras.random` in `call`."
+            ) from error
+        dtype = keras.backend.standardize_dtype(state.dtype)
+        generator.state.assign(np.array([seed, count + 1], dtype))
+    return seed % 2**64, count % 2**64
+
+
+_taking = threading.Lock()
+
+
+def _outside_of_traces() -> contextlib.AbstractContextManager[Any]:
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.init_scope()  # type: ignore[no-any-return]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.ensure_compile_time_eval()  # type: ignore[no-any-return]
+    return contextlib.nullcontext()
 
 
 def _to_tensorflow(draw: Callable[[Part], Array], shape: Shape, dtype: str) -> Any:
     import tensorflow as tf
 
+    def values() -> Array:
+        return draw(whole(shape))
+
     if tf.executing_eagerly():
-        return _adopted_by_tensorflow(draw(whole(shape)), dtype)
-    if tf.compat.v1.get_default_graph().name.startswith("scratch_graph"):
-        # Keras infers shapes in this graph and runs none of it: an op that would draw
-        # when it is run. Elsewhere XLA may compile the graph, and has no such op.
-        traced = tf.numpy_function(lambda: draw(whole(shape)), [], dtype, stateful=False)
+        return _adopted_by_tensorflow(values(), dtype)
+    graph = getattr(tf.compat.v1.get_default_graph(), "name", "")
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if graph.startswith("scratch_graph") or size > EMBEDDED:
+        # Keras infers shapes in a scratch graph and runs none of it.
+        traced = tf.numpy_function(values, [], dtype, stateful=False)
         return tf.ensure_shape(traced, shape)
-    values = draw(whole(shape))
-    if values.nbytes < EMBEDDED:
-        return tf.constant(values)
-    with tf.init_scope():
-        tensor = _adopted_by_tensorflow(values, dtype)
-    return tf.identity(tensor)
+    return tf.constant(tf.autograph.experimental.do_not_convert(values)())
 
 
 def _adopted_by_tensorflow(values: Array, dtype: str) -> Any:
@@ -127,7 +139,8 @@ def _adopted_by_tensorflow(values: Array, dtype: str) -> Any:
     # Numpy has no DLPack code for bfloat16: hand over the bits.
     bits = values.view(np.uint16) if dtype == "bfloat16" else values
     tensor = tf.experimental.dlpack.from_dlpack(bits.__dlpack__())
-    return tf.bitcast(tensor, tf.bfloat16) if dtype == "bfloat16" else tensor
+    # Identity puts it on the device in scope, and copies nothing if that is the host.
+    return tf.identity(tf.bitcast(tensor, tf.bfloat16) if dtype == "bfloat16" else tensor)
 
 
 def _to_jax(draw: Callable[[Part], Array], shape: Shape, dtype: str, layout: Any) -> Any:
@@ -135,19 +148,22 @@ def _to_jax(draw: Callable[[Part], Array], shape: Shape, dtype: str, layout: Any
 
     if layout is not None:
         return _to_jax_shards(draw, shape, layout)
-    if isinstance(jax.numpy.asarray(np.float32(0)), jax.core.Tracer):
-        spec = jax.ShapeDtypeStruct(shape, dtype)
-        return jax.pure_callback(lambda: draw(whole(shape)), spec)
-    return jax.device_put(draw(whole(shape)))
+    if not isinstance(jax.numpy.asarray(np.float32(0)), jax.core.Tracer):
+        return jax.device_put(draw(whole(shape)))
+    if not jax.sharding.get_abstract_mesh().empty:
+        # A callback cannot be compiled under a mesh.
+        return jax.numpy.asarray(draw(whole(shape)))
+    spec = jax.ShapeDtypeStruct(shape, dtype)
+    return jax.pure_callback(lambda: draw(whole(shape)), spec)
 
 
 def _to_jax_shards(draw: Callable[[Part], Array], shape: Shape, layout: Any) -> Any:
     import jax
 
-    layout = getattr(layout, "backend_layout", layout)
-    # Keras passes an abstract mesh, and sets the one with the devices around the call.
-    mesh = layout.mesh if isinstance(layout.mesh, jax.sharding.Mesh) else jax.sharding.get_mesh()
-    sharding = jax.sharding.NamedSharding(mesh, layout.spec)
+    sharding = getattr(layout, "backend_layout", layout)
+    if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh):
+        # Keras passes this and sets the mesh with the devices around the call.
+        sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), sharding.spec)
     devices: dict[tuple[tuple[int, int], ...], list[Any]] = {}
     indices: dict[Any, Any] = dict(sharding.addressable_devices_indices_map(shape))
     for device, index in indices.items():

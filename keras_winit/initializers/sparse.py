@@ -45,7 +45,6 @@ class Sparse(KernelScheme):
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>sparse")
 
-    Source: Martens 2010 (ICML), section 5.
     Departs: 10 connections by default; the paper used 15.
     """
 
@@ -70,8 +69,7 @@ class Sparse(KernelScheme):
             self._require_real("sparsity", "a number in [0, 1)", lambda value: 0 <= value < 1)
         else:
             self.connections = 10 if self.connections is None else self.connections
-            self._require_real("connections", "an integer >= 1", lambda n: n >= 1 and n == int(n))
-            self.connections = int(self.connections)
+            self._require_whole("connections", 1)
         if self.gain is not None:
             self._require_real("gain", "a number > 0", lambda value: value > 0)
         else:
@@ -93,7 +91,7 @@ class Sparse(KernelScheme):
 
         def draw(part: Part) -> Array:
             out = zeros(part_shape(part), dtype)
-            step = subset_columns(rows, count)
+            step = subset_columns(count)
 
             def fill(chunk: int) -> None:
                 start = chunk * step
@@ -121,13 +119,15 @@ class Sparse(KernelScheme):
         return inputs, tuple(axis for axis in range(len(shape)) if axis not in inputs)
 
     def _count(self, rows: int) -> int:
-        if self.sparsity is None:
-            return min(self.connections or 0, rows)
+        if self.connections is not None:
+            return min(self.connections, rows)
+        assert self.sparsity is not None
         return min(max(1, round((1 - self.sparsity) * rows)), rows)
 
     def _stddev(self, count: int) -> float:
-        if self.gain is None:
-            return self.stddev or 0.0
+        if self.stddev is not None:
+            return self.stddev
+        assert self.gain is not None
         return self.gain / math.sqrt(max(count, 1))
 
 

@@ -23,7 +23,7 @@ from keras_winit.initializers.placement import Array, Part, Shape, empty, part_s
 # the weights behind every seed. 512 KiB of float32 stay in a core's cache.
 CHUNK = 1 << 17
 
-# Subsets up to this size are searched entry by entry, larger ones by a table of the rows.
+# Subsets up to this size are drawn for all columns at once, larger ones one by one.
 LISTED = 128
 
 # What is drawn; each has counters of its own.
@@ -107,25 +107,20 @@ class Stream:
     def subsets(self, rows: int, count: int, columns: int, chunk: int) -> npt.NDArray[np.int64]:
         """For each of `columns` columns, `count` different rows of `rows`, as (count, columns).
 
-        Every subset is equally likely: R. Floyd's algorithm (Bentley and Floyd 1987,
-        "Programming pearls: a sample of brilliance") on whole rows of draws. More than
-        half of the rows are drawn as the complement of the others. A chunk serves
-        `subset_columns(rows, count)` columns.
+        Every subset is equally likely. A chunk serves `subset_columns(count)` columns.
         """
         generator = self.generator(ROWS, chunk)
-        if 2 * count > rows:
-            left_out = _floyd(generator, rows, rows - count, columns)
-            kept = np.ones((columns, rows), bool)
-            kept[np.arange(columns), left_out] = False
-            return np.nonzero(kept)[1].reshape(columns, count).T
+        if count > LISTED:
+            some = (
+                generator.choice(rows, count, replace=False, shuffle=False) for _ in range(columns)
+            )
+            return np.stack(list(some), axis=1)
         return _floyd(generator, rows, count, columns)
 
 
-def subset_columns(rows: int, count: int) -> int:
-    """How many columns of subsets come from one chunk: what keeps its tables in cache."""
-    if count <= LISTED and 2 * count <= rows:
-        return max(1, CHUNK // max(1, count))
-    return max(1, 8 * CHUNK // rows)
+def subset_columns(count: int) -> int:
+    """How many columns of subsets come from one chunk."""
+    return max(1, CHUNK // max(1, count))
 
 
 class _Runs:
@@ -276,13 +271,13 @@ def _inside(bounds: tuple[float, float], kind: Any) -> tuple[Any, Any]:
 def _floyd(
     generator: np.random.Generator, rows: int, count: int, columns: int
 ) -> npt.NDArray[np.int64]:
+    """R. Floyd's algorithm for all columns at once.
+
+    Bentley and Floyd 1987, "Programming pearls: a sample of brilliance".
+    """
     chosen = np.empty((count, columns), np.int64)
-    taken = np.zeros((rows, columns), bool) if count > LISTED else None
-    everywhere = np.arange(columns)
     for i, last in enumerate(range(rows - count, rows)):
         row = generator.integers(0, last + 1, columns)
-        again = (chosen[:i] == row).any(0) if taken is None else taken[row, everywhere]
+        again = (chosen[:i] == row).any(0)
         chosen[i] = np.where(again, last, row)
-        if taken is not None:
-            taken[chosen[i], everywhere] = True
     return chosen
