@@ -184,6 +184,22 @@ def test_the_state_of_a_generator_is_what_counts():
     np.testing.assert_array_equal(numpy(scheme((5, 6))), first)
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+def test_an_error_in_any_thread_gets_out(cores, monkeypatch):
+    done = []
+
+    def work(item):
+        if item == 5:
+            raise MemoryError("here")
+        done.append(item)
+
+    monkeypatch.setattr(streams, "_cores", lambda: cores)
+    with pytest.raises(MemoryError, match="here"):
+        streams.in_threads(work, range(10_000))
+    assert len(done) < 10_000
+    streams.in_threads(done.append, range(0))
+
+
 def test_threads_do_not_share_a_draw():
     scheme = keras_winit.LargeNormal(seed=keras.random.SeedGenerator(3))
     with ThreadPoolExecutor(4) as pool:

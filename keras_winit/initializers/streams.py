@@ -9,8 +9,8 @@ generator is read or moved.
 import functools
 import math
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,17 +159,31 @@ class _Runs:
         return self.starts[entries // self.length] + entries % self.length - origin
 
 
-def in_threads(work: Callable[[int], None], items: Iterable[int]) -> None:
-    """Do `work` for each item, in as many threads as this process may use."""
-    items = list(items)
-    threads = min(_cores(), len(items))
-    if threads < 2:
-        for item in items:
-            work(item)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, items):
-            pass
+def in_threads(work: Callable[[int], None], items: Sequence[int]) -> None:
+    """Do `work` for each item, in this thread and one more for each further core."""
+    waiting = iter(items)
+    taking = threading.Lock()
+    failures: list[BaseException] = []
+
+    def loop() -> None:
+        try:
+            while not failures:
+                with taking:
+                    item = next(waiting, None)
+                if item is None:
+                    return
+                work(item)
+        except BaseException as error:
+            failures.append(error)
+
+    helpers = [threading.Thread(target=loop) for _ in range(min(_cores(), len(items)) - 1)]
+    for helper in helpers:
+        helper.start()
+    loop()
+    for helper in helpers:
+        helper.join()
+    if failures:
+        raise failures[0]
 
 
 def _cores() -> int:
