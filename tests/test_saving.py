@@ -53,6 +53,11 @@ LAYERS = {
         ),
         (2, 9, 9, 4),
     ),
+    "attention": (
+        lambda k, b: layers.MultiHeadAttention(2, 4, kernel_initializer=k, bias_initializer=b),
+        (2, 3, 8),
+    ),
+    "embedding": (lambda k, b: layers.Embedding(9, 4, embeddings_initializer=k), (2, 3)),
     "normalization": (
         lambda k, b: layers.BatchNormalization(gamma_initializer="winit>ones", beta_initializer=b),
         (4, 8),
@@ -65,20 +70,37 @@ def bias_for(name):
     return "winit>constant" if name == "sparse" else f"winit>{name}"
 
 
+FORMS = {
+    "string": lambda name: f"winit>{name}",
+    "dict": lambda name: {"class_name": f"winit>{name}", "config": {}},
+    "class": lambda name: REGISTRY[name],
+    "instance": lambda name: REGISTRY[name](),
+}
+
+
 @each
 @pytest.mark.parametrize("kind", LAYERS)
-def test_works_in_a_layer_and_comes_back_from_its_config(name, kind):
+@pytest.mark.parametrize("form", FORMS)
+def test_works_in_a_layer_and_comes_back_from_its_config(name, kind, form):
     make, shape = LAYERS[kind]
-    layer = make(f"winit>{name}", bias_for(name))
+    layer = make(FORMS[form](name), FORMS[form](bias_for(name).removeprefix("winit>")))
     inputs = np.ones(shape, "float32")
+    if kind == "attention":
+        layer = _with_itself(layer)
     assert np.isfinite(numpy(layer(inputs))).all()
     config = json.loads(json.dumps(keras.layers.serialize(layer)))
     text = json.dumps(config)
-    assert f'"registered_name": "{bias_for(name)}"' in text
+    assert kind == "embedding" or f'"registered_name": "{bias_for(name)}"' in text
     assert kind == "normalization" or f'"registered_name": "winit>{name}"' in text
     twin = keras.layers.deserialize(config)
     twin(inputs)
     assert [tuple(w.shape) for w in twin.weights] == [tuple(w.shape) for w in layer.weights]
+
+
+def _with_itself(attention):
+    """Attention as a layer of one input."""
+    inputs = keras.Input((3, 8))
+    return keras.Model(inputs, attention(inputs, inputs))
 
 
 def _initializers(name):
