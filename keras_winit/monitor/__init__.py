@@ -1,0 +1,1 @@
+"""What watches training: taps, statistics by layer and step, writers."""

@@ -1,0 +1,38 @@
+"""What the monitor measured at one training step, as plain rows: nothing here computes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Everything that was measured at one step.
+
+    Args:
+        step: Updates that the optimizer had made before this step. It goes on over a second
+            `fit` and a resumed run.
+        layers: The L watched outputs in execution order, as `path`, `path:1` for a second
+            output, `path@2` for a second call, `path.pre` for a pre-activation. Unique.
+        statistics: The S names of the columns of `values`.
+        values: Of shape (L, S), float32. NaN where a statistic does not apply.
+        variables: The V trainable variables' paths.
+        variable_statistics: The T names of the columns of `variable_values`.
+        variable_values: Of shape (V, T), float32. NaN where there is nothing to say.
+        edges: The B + 1 ends of the bins of `counts`, or empty.
+        counts: Of shape (L, B): how many entries of each layer fall into each bin. Its first
+            and last bin hold what lies beyond. Or of shape (L, 0).
+        loss: Of this step, if known; else NaN.
+    """
+
+    step: int
+    layers: tuple[str, ...]
+    statistics: tuple[str, ...]
+    values: npt.NDArray[np.float32]
+    variables: tuple[str, ...]
+    variable_statistics: tuple[str, ...]
+    variable_values: npt.NDArray[np.float32]
+    edges: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.float32]
+    loss: float
