@@ -16,7 +16,8 @@ import numpy as np
 
 from keras_winit.initializers.placement import Array, Part, Shape, native_dtype, place, take_state
 from keras_winit.initializers.streams import Stream
-from keras_winit.theory.fans import fans
+from keras_winit.theory.fans import KINDS, Use, fans
+from keras_winit.theory.gains import gain
 
 PACKAGE = "winit"
 DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -79,6 +80,15 @@ class Scheme(keras.initializers.Initializer):
     def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
         """How to make any part of a weight, in memory from `placement.empty` or `zeros`."""
         raise NotImplementedError
+
+    def bound(self, use: Use, shape: Shape | None = None) -> "Scheme":
+        """This scheme for a weight that a layer uses in a certain way.
+
+        Args:
+            use: What the layer does with the weight, or with its kernel if it is a bias.
+            shape: Of the kernel, if it is known.
+        """
+        return self
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, ready for JSON: `from_config` gives an equal scheme."""
@@ -252,38 +262,118 @@ def _restored(config: dict[str, Any], state: Any) -> keras.random.SeedGenerator:
 
 @dataclass(eq=False, repr=False)
 class KernelScheme(RandomScheme, keras.initializers.VarianceScaling):
-    """A scheme that depends on which axes of the kernel are inputs.
+    """A scheme that depends on what the layer does with its kernel.
 
     Being a `keras.initializers.VarianceScaling` is what makes Keras' `EinsumDense`, and
     with it the attention layers, pass their true axes; nothing else comes from there.
+    What a shape cannot tell of the other layers is said by the arguments below, all of
+    which `keras_winit.for_layer(scheme, layer)` reads from the layer.
 
     Args:
         input_axes: Axes of the kernel that are summed over. None: what `output_axes`
-            leaves, or all but the last. Counted from 0, or from the end if negative.
+            leaves, or by `kind`. Counted from 0, or from the end if negative.
         output_axes: Axes of the kernel that the output keeps. None: what `input_axes`
-            leaves, or the last. With neither, fans include the window, `(*window, in, out)`.
+            leaves, or by `kind`. Axes named on neither side make kernels of their own.
             Name both sides in an `EinsumDense`, which replaces both if either is None.
+        kind: How a kernel without axes is stored. "dense", the default, also of
+            convolutions: `(*window, in, out)`. "depthwise": `(*window, channels, m)`.
+            "transposed": `(*window, out, in)`.
+        groups: Of a convolution. At least 1, the default.
+        gates: Blocks of outputs side by side, 4 in an LSTM. At least 1, the default.
+        strides: Of a convolution, one for all axes of the window or one for each. At
+            least 1, the default.
         **shared: `seed`, as in `RandomScheme`.
 
     Raises:
         TypeError: At construction, if an argument has the wrong type.
-        ValueError: At call, if an axis lies outside the shape or is named twice.
+        ValueError: At construction, if a number is below 1, `kind` is not one of the
+            three, or is given beside axes. At call, if an axis lies outside the shape or
+            is named twice, or the outputs cannot be split into the groups and gates.
     """
 
     input_axes: Sequence[int] | None = field(default=None, kw_only=True)
     output_axes: Sequence[int] | None = field(default=None, kw_only=True)
+    kind: str = field(default="dense", kw_only=True)
+    groups: int = field(default=1, kw_only=True)
+    gates: int = field(default=1, kw_only=True)
+    strides: int | Sequence[int] = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("input_axes", "output_axes"):
-            axes = getattr(self, name)
-            if axes is None:
-                continue
-            try:
-                setattr(self, name, tuple(operator.index(axis) for axis in axes))
-            except TypeError:
-                self._require(name, "a sequence of integers or None", False, TypeError)
+            if getattr(self, name) is not None:
+                setattr(self, name, self._whole_numbers(name, "a sequence of integers or None"))
+        self._require_choice("kind", KINDS)
+        if self.kind != "dense" and (self.input_axes, self.output_axes) != (None, None):
+            raise ValueError(
+                f"`{type(self).__name__}` takes axes or a `kind`, not both. Received: "
+                f"kind={self.kind!r}, input_axes={self.input_axes!r}, "
+                f"output_axes={self.output_axes!r}."
+            )
+        self._require_whole("groups", 1)
+        self._require_whole("gates", 1)
+        if _as_index(self.strides) is not None:
+            self._require_whole("strides", 1)
+        else:
+            requirement = "an integer >= 1, or one for each axis of the window"
+            self.strides = self._whole_numbers("strides", requirement)
+            self._require("strides", requirement, min(self.strides, default=0) >= 1, ValueError)
 
-    def fans(self, shape: Shape) -> tuple[int, int]:
-        """`(fan_in, fan_out)` of a kernel, by the axes of this scheme."""
-        return fans(shape, self.input_axes, self.output_axes)
+    def _whole_numbers(self, name: str, requirement: str) -> tuple[int, ...]:
+        try:
+            return tuple(operator.index(number) for number in getattr(self, name))
+        except TypeError:
+            self._require(name, requirement, False, TypeError)
+            raise
+
+    @property
+    def kernel_use(self) -> Use:
+        """What the layer does with the kernel, by the arguments of this scheme."""
+        return Use(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Use)})
+
+    def fans(self, shape: Shape) -> tuple[float, float]:
+        """`(fan_in, fan_out)` of a kernel, by the arguments of this scheme."""
+        return fans(shape, **vars(self.kernel_use))
+
+    def bound(self, use: Use, shape: Shape | None = None) -> Self:
+        if self.kernel_use != Use():
+            return self  # Whoever made it has said it.
+        config = {**self.get_config(), "seed": self.seed if self._seeded else None}
+        return type(self).from_config({**config, **vars(use)})
+
+
+@dataclass(eq=False, repr=False)
+class GainScheme(KernelScheme):
+    """A scheme whose size can follow the nonlinearity behind the kernel.
+
+    Args:
+        nonlinearity: An activation, by name or as a function of arrays, whose gain
+            multiplies the standard deviation. None, the default: 1.
+        **shared: What `KernelScheme` takes.
+
+    Raises:
+        ValueError: At construction, if the nonlinearity is unknown or has no gain.
+    """
+
+    nonlinearity: Any = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nonlinearity is None:
+            return
+        if not isinstance(self.nonlinearity, str):
+            # As Keras does in its layers: a name where there is one.
+            function = keras.activations.get(self.nonlinearity)
+            name = keras.activations.serialize(function)
+            self.nonlinearity = name if isinstance(name, str) else function
+        self.nonlinearity_gain("second_moment")
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if callable(self.nonlinearity):
+            config["nonlinearity"] = keras.activations.serialize(self.nonlinearity)
+        return config
+
+    def nonlinearity_gain(self, mode: str) -> float:
+        """The gain of the nonlinearity by `keras_winit.gain`, 1 if there is none."""
+        return 1.0 if self.nonlinearity is None else gain(self.nonlinearity, mode)

@@ -50,6 +50,22 @@ def zeros(shape: Shape, dtype: str) -> Array:
     return _aligned(np.zeros, shape, dtype)
 
 
+def cut(make: Callable[[], Array], shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    """How to make any part of what can only be made as a whole: once for all parts."""
+    kept: list[Array] = []
+
+    def draw(part: Part) -> Array:
+        if part == whole(shape):
+            return make()  # The backend adopts it: it is not ours to keep.
+        if not kept:
+            kept.append(make())
+        out = empty(part_shape(part), dtype)
+        out[...] = kept[0][part]
+        return out
+
+    return draw
+
+
 def place(draw: Callable[[Part], Array], shape: Shape, dtype: str, layout: Any = None) -> Any:
     """The values that `draw` gives, as a tensor of the current backend.
 

@@ -1,9 +1,9 @@
-"""Schemes that scale with the layer: Var[w] = scale / fan."""
+"""Schemes that scale with the layer: Var[w] = gain**2 * scale / fan."""
 
 import math
 from collections.abc import Callable
 
-from keras_winit.initializers.base import KernelScheme, scheme
+from keras_winit.initializers.base import GainScheme, scheme
 from keras_winit.initializers.placement import Array, Part, Shape
 from keras_winit.initializers.streams import truncated_stddev
 
@@ -11,15 +11,15 @@ MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 
 
-class _Scaled(KernelScheme):
+class _Scaled(GainScheme):
     """The family's law, of which `scale`, `mode` and `distribution` are the table row."""
 
     scale: float
     mode: str
     distribution: str
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
-        stream = self.stream()
+    def stddev(self, shape: Shape) -> float:
+        """The standard deviation of the weights of a kernel."""
         fan_in, fan_out = self.fans(shape)
         fan = {
             "fan_in": fan_in,
@@ -27,7 +27,12 @@ class _Scaled(KernelScheme):
             "fan_avg": (fan_in + fan_out) / 2,
             "fan_geo_avg": math.sqrt(fan_in * fan_out),
         }[self.mode]
-        stddev = math.sqrt(self.scale / max(fan, 1))
+        gain = self.nonlinearity_gain("backward" if self.mode == "fan_out" else "second_moment")
+        return gain * math.sqrt(self.scale / (fan or 1))
+
+    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+        stream = self.stream()
+        stddev = self.stddev(shape)
         if self.distribution == "uniform":
             return lambda part: stream.uniform(shape, dtype, part, math.sqrt(3) * stddev)
         if self.distribution == "truncated_normal":
@@ -59,7 +64,8 @@ class FanInUniform(_Gained):
 
     Args:
         gain: Multiplies the limit. At least 0. Defaults to 1.
-        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if `gain` is negative or not finite.
@@ -88,7 +94,8 @@ class LecunNormal(_Gained):
 
     Args:
         gain: Multiplies the standard deviation. At least 0. Defaults to 1.
-        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if `gain` is negative or not finite.
@@ -113,7 +120,8 @@ class LecunUniform(_Gained):
 
     Args:
         gain: Multiplies the standard deviation. At least 0. Defaults to 1.
-        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if `gain` is negative or not finite.
@@ -136,7 +144,8 @@ class XavierNormal(_Gained):
 
     Args:
         gain: Multiplies the standard deviation. At least 0. Defaults to 1.
-        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if `gain` is negative or not finite.
@@ -163,7 +172,8 @@ class XavierUniform(_Gained):
 
     Args:
         gain: Multiplies the limit. At least 0. Defaults to 1.
-        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if `gain` is negative or not finite.
@@ -187,11 +197,17 @@ class _He(_Scaled):
         super().__post_init__()
         self._require_real("negative_slope")
         self._require_choice("mode", ("fan_in", "fan_out"))
+        if self.negative_slope and self.nonlinearity is not None:
+            raise ValueError(
+                f"`{type(self).__name__}` takes `negative_slope` or `nonlinearity`, not both. "
+                f"Received: negative_slope={self.negative_slope!r}, "
+                f"nonlinearity={self.nonlinearity!r}."
+            )
 
     @property
     def scale(self) -> float:  # type: ignore[override]
         """Var[w] * fan: what makes up for the part of the signal that a rectifier takes."""
-        return 2 / (1 + self.negative_slope**2)
+        return 1.0 if self.nonlinearity is not None else 2 / (1 + self.negative_slope**2)
 
 
 @scheme
@@ -203,7 +219,8 @@ class HeNormal(_He):
     Args:
         negative_slope: Of a leaky ReLU. 0, the default: ReLU.
         mode: "fan_in" keeps the forward signal, "fan_out" the gradient.
-        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+        nonlinearity: Any activation instead of the leaky ReLU. See `VarianceScaling`.
+        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if `negative_slope` is not finite or `mode` is not
@@ -233,7 +250,8 @@ class HeUniform(_He):
     Args:
         negative_slope: Of a leaky ReLU. 0, the default: ReLU.
         mode: "fan_in" keeps the forward signal, "fan_out" the gradient.
-        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+        nonlinearity: Any activation instead of the leaky ReLU. See `VarianceScaling`.
+        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if `negative_slope` is not finite or `mode` is not
@@ -262,7 +280,10 @@ class VarianceScaling(_Scaled):
             (their geometric mean). Defaults to "fan_in".
         distribution: "normal" (not cut), "truncated_normal" (cut at two standard
             deviations, which is made up for) or "uniform". Defaults to "normal".
-        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
+        nonlinearity: An activation, by name or as a function of arrays, whose gain
+            multiplies the standard deviation: the one that keeps the second moment of
+            signals or, where `mode` is "fan_out", of gradients. None, the default: 1.
+        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if `scale` is negative or not finite, or `mode` or

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from keras_winit.initializers.base import KernelScheme, scheme
 from keras_winit.initializers.placement import Array, Part, Shape, part_shape, whole, zeros
 from keras_winit.initializers.streams import VALUES, Stream, in_threads, subset_columns
-from keras_winit.theory.fans import split_axes
+from keras_winit.theory.fans import kernel_axes
 
 
 @scheme
@@ -35,8 +35,7 @@ class Sparse(KernelScheme):
             variance gain**2. Above 0.
         sparsity: Instead of `connections`: the share of zeros, in [0, 1), rounded to
             whole connections, of which at least one is kept.
-        **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`. Axes named
-            on neither side count as outputs.
+        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if a number is out of its range, or two arguments
@@ -113,9 +112,8 @@ class Sparse(KernelScheme):
 
     def _sides(self, shape: Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The axes of the inputs, and all others."""
-        last = (len(shape) - 1,)
-        default = self.input_axes is None and self.output_axes is None
-        inputs, _ = split_axes(shape, self.input_axes, last if default else self.output_axes)
+        axes = kernel_axes(shape, self.kernel_use)
+        inputs = axes.window + axes.inputs
         return inputs, tuple(axis for axis in range(len(shape)) if axis not in inputs)
 
     def _count(self, rows: int) -> int:

@@ -39,15 +39,18 @@ class Stream:
     Args:
         seed: From 0 to 2**64 - 1.
         draw: 0 for a fixed seed; 1, 2, ... for the calls that share a `SeedGenerator`.
+        block: 0, or 1, 2, ... for the parts of a kernel that are drawn like kernels of
+            their own.
     """
 
     seed: int
     draw: int = 0
+    block: int = 0
 
     def generator(self, purpose: int, chunk: int) -> np.random.Generator:
         """A generator that starts at the counter of a chunk."""
         key = np.array([self.seed, self.draw], np.uint64)
-        counter = np.array([0, 0, chunk, purpose], np.uint64)
+        counter = np.array([0, self.block, chunk, purpose], np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
     def normal(self, shape: Shape, dtype: str, part: Part, stddev: float) -> Array:
