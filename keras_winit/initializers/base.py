@@ -14,7 +14,17 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 import keras
 import numpy as np
 
-from keras_winit.initializers.placement import Array, Part, Shape, native_dtype, place, take_state
+from keras_winit.initializers.placement import (
+    Array,
+    Part,
+    Shape,
+    empty,
+    native_dtype,
+    outside_of_traces,
+    part_shape,
+    place,
+    take_state,
+)
 from keras_winit.initializers.streams import Stream
 from keras_winit.theory.fans import fans
 
@@ -156,6 +166,18 @@ class Scheme(keras.initializers.Initializer):
         value = getattr(self, name)
         self._require(name, requirement, isinstance(value, str) and value in choices, ValueError)
 
+    def _require_initializer(self, name: str) -> None:
+        """Check an initializer in any form that Keras takes, and keep it as an instance."""
+        value = getattr(self, name)
+        requirement = "an initializer: its name, its config, its class or an instance"
+        try:
+            found = keras.initializers.get(value)
+        except ValueError:
+            self._require(name, requirement, False, ValueError)
+        is_one = isinstance(found, keras.initializers.Initializer)
+        self._require(name, requirement, is_one, TypeError)
+        setattr(self, name, found)
+
 
 def _as_index(value: Any) -> Any:
     """An integer of any kind as a Python int; None for anything else, booleans included."""
@@ -287,3 +309,44 @@ class KernelScheme(RandomScheme, keras.initializers.VarianceScaling):
     def fans(self, shape: Shape) -> tuple[int, int]:
         """`(fan_in, fan_out)` of a kernel, by the axes of this scheme."""
         return fans(shape, self.input_axes, self.output_axes)
+
+
+@dataclass(eq=False, repr=False)
+class WrappingScheme(Scheme):
+    """A scheme that arranges or alters what another initializer gives.
+
+    Args:
+        inner: The other initializer, in any form that Keras takes. It keeps its seed. One
+            that is not of this package is drawn whole and in float32, once for a call.
+
+    Raises:
+        TypeError: At construction, if `inner` is not an initializer.
+        ValueError: At construction, if `inner` is the name of none.
+    """
+
+    inner: Any
+
+    def __post_init__(self) -> None:
+        self._require_initializer("inner")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "inner": keras.saving.serialize_keras_object(self.inner)}
+
+    def inner_plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+        """How to make any part of what `inner` gives for a shape."""
+        return plan_of(self.inner, shape, dtype)
+
+
+def plan_of(initializer: Any, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    """How to make any part of what an initializer gives, be it of this package or not."""
+    if isinstance(initializer, Scheme):
+        return initializer.plan(shape, dtype)
+    with outside_of_traces():
+        values = initializer(shape, "float32")
+
+    def draw(part: Part) -> Array:
+        out = empty(part_shape(part), dtype)
+        out[...] = keras.ops.convert_to_numpy(values)[part]
+        return out
+
+    return draw
