@@ -273,7 +273,7 @@ def _restored(config: dict[str, Any], state: Any) -> keras.random.SeedGenerator:
 
 
 @dataclass(eq=False, repr=False)
-class KernelScheme(RandomScheme, keras.initializers.VarianceScaling):
+class AxesScheme(Scheme, keras.initializers.VarianceScaling):
     """A scheme that depends on which axes of the kernel are inputs.
 
     Being a `keras.initializers.VarianceScaling` is what makes Keras' `EinsumDense`, and
@@ -285,7 +285,6 @@ class KernelScheme(RandomScheme, keras.initializers.VarianceScaling):
         output_axes: Axes of the kernel that the output keeps. None: what `input_axes`
             leaves, or the last. With neither, fans include the window, `(*window, in, out)`.
             Name both sides in an `EinsumDense`, which replaces both if either is None.
-        **shared: `seed`, as in `RandomScheme`.
 
     Raises:
         TypeError: At construction, if an argument has the wrong type.
@@ -296,7 +295,6 @@ class KernelScheme(RandomScheme, keras.initializers.VarianceScaling):
     output_axes: Sequence[int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         for name in ("input_axes", "output_axes"):
             axes = getattr(self, name)
             if axes is None:
@@ -305,6 +303,20 @@ class KernelScheme(RandomScheme, keras.initializers.VarianceScaling):
                 setattr(self, name, tuple(operator.index(axis) for axis in axes))
             except TypeError:
                 self._require(name, "a sequence of integers or None", False, TypeError)
+
+
+@dataclass(eq=False, repr=False)
+class KernelScheme(RandomScheme, AxesScheme):
+    """A scheme that draws, and depends on which axes of the kernel are inputs.
+
+    Args:
+        **shared: `seed`, as in `RandomScheme`; `input_axes`, `output_axes`, as in
+            `AxesScheme`.
+    """
+
+    def __post_init__(self) -> None:
+        RandomScheme.__post_init__(self)
+        AxesScheme.__post_init__(self)
 
     def fans(self, shape: Shape) -> tuple[int, int]:
         """`(fan_in, fan_out)` of a kernel, by the axes of this scheme."""
