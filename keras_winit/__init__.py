@@ -3,9 +3,12 @@
 from keras_winit.experiments import propagate as propagate
 from keras_winit.experiments import symmetry as symmetry
 from keras_winit.initializers import REGISTRY as REGISTRY
+from keras_winit.initializers import AxesScheme as AxesScheme
+from keras_winit.initializers import GainScheme as GainScheme
 from keras_winit.initializers import KernelScheme as KernelScheme
 from keras_winit.initializers import RandomScheme as RandomScheme
 from keras_winit.initializers import Scheme as Scheme
+from keras_winit.initializers import WrappingScheme as WrappingScheme
 from keras_winit.initializers import scheme as scheme
 from keras_winit.initializers.constants import Constant as Constant
 from keras_winit.initializers.constants import Ones as Ones
@@ -15,6 +18,9 @@ from keras_winit.initializers.distributions import NegativeNormal as NegativeNor
 from keras_winit.initializers.distributions import SmallNormal as SmallNormal
 from keras_winit.initializers.distributions import SmallUniform as SmallUniform
 from keras_winit.initializers.distributions import TruncatedNormal as TruncatedNormal
+from keras_winit.initializers.orthogonal import DeltaOrthogonal as DeltaOrthogonal
+from keras_winit.initializers.orthogonal import Orthogonal as Orthogonal
+from keras_winit.initializers.orthogonal import ScaledOrthogonal as ScaledOrthogonal
 from keras_winit.initializers.scaling import FanInUniform as FanInUniform
 from keras_winit.initializers.scaling import HeNormal as HeNormal
 from keras_winit.initializers.scaling import HeUniform as HeUniform
@@ -29,9 +35,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "REGISTRY",
+    "AxesScheme",
+    "GainScheme",
     "KernelScheme",
     "RandomScheme",
     "Scheme",
+    "WrappingScheme",
     "__version__",
     "propagate",
     "scheme",

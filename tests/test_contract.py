@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import pickle
+import re
 
 import keras
 import numpy as np
@@ -32,7 +33,19 @@ CASES = {
     "he_uniform": {"negative_slope": 0.1, "mode": "fan_out"},
     "variance_scaling": {"scale": 2.0, "mode": "fan_geo_avg", "distribution": "uniform"},
     "sparse": {"sparsity": 0.5, "gain": 2.0},
+    "orthogonal": {"gain": 2.0, "gates": 4},
+    "delta_orthogonal": {"gain": 2.0, "strides": (1, 2)},
+    "scaled_orthogonal": {"gain": 2.0, "groups": 2, "nonlinearity": "relu"},
 }
+# Shapes for which a scheme has no rule.
+REFUSED = {
+    "sparse": lambda shape: len(shape) < 2,
+    "orthogonal": lambda shape: len(shape) < 2,
+    "delta_orthogonal": lambda shape: len(shape) < 2 or shape[-2] > shape[-1],
+    "scaled_orthogonal": lambda shape: len(shape) < 2,
+}
+# What all schemes of a kind take, explained once, where they are.
+SHARED = {"seed", "input_axes", "output_axes", "kind", "groups", "gates", "strides"}
 RANDOM = sorted(name for name, cls in REGISTRY.items() if "seed" in cls().get_config())
 ROOMS = {"experiments", "statistics", "plots", "cli"}
 each = pytest.mark.parametrize("name", sorted(REGISTRY))
@@ -87,7 +100,7 @@ def test_says_what_it_is(name):
     doc = inspect.getdoc(cls)
     assert "Example:" in doc
     assert "Source:" in doc
-    for argument in cls().get_config().keys() - {"seed", "input_axes", "output_axes"}:
+    for argument in cls().get_config().keys() - SHARED:
         assert f"\n    {argument}: " in doc
 
 
@@ -98,8 +111,8 @@ def test_says_what_it_is(name):
 )
 def test_shapes_and_dtypes(name, shape, dtype):
     scheme = REGISTRY[name]()
-    if name == "sparse" and len(shape) < 2:
-        with pytest.raises(ValueError, match="at least two axes"):
+    if name in REFUSED and REFUSED[name](shape):
+        with pytest.raises(ValueError, match=re.escape(f"shape={shape}")):
             scheme(shape, dtype)
         return
     weights = scheme(shape, dtype)
@@ -216,12 +229,12 @@ def test_another_seed_gives_other_values(name):
 
 @each_random
 def test_layers_that_share_a_name_start_different(name):
-    attention = keras.layers.MultiHeadAttention(2, 8, kernel_initializer=f"winit>{name}")
+    attention = keras.layers.MultiHeadAttention(2, 16, kernel_initializer=f"winit>{name}")
     attention.build((2, 5, 32), (2, 5, 32))
-    kernels = [numpy(w) for w in attention.weights if tuple(w.shape) == (32, 2, 8)]
+    kernels = [numpy(w) for w in attention.weights if tuple(w.shape) == (32, 2, 16)]
     assert len(kernels) == 3
     assert len({kernel.tobytes() for kernel in kernels}) == 3
-    both = keras.layers.Bidirectional(keras.layers.GRU(8, kernel_initializer=f"winit>{name}"))
+    both = keras.layers.Bidirectional(keras.layers.GRU(16, kernel_initializer=f"winit>{name}"))
     both.build((2, 5, 32))
-    kernels = [numpy(w) for w in both.weights if tuple(w.shape) == (32, 24)]
+    kernels = [numpy(w) for w in both.weights if tuple(w.shape) == (32, 48)]
     assert len({kernel.tobytes() for kernel in kernels}) == 2

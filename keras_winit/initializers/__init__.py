@@ -1,15 +1,30 @@
 """Schemes by family; importing this registers each with Keras as `winit>name`."""
 
-from keras_winit.initializers import constants, distributions, scaling, sparse
-from keras_winit.initializers.base import REGISTRY, KernelScheme, RandomScheme, Scheme, scheme
+# The order of the registry, and so of the README's table.
+# isort: off
+from keras_winit.initializers import (
+    constants,
+    distributions,
+    scaling,
+    sparse,
+    orthogonal,
+)
+
+# isort: on
+from keras_winit.initializers.base import REGISTRY, RandomScheme, Scheme, scheme
+from keras_winit.initializers.kernels import AxesScheme, GainScheme, KernelScheme, WrappingScheme
 
 __all__ = [
     "REGISTRY",
+    "AxesScheme",
+    "GainScheme",
     "KernelScheme",
     "RandomScheme",
     "Scheme",
+    "WrappingScheme",
     "constants",
     "distributions",
+    "orthogonal",
     "scaling",
     "scheme",
     "sparse",

@@ -1,5 +1,6 @@
 """What every scheme shares: names, seeds, configs, and the way into Keras."""
 
+import copy
 import dataclasses
 import math
 import numbers
@@ -16,8 +17,7 @@ import numpy as np
 
 from keras_winit.initializers.placement import Array, Part, Shape, native_dtype, place, take_state
 from keras_winit.initializers.streams import Stream
-from keras_winit.theory.fans import KINDS, Use, fans
-from keras_winit.theory.gains import gain
+from keras_winit.theory.fans import Use
 
 PACKAGE = "winit"
 DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -61,6 +61,9 @@ class Scheme(keras.initializers.Initializer):
     use: ClassVar[str]
     source: ClassVar[str]
 
+    # Which part of a kernel this is for; 0: all of it.
+    _block = 0
+
     def __call__(self, shape: Sequence[int], dtype: Any = None, layout: Any = None) -> Any:
         """The first values of a weight, as a tensor of the current Keras backend.
 
@@ -81,14 +84,23 @@ class Scheme(keras.initializers.Initializer):
         """How to make any part of a weight, in memory from `placement.empty` or `zeros`."""
         raise NotImplementedError
 
-    def bound(self, use: Use, shape: Shape | None = None) -> "Scheme":
-        """This scheme for a weight that a layer uses in a certain way.
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+
+    def bound(self, use: Use, shape: Shape | None = None) -> Self:
+        """This scheme for a weight that a layer uses in a certain way; itself if all the same.
 
         Args:
-            use: What the layer does with the weight, or with its kernel if it is a bias.
+            use: What the layer does with the weight or, if it is a bias, with its kernel.
             shape: Of the kernel, if it is known.
         """
         return self
+
+    def block(self, number: int) -> Self:
+        """This scheme for the part `number`, from 0, of a kernel: it draws other values."""
+        twin = copy.copy(self)
+        twin._block = (self._block << 16) + number + 1
+        return twin
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, ready for JSON: `from_config` gives an equal scheme."""
@@ -156,7 +168,7 @@ class Scheme(keras.initializers.Initializer):
         """Check an integer argument, and keep it as a Python int."""
         value = getattr(self, name)
         requirement = f"an integer >= {least}"
-        number = _as_index(value)
+        number = as_index(value)
         self._require(name, requirement, number is not None, TypeError)
         self._require(name, requirement, number >= least, ValueError)
         setattr(self, name, number)
@@ -166,8 +178,20 @@ class Scheme(keras.initializers.Initializer):
         value = getattr(self, name)
         self._require(name, requirement, isinstance(value, str) and value in choices, ValueError)
 
+    def _require_initializer(self, name: str) -> None:
+        """Check an initializer in any form that Keras takes, and keep it as an instance."""
+        value = getattr(self, name)
+        requirement = "an initializer: its name, its config, its class or an instance"
+        try:
+            found = keras.initializers.get(value)
+        except ValueError:
+            self._require(name, requirement, False, ValueError)
+        is_one = isinstance(found, keras.initializers.Initializer)
+        self._require(name, requirement, is_one, TypeError)
+        setattr(self, name, found)
 
-def _as_index(value: Any) -> Any:
+
+def as_index(value: Any) -> Any:
     """An integer of any kind as a Python int; None for anything else, booleans included."""
     try:
         return None if isinstance(value, bool | np.bool_) else operator.index(value)
@@ -195,6 +219,7 @@ class RandomScheme(Scheme):
     seed: int | keras.random.SeedGenerator | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.seed, dict):
             self.seed = keras.saving.deserialize_keras_object(self.seed)
         self._seeded = self.seed is not None
@@ -203,7 +228,7 @@ class RandomScheme(Scheme):
             # for ours leaves the seeds of all other layers as they were.
             self.seed = random.randint(1, int(1e9))
         elif not isinstance(self.seed, keras.random.SeedGenerator):
-            number = _as_index(self.seed)
+            number = as_index(self.seed)
             requirement = "an integer, a `keras.random.SeedGenerator` or None"
             self._require("seed", requirement, number is not None, TypeError)
             self.seed = number % 2**64
@@ -219,9 +244,9 @@ class RandomScheme(Scheme):
         """The random numbers of this call."""
         if isinstance(self.seed, keras.random.SeedGenerator):
             seed, count = take_state(self.seed)
-            return Stream(seed, 1 + count)
+            return Stream(seed, 1 + count, self._block)
         assert isinstance(self.seed, int)
-        return Stream(self.seed)
+        return Stream(self.seed, block=self._block)
 
     def __copy__(self) -> Self:
         # A shallow copy shares the generator, as it does in Keras.
@@ -258,122 +283,3 @@ def _restored(config: dict[str, Any], state: Any) -> keras.random.SeedGenerator:
     generator = keras.saving.deserialize_keras_object(config)
     generator.state.assign(state)
     return generator
-
-
-@dataclass(eq=False, repr=False)
-class KernelScheme(RandomScheme, keras.initializers.VarianceScaling):
-    """A scheme that depends on what the layer does with its kernel.
-
-    Being a `keras.initializers.VarianceScaling` is what makes Keras' `EinsumDense`, and
-    with it the attention layers, pass their true axes; nothing else comes from there.
-    What a shape cannot tell of the other layers is said by the arguments below, all of
-    which `keras_winit.for_layer(scheme, layer)` reads from the layer.
-
-    Args:
-        input_axes: Axes of the kernel that are summed over. None: what `output_axes`
-            leaves, or by `kind`. Counted from 0, or from the end if negative.
-        output_axes: Axes of the kernel that the output keeps. None: what `input_axes`
-            leaves, or by `kind`. Axes named on neither side make kernels of their own.
-            Name both sides in an `EinsumDense`, which replaces both if either is None.
-        kind: How a kernel without axes is stored. "dense", the default, also of
-            convolutions: `(*window, in, out)`. "depthwise": `(*window, channels, m)`.
-            "transposed": `(*window, out, in)`.
-        groups: Of a convolution. At least 1, the default.
-        gates: Blocks of outputs side by side, 4 in an LSTM. At least 1, the default.
-        strides: Of a convolution, one for all axes of the window or one for each. At
-            least 1, the default.
-        **shared: `seed`, as in `RandomScheme`.
-
-    Raises:
-        TypeError: At construction, if an argument has the wrong type.
-        ValueError: At construction, if a number is below 1, `kind` is not one of the
-            three, or is given beside axes. At call, if an axis lies outside the shape or
-            is named twice, or the outputs cannot be split into the groups and gates.
-    """
-
-    input_axes: Sequence[int] | None = field(default=None, kw_only=True)
-    output_axes: Sequence[int] | None = field(default=None, kw_only=True)
-    kind: str = field(default="dense", kw_only=True)
-    groups: int = field(default=1, kw_only=True)
-    gates: int = field(default=1, kw_only=True)
-    strides: int | Sequence[int] = field(default=1, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("input_axes", "output_axes"):
-            if getattr(self, name) is not None:
-                setattr(self, name, self._whole_numbers(name, "a sequence of integers or None"))
-        self._require_choice("kind", KINDS)
-        if self.kind != "dense" and (self.input_axes, self.output_axes) != (None, None):
-            raise ValueError(
-                f"`{type(self).__name__}` takes axes or a `kind`, not both. Received: "
-                f"kind={self.kind!r}, input_axes={self.input_axes!r}, "
-                f"output_axes={self.output_axes!r}."
-            )
-        self._require_whole("groups", 1)
-        self._require_whole("gates", 1)
-        if _as_index(self.strides) is not None:
-            self._require_whole("strides", 1)
-        else:
-            requirement = "an integer >= 1, or one for each axis of the window"
-            self.strides = self._whole_numbers("strides", requirement)
-            self._require("strides", requirement, min(self.strides, default=0) >= 1, ValueError)
-
-    def _whole_numbers(self, name: str, requirement: str) -> tuple[int, ...]:
-        try:
-            return tuple(operator.index(number) for number in getattr(self, name))
-        except TypeError:
-            self._require(name, requirement, False, TypeError)
-            raise
-
-    @property
-    def kernel_use(self) -> Use:
-        """What the layer does with the kernel, by the arguments of this scheme."""
-        return Use(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Use)})
-
-    def fans(self, shape: Shape) -> tuple[float, float]:
-        """`(fan_in, fan_out)` of a kernel, by the arguments of this scheme."""
-        return fans(shape, **vars(self.kernel_use))
-
-    def bound(self, use: Use, shape: Shape | None = None) -> Self:
-        if self.kernel_use != Use():
-            return self  # Whoever made it has said it.
-        config = {**self.get_config(), "seed": self.seed if self._seeded else None}
-        return type(self).from_config({**config, **vars(use)})
-
-
-@dataclass(eq=False, repr=False)
-class GainScheme(KernelScheme):
-    """A scheme whose size can follow the nonlinearity behind the kernel.
-
-    Args:
-        nonlinearity: An activation, by name or as a function of arrays, whose gain
-            multiplies the standard deviation. None, the default: 1.
-        **shared: What `KernelScheme` takes.
-
-    Raises:
-        ValueError: At construction, if the nonlinearity is unknown or has no gain.
-    """
-
-    nonlinearity: Any = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.nonlinearity is None:
-            return
-        if not isinstance(self.nonlinearity, str):
-            # As Keras does in its layers: a name where there is one.
-            function = keras.activations.get(self.nonlinearity)
-            name = keras.activations.serialize(function)
-            self.nonlinearity = name if isinstance(name, str) else function
-        self.nonlinearity_gain("second_moment")
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        if callable(self.nonlinearity):
-            config["nonlinearity"] = keras.activations.serialize(self.nonlinearity)
-        return config
-
-    def nonlinearity_gain(self, mode: str) -> float:
-        """The gain of the nonlinearity by `keras_winit.gain`, 1 if there is none."""
-        return 1.0 if self.nonlinearity is None else gain(self.nonlinearity, mode)

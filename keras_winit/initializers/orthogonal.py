@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_winit.initializers.base import GainScheme, scheme
+from keras_winit.initializers.base import scheme
+from keras_winit.initializers.kernels import GainScheme
 from keras_winit.initializers.placement import Array, Part, Shape, cut, empty, whole, zeros
 from keras_winit.initializers.streams import Stream
 from keras_winit.theory.fans import Axes, kernel_axes, split_outputs
@@ -190,7 +191,7 @@ def _all(shape: Shape) -> range:
 def _orthogonal(stream: Stream, count: int, rows: int, columns: int, wide: type) -> Array:
     """`count` matrices with orthonormal columns or, if these are more, rows."""
     tall = (count, max(rows, columns), min(rows, columns))
-    normal = stream.normal(tall, "float32", whole(tall), 1.0).astype(wide, copy=False)
+    normal: Array = stream.normal(tall, "float32", whole(tall), 1.0).astype(wide, copy=False)
     made = _reflected(normal)
     return made if rows >= columns else made.transpose(0, 2, 1)
 

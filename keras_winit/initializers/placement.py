@@ -99,7 +99,7 @@ def native_dtype(dtype: str) -> str:
 def take_state(generator: keras.random.SeedGenerator) -> tuple[int, int]:
     """The seed and the count of a `SeedGenerator`, whose count then moves on by one."""
     # Read and advanced at once and on the host, also inside a trace. One at a time.
-    with _taking, _outside_of_traces():
+    with _taking, outside_of_traces():
         state = generator.state.value
         if getattr(state, "is_meta", False):
             return 0, 0
@@ -118,7 +118,8 @@ def take_state(generator: keras.random.SeedGenerator) -> tuple[int, int]:
 _taking = threading.Lock()
 
 
-def _outside_of_traces() -> contextlib.AbstractContextManager[Any]:
+def outside_of_traces() -> contextlib.AbstractContextManager[Any]:
+    """Where tensors have values, also while the backend traces a function."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

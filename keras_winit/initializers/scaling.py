@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 
-from keras_winit.initializers.base import GainScheme, scheme
+from keras_winit.initializers.base import scheme
+from keras_winit.initializers.kernels import GainScheme
 from keras_winit.initializers.placement import Array, Part, Shape
 from keras_winit.initializers.streams import truncated_stddev
 

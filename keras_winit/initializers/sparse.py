@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.initializers.base import KernelScheme, scheme
+from keras_winit.initializers.base import scheme
+from keras_winit.initializers.kernels import KernelScheme
 from keras_winit.initializers.placement import Array, Part, Shape, part_shape, whole, zeros
 from keras_winit.initializers.streams import VALUES, Stream, in_threads, subset_columns
 from keras_winit.theory.fans import kernel_axes
