@@ -10,9 +10,15 @@ from keras_winit.initializers import RandomScheme as RandomScheme
 from keras_winit.initializers import Scheme as Scheme
 from keras_winit.initializers import WrappingScheme as WrappingScheme
 from keras_winit.initializers import scheme as scheme
+from keras_winit.initializers.combinators import Blocks as Blocks
+from keras_winit.initializers.combinators import Masked as Masked
+from keras_winit.initializers.combinators import Scaled as Scaled
 from keras_winit.initializers.constants import Constant as Constant
 from keras_winit.initializers.constants import Ones as Ones
 from keras_winit.initializers.constants import Zeros as Zeros
+from keras_winit.initializers.depth import DepthScaled as DepthScaled
+from keras_winit.initializers.depth import EmbeddingNormal as EmbeddingNormal
+from keras_winit.initializers.depth import SmallInit as SmallInit
 from keras_winit.initializers.distributions import LargeNormal as LargeNormal
 from keras_winit.initializers.distributions import NegativeNormal as NegativeNormal
 from keras_winit.initializers.distributions import SmallNormal as SmallNormal
@@ -21,6 +27,9 @@ from keras_winit.initializers.distributions import TruncatedNormal as TruncatedN
 from keras_winit.initializers.orthogonal import DeltaOrthogonal as DeltaOrthogonal
 from keras_winit.initializers.orthogonal import Orthogonal as Orthogonal
 from keras_winit.initializers.orthogonal import ScaledOrthogonal as ScaledOrthogonal
+from keras_winit.initializers.recurrent import Chrono as Chrono
+from keras_winit.initializers.recurrent import ForgetBias as ForgetBias
+from keras_winit.initializers.recurrent import PerGate as PerGate
 from keras_winit.initializers.scaling import FanInUniform as FanInUniform
 from keras_winit.initializers.scaling import HeNormal as HeNormal
 from keras_winit.initializers.scaling import HeUniform as HeUniform
@@ -30,6 +39,8 @@ from keras_winit.initializers.scaling import VarianceScaling as VarianceScaling
 from keras_winit.initializers.scaling import XavierNormal as XavierNormal
 from keras_winit.initializers.scaling import XavierUniform as XavierUniform
 from keras_winit.initializers.sparse import Sparse as Sparse
+from keras_winit.models import fans as fans
+from keras_winit.models import for_layer as for_layer
 
 __version__ = "0.1.0"
 
@@ -42,6 +53,8 @@ __all__ = [
     "Scheme",
     "WrappingScheme",
     "__version__",
+    "fans",
+    "for_layer",
     "propagate",
     "scheme",
     "symmetry",

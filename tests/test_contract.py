@@ -14,6 +14,9 @@ from laws import numpy
 import keras_winit
 from keras_winit.initializers import REGISTRY
 
+# What wrappers wrap here.
+INNER = {"class_name": "winit>he_normal", "config": {"seed": 3}}
+
 # Arguments other than the defaults, for each scheme: what must survive a round trip.
 CASES = {
     "zeros": {},
@@ -36,24 +39,42 @@ CASES = {
     "orthogonal": {"gain": 2.0, "gates": 4},
     "delta_orthogonal": {"gain": 2.0, "strides": (1, 2)},
     "scaled_orthogonal": {"gain": 2.0, "groups": 2, "nonlinearity": "relu"},
+    "per_gate": {"inner": INNER, "gates": 2},
+    "forget_bias": {"value": 2.0, "gates": 3},
+    "chrono": {"max_steps": 20.0, "gates": 3},
+    "depth_scaled": {"inner": INNER, "depth": 7, "rule": "sub_ln", "stack": "encoder"},
+    "small_init": {"dim": 12},
+    "embedding_normal": {"input_axes": (), "output_axes": (1,)},
+    "scaled": {"inner": INNER, "gain": 0.5},
+    "masked": {"inner": INNER, "mask": [[0] * 20 + [1] * 20]},
+    "blocks": {"inners": ["winit>zeros", INNER], "sizes": (12, 30)},
 }
+# Of what a scheme is for, where that is no matrix.
+SHAPES = {"forget_bias": (24,), "chrono": (24,), "blocks": (30, 42)}
 # Shapes for which a scheme has no rule.
 REFUSED = {
     "sparse": lambda shape: len(shape) < 2,
     "orthogonal": lambda shape: len(shape) < 2,
     "delta_orthogonal": lambda shape: len(shape) < 2 or shape[-2] > shape[-1],
     "scaled_orthogonal": lambda shape: len(shape) < 2,
+    "per_gate": lambda shape: len(shape) < 2 or shape[-1] % 4,
+    "forget_bias": lambda shape: len(shape) != 1 or shape[0] % 4,
+    "chrono": lambda shape: len(shape) != 1 or shape[0] % 4,
+    "embedding_normal": lambda shape: len(shape) < 1,
+    "blocks": lambda shape: len(shape) < 1 or shape[-1] % 3,
 }
 # What all schemes of a kind take, explained once, where they are.
 SHARED = {"seed", "input_axes", "output_axes", "kind", "groups", "gates", "strides"}
 RANDOM = sorted(name for name, cls in REGISTRY.items() if "seed" in cls().get_config())
+WRAPPERS = sorted(name for name in CASES if {"inner", "inners"} & CASES[name].keys())
 ROOMS = {"experiments", "statistics", "plots", "cli"}
 each = pytest.mark.parametrize("name", sorted(REGISTRY))
 each_random = pytest.mark.parametrize("name", RANDOM)
 
 
-def draw(scheme, shape=(30, 40), dtype=None):
-    return numpy(scheme(shape, dtype)).astype(np.float64)
+def draw(scheme, shape=None, dtype=None):
+    name = scheme.identifier.removeprefix("winit>")
+    return numpy(scheme(shape or SHAPES.get(name, (30, 40)), dtype)).astype(np.float64)
 
 
 def test_every_scheme_has_a_case():
@@ -127,11 +148,12 @@ def test_shapes_and_dtypes(name, shape, dtype):
 @each
 def test_shape_and_dtype_come_in_many_forms(name):
     scheme = REGISTRY[name]()
-    expected = draw(scheme, (3, 4))
-    for shape in ([3, 4], np.array([3, 4]), (np.int64(3), 4)):
-        np.testing.assert_array_equal(draw(scheme, shape), expected)
-    assert keras.backend.standardize_dtype(scheme((3, 4)).dtype) == keras.config.floatx()
-    half = scheme((3, 4), keras.ops.zeros((), "float16").dtype)
+    known = SHAPES.get(name, (3, 4))
+    expected = numpy(scheme(known))
+    for shape in (list(known), np.array(known), (*map(np.int64, known[:1]), *known[1:])):
+        np.testing.assert_array_equal(numpy(scheme(shape)), expected)
+    assert keras.backend.standardize_dtype(scheme(known).dtype) == keras.config.floatx()
+    half = scheme(known, keras.ops.zeros((), "float16").dtype)
     assert keras.backend.standardize_dtype(half.dtype) == "float16"
 
 
@@ -151,6 +173,11 @@ def test_config_round_trip(name):
     np.testing.assert_array_equal(draw(scheme.clone()), draw(scheme))
 
 
+def test_a_name_is_not_one_network_for_all():
+    for name in WRAPPERS:
+        assert not np.array_equal(draw(REGISTRY[name]()), draw(REGISTRY[name]()))
+
+
 @each
 def test_config_is_a_copy(name):
     scheme = REGISTRY[name](**CASES[name])
@@ -164,9 +191,9 @@ def test_config_is_a_copy(name):
 @each
 def test_repr_makes_the_scheme_again(name):
     scheme = REGISTRY[name](**CASES[name])
-    assert repr(REGISTRY[name]()) == {
-        "sparse": "Sparse(connections=10, stddev=0.01)",
-    }.get(name, f"{REGISTRY[name].__name__}()")
+    default = {"sparse": "connections=10, stddev=0.01"}.get(name, "")
+    if name not in WRAPPERS:
+        assert repr(REGISTRY[name]()) == f"{REGISTRY[name].__name__}({default})"
     twin = eval(repr(scheme), vars(keras_winit).copy())
     assert twin.get_config() == scheme.get_config()
 
@@ -227,7 +254,7 @@ def test_another_seed_gives_other_values(name):
     assert not np.array_equal(draw(cls.from_config(cls().get_config())), draw(cls()))
 
 
-@each_random
+@pytest.mark.parametrize("name", sorted(({*RANDOM} | {*WRAPPERS}) - SHAPES.keys()))
 def test_layers_that_share_a_name_start_different(name):
     attention = keras.layers.MultiHeadAttention(2, 16, kernel_initializer=f"winit>{name}")
     attention.build((2, 5, 32), (2, 5, 32))

@@ -8,6 +8,9 @@ from keras_winit.initializers import (
     scaling,
     sparse,
     orthogonal,
+    recurrent,
+    depth,
+    combinators,
 )
 
 # isort: on
@@ -22,9 +25,12 @@ __all__ = [
     "RandomScheme",
     "Scheme",
     "WrappingScheme",
+    "combinators",
     "constants",
+    "depth",
     "distributions",
     "orthogonal",
+    "recurrent",
     "scaling",
     "scheme",
     "sparse",

@@ -178,9 +178,8 @@ class Scheme(keras.initializers.Initializer):
         value = getattr(self, name)
         self._require(name, requirement, isinstance(value, str) and value in choices, ValueError)
 
-    def _require_initializer(self, name: str) -> None:
-        """Check an initializer in any form that Keras takes, and keep it as an instance."""
-        value = getattr(self, name)
+    def _initializer(self, name: str, value: Any) -> Any:
+        """An initializer in any form that Keras takes, as an instance."""
         requirement = "an initializer: its name, its config, its class or an instance"
         try:
             found = keras.initializers.get(value)
@@ -188,7 +187,7 @@ class Scheme(keras.initializers.Initializer):
             self._require(name, requirement, False, ValueError)
         is_one = isinstance(found, keras.initializers.Initializer)
         self._require(name, requirement, is_one, TypeError)
-        setattr(self, name, found)
+        return found
 
 
 def as_index(value: Any) -> Any:

@@ -98,7 +98,8 @@ class AxesScheme(Scheme, keras.initializers.VarianceScaling):
         return fans(shape, **vars(self.kernel_use))
 
     def bound(self, use: Use, shape: Shape | None = None) -> Self:
-        if self.kernel_use != Use():
+        fields = {f.name: f.default for f in dataclasses.fields(self)}
+        if any(getattr(self, name) != fields[name] for name in vars(use)):
             return self  # Whoever made it has said it.
         twin = copy.copy(self)
         for name, value in vars(use).items():
@@ -178,7 +179,7 @@ class WrappingScheme(AxesScheme):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_initializer("inner")
+        self.inner = self._initializer("inner", self.inner)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "inner": keras.saving.serialize_keras_object(self.inner)}
