@@ -7,14 +7,22 @@ from keras_winit.initializers import KernelScheme as KernelScheme
 from keras_winit.initializers import RandomScheme as RandomScheme
 from keras_winit.initializers import Scheme as Scheme
 from keras_winit.initializers import scheme as scheme
+from keras_winit.initializers.bias import FanInBias as FanInBias
+from keras_winit.initializers.bias import PriorBias as PriorBias
 from keras_winit.initializers.constants import Constant as Constant
 from keras_winit.initializers.constants import Ones as Ones
 from keras_winit.initializers.constants import Zeros as Zeros
+from keras_winit.initializers.convolution import ConvolutionAware as ConvolutionAware
 from keras_winit.initializers.distributions import LargeNormal as LargeNormal
 from keras_winit.initializers.distributions import NegativeNormal as NegativeNormal
 from keras_winit.initializers.distributions import SmallNormal as SmallNormal
 from keras_winit.initializers.distributions import SmallUniform as SmallUniform
 from keras_winit.initializers.distributions import TruncatedNormal as TruncatedNormal
+from keras_winit.initializers.identity import Dirac as Dirac
+from keras_winit.initializers.identity import Hadamard as Hadamard
+from keras_winit.initializers.identity import Identity as Identity
+from keras_winit.initializers.identity import Irnn as Irnn
+from keras_winit.initializers.implicit import Siren as Siren
 from keras_winit.initializers.scaling import FanInUniform as FanInUniform
 from keras_winit.initializers.scaling import HeNormal as HeNormal
 from keras_winit.initializers.scaling import HeUniform as HeUniform
@@ -24,6 +32,8 @@ from keras_winit.initializers.scaling import VarianceScaling as VarianceScaling
 from keras_winit.initializers.scaling import XavierNormal as XavierNormal
 from keras_winit.initializers.scaling import XavierUniform as XavierUniform
 from keras_winit.initializers.sparse import Sparse as Sparse
+from keras_winit.initializers.upsampling import Bilinear as Bilinear
+from keras_winit.initializers.upsampling import Icnr as Icnr
 
 __version__ = "0.1.0"
 
