@@ -10,12 +10,15 @@ from keras_winit.initializers import RandomScheme as RandomScheme
 from keras_winit.initializers import Scheme as Scheme
 from keras_winit.initializers import WrappingScheme as WrappingScheme
 from keras_winit.initializers import scheme as scheme
+from keras_winit.initializers.bias import FanInBias as FanInBias
+from keras_winit.initializers.bias import PriorBias as PriorBias
 from keras_winit.initializers.combinators import Blocks as Blocks
 from keras_winit.initializers.combinators import Masked as Masked
 from keras_winit.initializers.combinators import Scaled as Scaled
 from keras_winit.initializers.constants import Constant as Constant
 from keras_winit.initializers.constants import Ones as Ones
 from keras_winit.initializers.constants import Zeros as Zeros
+from keras_winit.initializers.convolution import ConvolutionAware as ConvolutionAware
 from keras_winit.initializers.depth import DepthScaled as DepthScaled
 from keras_winit.initializers.depth import EmbeddingNormal as EmbeddingNormal
 from keras_winit.initializers.depth import SmallInit as SmallInit
@@ -24,6 +27,11 @@ from keras_winit.initializers.distributions import NegativeNormal as NegativeNor
 from keras_winit.initializers.distributions import SmallNormal as SmallNormal
 from keras_winit.initializers.distributions import SmallUniform as SmallUniform
 from keras_winit.initializers.distributions import TruncatedNormal as TruncatedNormal
+from keras_winit.initializers.identity import Dirac as Dirac
+from keras_winit.initializers.identity import Hadamard as Hadamard
+from keras_winit.initializers.identity import Identity as Identity
+from keras_winit.initializers.identity import Irnn as Irnn
+from keras_winit.initializers.implicit import Siren as Siren
 from keras_winit.initializers.orthogonal import DeltaOrthogonal as DeltaOrthogonal
 from keras_winit.initializers.orthogonal import Orthogonal as Orthogonal
 from keras_winit.initializers.orthogonal import ScaledOrthogonal as ScaledOrthogonal
@@ -39,6 +47,8 @@ from keras_winit.initializers.scaling import VarianceScaling as VarianceScaling
 from keras_winit.initializers.scaling import XavierNormal as XavierNormal
 from keras_winit.initializers.scaling import XavierUniform as XavierUniform
 from keras_winit.initializers.sparse import Sparse as Sparse
+from keras_winit.initializers.upsampling import Bilinear as Bilinear
+from keras_winit.initializers.upsampling import Icnr as Icnr
 from keras_winit.models import fans as fans
 from keras_winit.models import for_layer as for_layer
 

@@ -52,9 +52,16 @@ PAPER = [
         {"mode": "fan_geo_avg", "distribution": "truncated_normal"},
         lambda i, o: cut_normal((i * o) ** -0.25 / CUT),
     ),
+    ("siren", {}, lambda i, o: uniform(math.sqrt(6 / i) / 30)),
+    ("siren", {"omega": 5.0}, lambda i, o: uniform(math.sqrt(6 / i) / 5)),
+    ("siren", {"first": True}, lambda i, o: uniform(1 / i)),
+    ("fan_in_bias", {"fan_in": 64}, lambda i, o: uniform(1 / 8)),
 ]
-# Tested for what they are: exactly, or in test_sparse.py.
-ELSEWHERE = {"zeros", "ones", "constant", "sparse"}
+# Tested for what they are: exactly, or in files of their own.
+ELSEWHERE = {"zeros", "ones", "constant", "sparse"}  # test_sparse.py
+ELSEWHERE |= {"identity", "hadamard", "irnn", "dirac"}  # test_identity.py
+ELSEWHERE |= {"icnr", "bilinear"}  # test_upsampling.py
+ELSEWHERE |= {"prior_bias", "convolution_aware"}  # test_bias.py, test_convolution.py
 
 
 def test_every_scheme_has_a_law():

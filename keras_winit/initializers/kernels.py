@@ -5,7 +5,7 @@ import dataclasses
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
@@ -52,6 +52,9 @@ class AxesScheme(Scheme, keras.initializers.VarianceScaling):
             three, or is given beside axes. At call, if an axis lies outside the shape or
             is named twice, or the outputs cannot be split into the groups and gates.
     """
+
+    # `EinsumDense` passes one along with its axes.
+    seed: ClassVar[Any] = None
 
     input_axes: Sequence[int] | None = field(default=None, kw_only=True)
     output_axes: Sequence[int] | None = field(default=None, kw_only=True)
@@ -108,7 +111,7 @@ class AxesScheme(Scheme, keras.initializers.VarianceScaling):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        # `EinsumDense` passes its axes together with a seed, which not all schemes have.
+        # Not all schemes take the seed.
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{k: v for k, v in config.items() if k in known or k != "seed"})
 

@@ -146,8 +146,8 @@ class DeltaOrthogonal(_Delta):
     def _scale(self, shape: Shape, fan_in: int, fan_out: int) -> float:
         if fan_in > fan_out:
             raise ValueError(
-                f"`DeltaOrthogonal` needs at least as many outputs as inputs. Received: "
-                f"shape={shape}, inputs={fan_in}, outputs={fan_out}. Use `winit>orthogonal` or "
+                f"`DeltaOrthogonal` needs at least as many outputs as inputs, not {fan_in} inputs "
+                f"and {fan_out} outputs. Received: shape={shape}. Use `winit>orthogonal` or "
                 f"`winit>scaled_orthogonal`."
             )
         return self.gain
