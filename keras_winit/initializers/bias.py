@@ -1,13 +1,16 @@
 """Biases that know their layer or their data."""
 
+import copy
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 
 from keras_winit.initializers.base import RandomScheme, Scheme, scheme
 from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape
+from keras_winit.theory.fans import Use, fans
 
 
 @scheme
@@ -40,6 +43,13 @@ class FanInBias(RandomScheme):
         super().__post_init__()
         if self.fan_in is not None:
             self._require_whole("fan_in", 0)
+
+    def bound(self, use: Use, shape: Shape | None = None) -> Self:
+        if self.fan_in is not None or shape is None:
+            return self
+        twin = copy.copy(self)
+        twin.fan_in = round(fans(shape, **vars(use))[0])
+        return twin
 
     def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
         if self.fan_in is None:

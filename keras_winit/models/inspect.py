@@ -8,6 +8,7 @@ import keras
 from keras_winit import theory
 from keras_winit.initializers import Scheme
 from keras_winit.initializers.kernels import bound_to
+from keras_winit.initializers.recurrent import Chrono, ForgetBias
 from keras_winit.theory.fans import Use
 
 layers = keras.layers
@@ -97,6 +98,12 @@ def for_layer(initializer: Any, layer: Any, weight: str | None = None) -> Any:
     holder = _holder(layer)
     name, use = _use_of(holder, layer, weight)
     kernel = _variable(holder, name) if holder.built else None
+    if isinstance(found, ForgetBias | Chrono) and getattr(holder, "unit_forget_bias", False):
+        raise ValueError(
+            f"`{type(found).__name__}` makes the whole bias of an LSTM, but layer {layer.name!r} "
+            f"sets the forget gate itself. Received: unit_forget_bias=True. Give the layer "
+            f"`unit_forget_bias=False`."
+        )
     bound = bound_to(found, use, None if kernel is None else tuple(kernel.shape))
     if not isinstance(found, Scheme) and bound is found and use != Use():
         raise TypeError(
@@ -192,17 +199,26 @@ def _einsum(layer: Any) -> Uses:
 
 
 def _separable(layer: Any) -> Uses:
-    depthwise = Use(kind="depthwise", strides=layer.strides)
+    depthwise = Use(kind="depthwise", strides=_strides(layer))
     return {"depthwise_kernel": depthwise, "pointwise_kernel": Use()}
 
 
 def _conv_lstm(layer: Any) -> Uses:
-    return {"kernel": Use(gates=4, strides=layer.cell.strides), "recurrent_kernel": Use(gates=4)}
+    return {"kernel": Use(gates=4, strides=_strides(layer.cell)), "recurrent_kernel": Use(gates=4)}
+
+
+def _strides(layer: Any) -> Any:
+    return layer.strides if max(layer.strides) > 1 else 1
 
 
 def _embedding(layer: Any) -> Uses:
     # A look-up adds up nothing; a head that shares the table feeds all of a row.
-    return {"embeddings": Use(input_axes=(), output_axes=(1,)), "reverse_embeddings": Use()}
+    return {"embeddings": Use(input_axes=(), output_axes=(1,))}
+
+
+def _reversible(layer: Any) -> Uses:
+    uses = _embedding(layer)
+    return uses if layer.tie_weights else {**uses, "reverse_embeddings": Use()}
 
 
 def _recurrent(gates: int) -> Callable[[Any], Uses]:
@@ -211,21 +227,22 @@ def _recurrent(gates: int) -> Callable[[Any], Uses]:
 
 
 def _convolution(layer: Any) -> Uses:
-    return {"kernel": Use(groups=layer.groups, strides=layer.strides)}
+    return {"kernel": Use(groups=layer.groups, strides=_strides(layer))}
 
 
 def _depthwise(layer: Any) -> Uses:
-    return {"kernel": Use(kind="depthwise", strides=layer.strides)}
+    return {"kernel": Use(kind="depthwise", strides=_strides(layer))}
 
 
 def _transposed(layer: Any) -> Uses:
-    return {"kernel": Use(kind="transposed", strides=layer.strides)}
+    return {"kernel": Use(kind="transposed", strides=_strides(layer))}
 
 
 RULES: dict[Any, Callable[[Any], Uses]] = {
     layers.Dense: lambda layer: {"kernel": Use()},
     layers.EinsumDense: _einsum,
-    **dict.fromkeys((layers.Embedding, layers.ReversibleEmbedding), _embedding),
+    layers.Embedding: _embedding,
+    layers.ReversibleEmbedding: _reversible,
     **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), _convolution),
     **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _depthwise),
     **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
