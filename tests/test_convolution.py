@@ -84,6 +84,14 @@ def test_noise_and_single_entries_are_normal():
     assert deviations(single, normal(math.sqrt(2 / 256))) == []
 
 
+def test_noise_is_drawn_apart_from_the_bases():
+    quiet, loud = (
+        numpy(keras_winit.ConvolutionAware(noise=noise, seed=0)((1, 1, 128, 256)))
+        for noise in (0.0, 1e6)
+    )
+    assert abs(np.corrcoef(quiet.ravel(), loud.ravel())[0, 1]) * quiet.size**0.5 < 5
+
+
 def test_filters_and_channels_differ():
     kernel = numpy(keras_winit.ConvolutionAware(noise=0.0, seed=0)((3, 3, 20, 10)))
     assert len({window.tobytes() for window in kernel.reshape(9, 200).T}) == 200
