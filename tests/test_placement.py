@@ -188,7 +188,7 @@ def test_generators_in_a_jax_program():
 @pytest.mark.parametrize(
     "spec", [(None, "model"), ("model", None), ("batch", "model"), (None, None)], ids=str
 )
-@pytest.mark.parametrize("name", ["he_normal", "xavier_uniform", "sparse", "constant"])
+@pytest.mark.parametrize("name", ["he_normal", "xavier_uniform", "sparse", "constant", "identity"])
 def test_shards_are_built_one_by_one(spec, name, drawn):
     from jax.sharding import PartitionSpec
 
@@ -196,7 +196,7 @@ def test_shards_are_built_one_by_one(spec, name, drawn):
     layout_map = keras.distribution.LayoutMap(mesh)
     layout_map[".*kernel"] = spec
     initializer = keras_winit.REGISTRY[name]
-    seeded = {} if name == "constant" else {"seed": 1}
+    seeded = {} if name in ("constant", "identity") else {"seed": 1}
     reference = numpy(initializer(**seeded)(SHAPE))
     drawn.clear()
     distribution = keras.distribution.ModelParallel(layout_map=layout_map, batch_dim_name="batch")

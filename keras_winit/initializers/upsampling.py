@@ -23,12 +23,12 @@ class Icnr(WrappingScheme):
 
     Args:
         inner: Draws the small kernel. Any initializer. Defaults to `winit>he_normal`.
-        block_size: By how much each axis grows. A count, at least 1. Defaults to 2.
+        block_size: By how much each axis grows. A count, at least 2, the default.
 
     Raises:
         TypeError: At construction, if `inner` is not an initializer.
         ValueError: At construction, if `inner` is the name of none, or `block_size` is less
-            than 1. At call, if the kernel has no window of one to three axes, or its
+            than 2. At call, if the kernel has no window of one to three axes, or its
             filters do not fill whole blocks.
 
     Example:
@@ -47,7 +47,7 @@ class Icnr(WrappingScheme):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_whole("block_size", 1)
+        self._require_whole("block_size", 2)
 
     def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
         rank = len(shape)
