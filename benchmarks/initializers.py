@@ -30,6 +30,7 @@ PAIRS = (
     ("TruncatedNormal()", "TruncatedNormal(stddev=0.05)", "trunc_normal_"),
     ("HeNormal()", "HeNormal()", "kaiming_normal_"),
     ("XavierUniform()", "GlorotUniform()", "xavier_uniform_"),
+    ("Orthogonal()", "Orthogonal()", "orthogonal_"),
 )
 
 

@@ -511,9 +511,10 @@ FOREIGN = (
         ),
         (lambda: for_layer("he_normal", L.Conv2D(4, 3, 2, name="conv")), TypeError, FOREIGN),
         (
-            lambda: for_layer("winit>chrono", L.Dense(4)),
+            lambda: for_layer("winit>chrono", L.Dense(4, name="dense")),
             ValueError,
-            "`Chrono(gates=...)` must be 4 (LSTM) or 3 (GRU). Received: gates=1.",
+            "`Chrono` makes the bias of an LSTM or a GRU. Received: layer 'dense' of class Dense. "
+            "Use 'winit>constant'.",
         ),
         (
             lambda: for_layer("winit>forget_bias", L.LSTM(4, name="lstm"), "bias"),

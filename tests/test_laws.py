@@ -62,6 +62,10 @@ ELSEWHERE = {"zeros", "ones", "constant", "sparse"}  # test_sparse.py
 ELSEWHERE |= {"identity", "hadamard", "irnn", "dirac"}  # test_identity.py
 ELSEWHERE |= {"icnr", "bilinear"}  # test_upsampling.py
 ELSEWHERE |= {"prior_bias", "convolution_aware"}  # test_bias.py, test_convolution.py
+ELSEWHERE |= {"orthogonal", "delta_orthogonal", "scaled_orthogonal"}  # test_orthogonal.py
+ELSEWHERE |= {"per_gate", "forget_bias", "chrono"}  # test_recurrent.py
+ELSEWHERE |= {"depth_scaled", "small_init", "embedding_normal"}  # test_depth.py
+ELSEWHERE |= {"scaled", "masked", "blocks"}  # test_combinators.py
 
 
 def test_every_scheme_has_a_law():

@@ -13,7 +13,7 @@ from laws import numpy
 
 import keras_winit
 from keras_winit.initializers import streams
-from keras_winit.initializers.base import WrappingScheme
+from keras_winit.initializers.kernels import WrappingScheme
 from keras_winit.initializers.placement import whole
 
 FOREIGN = keras.initializers.GlorotUniform(seed=3)

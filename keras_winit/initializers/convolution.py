@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit.initializers.base import RandomScheme, scheme
+from keras_winit.initializers.orthogonal import reflected
 from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape, whole
 from keras_winit.initializers.streams import Stream
 
@@ -83,7 +84,7 @@ class ConvolutionAware(RandomScheme):
         split = filters * blocks * size * size
         length = (split + math.prod(shape),)
         draws = stream.normal(length, "float32", whole(length), 1.0)
-        bases = _orthogonal(draws[:split].reshape(filters, blocks, size, size))
+        bases = reflected(draws[:split].reshape(-1, size, size).astype(np.float64))
         spectra = bases.reshape(filters, blocks * size, *half)[:, :channels]
         axes = tuple(range(2, 2 + len(window)))
         kernel = np.fft.irfftn(spectra, window, axes)
@@ -92,14 +93,3 @@ class ConvolutionAware(RandomScheme):
         # (out, in, *window) as it was drawn, to (*window, in, out).
         return kernel.transpose(*axes, 1, 0)
 
-
-def _orthogonal(draws: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Orthogonal matrices, uniformly distributed, from standard normal ones.
-
-    Mezzadri 2007, "How to generate random matrices from the classical compact groups".
-    """
-    if draws.shape[-1] == 1:
-        return draws.astype(np.float64)
-    q, r = np.linalg.qr(draws.astype(np.float64))
-    signs = np.where(np.diagonal(r, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
-    return q * signs[..., None, :]

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -160,7 +161,11 @@ class GainScheme(KernelScheme):
 
     def nonlinearity_gain(self, mode: str) -> float:
         """The gain of the nonlinearity by `keras_winit.gain`, 1 if there is none."""
-        return 1.0 if self.nonlinearity is None else gain(self.nonlinearity, mode)
+        return 1.0 if self.nonlinearity is None else _gain(self.nonlinearity, mode)
+
+
+# A function made of tensor operations takes a tenth of a second.
+_gain = functools.lru_cache(maxsize=64)(gain)
 
 
 @dataclass(eq=False, repr=False)

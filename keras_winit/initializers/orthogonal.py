@@ -192,11 +192,11 @@ def _orthogonal(stream: Stream, count: int, rows: int, columns: int, wide: type)
     """`count` matrices with orthonormal columns or, if these are more, rows."""
     tall = (count, max(rows, columns), min(rows, columns))
     normal: Array = stream.normal(tall, "float32", whole(tall), 1.0).astype(wide, copy=False)
-    made = _reflected(normal)
+    made = reflected(normal)
     return made if rows >= columns else made.transpose(0, 2, 1)
 
 
-def _reflected(vectors: Array) -> Array:
+def reflected(vectors: Array) -> Array:
     """The first columns of products of Householder reflections, given normal vectors.
 
     As uniform as the Q of a normal matrix with its signs made good, without decomposing

@@ -73,9 +73,10 @@ class _GateBias(Scheme):
         self._require("gates", "4 (LSTM) or 3 (GRU)", self.gates in KEEPS, ValueError)
 
     def bound(self, use: Use, shape: Shape | None = None) -> Self:
+        if use.gates not in KEEPS:
+            return self
         twin = copy.copy(self)
         twin.gates = use.gates
-        twin._require("gates", "4 (LSTM) or 3 (GRU)", twin.gates in KEEPS, ValueError)
         return twin
 
     def _units(self, shape: Shape) -> int:

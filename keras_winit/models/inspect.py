@@ -98,12 +98,8 @@ def for_layer(initializer: Any, layer: Any, weight: str | None = None) -> Any:
     holder = _holder(layer)
     name, use = _use_of(holder, layer, weight)
     kernel = _variable(holder, name) if holder.built else None
-    if isinstance(found, ForgetBias | Chrono) and getattr(holder, "unit_forget_bias", False):
-        raise ValueError(
-            f"`{type(found).__name__}` makes the whole bias of an LSTM, but layer {layer.name!r} "
-            f"sets the forget gate itself. Received: unit_forget_bias=True. Give the layer "
-            f"`unit_forget_bias=False`."
-        )
+    if isinstance(found, ForgetBias | Chrono):
+        _check_gates(found, use, holder, layer)
     bound = bound_to(found, use, None if kernel is None else tuple(kernel.shape))
     if not isinstance(found, Scheme) and bound is found and use != Use():
         raise TypeError(
@@ -185,6 +181,21 @@ def _use_of(holder: Any, layer: Any, weight: str | None) -> tuple[str, Use]:
         f"`for_layer(weight=...)` must be one of {names} for layer {layer.name!r}. "
         f"Received: weight={weight!r}."
     )
+
+
+def _check_gates(scheme: Any, use: Use, holder: Any, layer: Any) -> None:
+    """Whether a layer lets a scheme make the bias of its gates."""
+    if use.gates == 1:
+        raise ValueError(
+            f"`{type(scheme).__name__}` makes the bias of an LSTM or a GRU. Received: layer "
+            f"{layer.name!r} of class {type(layer).__name__}. Use 'winit>constant'."
+        )
+    if getattr(holder, "unit_forget_bias", False):
+        raise ValueError(
+            f"`{type(scheme).__name__}` makes the whole bias of an LSTM, but layer {layer.name!r} "
+            f"sets the forget gate itself. Received: unit_forget_bias=True. Give the layer "
+            f"`unit_forget_bias=False`."
+        )
 
 
 def _einsum(layer: Any) -> Uses:

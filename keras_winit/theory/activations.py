@@ -157,9 +157,7 @@ def activation_of(call: str, activation: Any, arguments: dict[str, Any]) -> Acti
             f"`{call}(activation=...)` must be a name or a function of arrays. "
             f"Received: activation={given}."
         )
-    found = Activation(
-        label, lambda x: function(x, **arguments), float(resolution), call, given
-    )
+    found = Activation(label, lambda x: function(x, **arguments), float(resolution), call, given)
     _require_elementwise(found)
     return found
 
