@@ -91,7 +91,7 @@ def test_bilinear_weights(size, weights):
     np.testing.assert_allclose(square, flat, rtol=2**-23)
 
 
-@pytest.mark.parametrize(("stride", "size"), [(1, 1), (2, 4), (3, 5), (4, 8), (5, 9)])
+@pytest.mark.parametrize(("stride", "size"), [(1, 1), (2, 4), (3, 5), (4, 8)])
 def test_bilinear_is_the_resize_of_the_backend(stride, size):
     inputs = signal(2, 7, 6, 3)
     layer = layers.Conv2DTranspose(
@@ -124,8 +124,9 @@ def test_bilinear_in_one_and_three_dimensions_keeps_a_ramp(layer, axes):
     )
 
 
+# Each with the strides for which it would be nearest to right.
 @pytest.mark.parametrize(
-    ("size", "stride"), [(size, stride) for size in (2, 3, 6, 7) for stride in (1, 2, 3, 4)]
+    ("size", "stride"), [(2, 1), (2, 2), (3, 1), (3, 2), (6, 3), (7, 3), (7, 4)]
 )
 def test_windows_that_bilinear_refuses_do_not_interpolate(size, stride):
     triangle = 1 - np.abs(np.arange(size) - (size - 1) / 2) / -(-size // 2)
