@@ -24,6 +24,8 @@ from keras_winit.initializers.scaling import VarianceScaling as VarianceScaling
 from keras_winit.initializers.scaling import XavierNormal as XavierNormal
 from keras_winit.initializers.scaling import XavierUniform as XavierUniform
 from keras_winit.initializers.sparse import Sparse as Sparse
+from keras_winit.theory import critical_point as critical_point
+from keras_winit.theory import gain as gain
 
 __version__ = "0.1.0"
 
@@ -33,6 +35,8 @@ __all__ = [
     "RandomScheme",
     "Scheme",
     "__version__",
+    "critical_point",
+    "gain",
     "propagate",
     "scheme",
     "symmetry",
