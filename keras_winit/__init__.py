@@ -51,6 +51,8 @@ from keras_winit.initializers.upsampling import Bilinear as Bilinear
 from keras_winit.initializers.upsampling import Icnr as Icnr
 from keras_winit.models import fans as fans
 from keras_winit.models import for_layer as for_layer
+from keras_winit.theory import critical_point as critical_point
+from keras_winit.theory import gain as gain
 
 __version__ = "0.1.0"
 
@@ -65,6 +67,8 @@ __all__ = [
     "__version__",
     "fans",
     "for_layer",
+    "critical_point",
+    "gain",
     "propagate",
     "scheme",
     "symmetry",

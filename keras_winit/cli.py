@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +20,18 @@ import numpy as np
 import keras_winit
 from keras_winit import experiments, plots
 from keras_winit.initializers import REGISTRY, Scheme
+from keras_winit.theory import critical_point, gain, mean_field
+
+# The kernel that `show --plot` draws: fans that differ, enough values to see the shape.
+SAMPLE = (256, 384)
+
+# What each gain keeps.
+GAINS = {
+    "second_moment": "keeps the size of signals: 1 / sqrt(E[f(z)^2])",
+    "centered": "keeps it about the mean: 1 / sqrt(Var[f(z)])",
+    "backward": "keeps the size of gradients: 1 / sqrt(E[f'(z)^2])",
+    "torch": "the table of torch.nn.init.calculate_gain",
+}
 
 # What a process that never saw the model does with the saved file.
 RELOAD = """
@@ -89,6 +102,17 @@ def _parser() -> _Parser:
 
     shown = command("show", _show, "all about one scheme")
     shown.add_argument("scheme", type=_scheme, metavar="NAME", help="such as sparse")
+    shown.add_argument("--plot", type=_picture, metavar="FILE", help="also draw a kernel's values")
+
+    gained = command("gain", _gain, "what to multiply weights by for an activation")
+    gained.add_argument("activation", metavar="NAME", help="such as gelu")
+    gained.add_argument("--mode", choices=list(GAINS), help="only this one")
+
+    critical = command("critical", _critical, "weights and biases that keep gradients in depth")
+    critical.add_argument("activation", metavar="NAME", help="such as tanh")
+    one = critical.add_mutually_exclusive_group(required=True)
+    one.add_argument("--bias-stddev", type=_number, metavar="X", help="of the biases")
+    one.add_argument("--q", type=_number, metavar="X", help="variance of pre-activations")
 
     pushed = command("propagate", _propagate, "push N(0, 1) through a stack of layers")
     pushed.add_argument(
@@ -126,6 +150,13 @@ def _whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text[:40]!r}") from None
 
 
 def _scheme(text: str) -> type[Scheme]:
@@ -215,6 +246,39 @@ def _show(options: argparse.Namespace) -> None:
     print(f"keras_winit.{cls.__name__}{inspect.Signature(bare)}")
     print(f"\nformula      {cls.formula}\nwhen to use  {cls.use}\nsource       {cls.source}\n")
     print(inspect.getdoc(cls))
+    if options.plot:
+        scheme = cls(**({"seed": 0} if "seed" in cls().get_config() else {}))
+        plots.kernel(keras.ops.convert_to_numpy(scheme(SAMPLE)), options.plot, cls.identifier)
+        print(f"\ndrawn: {options.plot}")
+
+
+def _gain(options: argparse.Namespace) -> None:
+    name = options.activation
+    if options.mode:
+        print(f"{gain(name, options.mode):.10g}")
+        return
+    for mode, meaning in GAINS.items():
+        try:
+            value = gain(name, mode)
+        except ValueError:
+            # A name that is unknown, or has no size, has no other gain either.
+            if mode == "second_moment":
+                raise
+            value = None
+        shown = "none" if value is None else f"{value:.10g}"
+        print(f"{mode:14}  {shown:12}  {meaning}")
+    growth = mean_field.chi_1(name, 1.0, gain(name))
+    print(
+        f"{'chi_1':14}  {growth:<12.10g}  growth of squared gradients under second_moment, a layer"
+    )
+
+
+def _critical(options: argparse.Namespace) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        print(critical_point(options.activation, options.bias_stddev, options.q))
+    for warning in caught:
+        print(f"keras-winit: warning: {warning.message}", file=sys.stderr)
 
 
 def _propagate(options: argparse.Namespace) -> None:

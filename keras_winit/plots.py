@@ -110,3 +110,38 @@ def _histograms(area: Any, result: Propagation, color: str) -> None:
         panel.set_title(f"layer {index + 1}", fontsize="small")
         panel.set_yticks([])
         panel.tick_params(labelsize="x-small")
+
+
+def kernel(values: Any, path: str | PathLike[str] | None = None, label: str = "") -> Any:
+    """Draw how the values of a kernel are spread: their histogram.
+
+    Args:
+        values: An array of any shape.
+        path: Where to save the picture; the ending chooses the format. None: nowhere.
+        label: The title, to which shape, mean and standard deviation are added.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is not installed.
+        OSError: If `path` cannot be written.
+        ValueError: If there are no values, or matplotlib knows no such format.
+    """
+    values = np.asarray(values, np.float64)
+    if not values.size:
+        raise ValueError("`plots.kernel(values=...)` needs values. Received: none.")
+    picture = figure(figsize=(6, 3.6), layout="constrained")
+    axes = picture.subplots()
+    counts, edges = np.histogram(values, BARS)
+    axes.stairs(counts, edges, fill=True)
+    # Where most values are zero the others would not be seen.
+    if counts.max() > 20 * np.sort(counts)[-2] > 0:
+        axes.set_yscale("symlog", linthresh=1)
+    axes.set(xlabel="value", ylabel="count")
+    title = f"{label} {values.shape}: mean {values.mean():.2g}, stddev {values.std():.4g}"
+    axes.set_title(title.strip(), fontsize="medium")
+    axes.grid(alpha=0.3)
+    if path is not None:
+        picture.savefig(path, dpi=120)
+    return picture

@@ -40,6 +40,50 @@ def test_show(name, capsys):
             assert text in out
 
 
+def test_show_draws(capsys, tmp_path):
+    picture = tmp_path / "out.png"
+    for name in ("sparse", "constant"):
+        assert run(f"show {name} --plot {picture}") == 0
+        assert capsys.readouterr().out.endswith(f"\ndrawn: {picture}\n")
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_gain(capsys):
+    assert run("gain tanh") == 0
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert rows == [
+        ["second_moment", "1.59253742"],
+        ["centered", "1.59253742"],
+        ["backward", "1.467413592"],
+        ["torch", "1.666666667"],
+        ["chi_1", "1.177807232"],
+    ]
+    assert run("gain gelu") == 0
+    assert ["torch", "none"] in [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert run("gain leaky_relu --mode torch") == 0
+    assert capsys.readouterr().out == "1.414142857\n"
+
+
+def test_critical(capsys):
+    assert run("critical tanh --bias-stddev 0.22") == 0
+    out, err = capsys.readouterr()
+    assert out == f"{keras_winit.critical_point('tanh', 0.22)}\n"
+    assert err == ""
+    assert run("critical exponential --q 2") == 0
+    assert capsys.readouterr().err == (
+        "keras-winit: warning: The critical point of exponential at q=2 is not stable: "
+        "with chi_q=2 the variance does not return to q.\n"
+    )
+
+
+@pytest.mark.parametrize("line", ["gain gleu", "gain gleu --mode torch", "critical sigmoid --q 1"])
+def test_what_theory_refuses_is_one_line_and_exit_code_2(line, capsys):
+    assert run(line) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"keras-winit: error: `[a-z_]+\(.*\n", err)
+
+
 def test_propagate(capsys, tmp_path):
     picture = tmp_path / "out.png"
     line = (
@@ -62,7 +106,7 @@ def test_propagate(capsys, tmp_path):
     {
         "": "keras-winit: error: the following arguments are required: command",
         "shown": "keras-winit: error: argument command: invalid choice: 'shown' "
-        "(choose from list, show, propagate, demo)",
+        "(choose from list, show, gain, critical, propagate, demo)",
         "show spars": "keras-winit show: error: argument NAME: no scheme 'spars'. "
         "Did you mean 'winit>sparse'? `keras-winit list` shows all.",
         "show qqq": "keras-winit show: error: argument NAME: no scheme 'qqq'. "
@@ -93,6 +137,10 @@ def test_propagate(capsys, tmp_path):
         "'stft' makes no dense kernel",
         f"demo --output {'x' * 300}.keras": "keras-winit demo: error: argument --output: "
         f"'{'x' * 300}.keras' cannot be written",
+        "critical tanh": "keras-winit critical: error: "
+        "one of the arguments --bias-stddev --q is required",
+        "critical tanh --q x": "keras-winit critical: error: argument --q: "
+        "must be a number, not 'x'",
         "demo --output model.h5": "keras-winit demo: error: argument --output: "
         "'model.h5' must end in .keras",
     }.items(),

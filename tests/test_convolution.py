@@ -31,7 +31,7 @@ def waves(window):
 def test_channels_get_the_waves_of_their_spectra(window, monkeypatch):
     monkeypatch.setattr(
         convolution,
-        "_orthogonal",
+        "reflected",
         lambda draws: np.broadcast_to(np.eye(draws.shape[-1]), draws.shape),
     )
     each = list(waves(window))
@@ -42,18 +42,6 @@ def test_channels_get_the_waves_of_their_spectra(window, monkeypatch):
     expected *= math.sqrt(2 / (channels * math.prod(window)) / (expected**2).mean())
     for f in range(3):
         np.testing.assert_allclose(kernel[..., f], expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("size", [2, 6, 18])
-def test_bases_are_orthogonal_and_uniform(size):
-    draws = np.random.default_rng(0).standard_normal((3, 2, size, size), np.float32)
-    bases = convolution._orthogonal(draws)
-    unit = np.swapaxes(bases, -1, -2) @ bases
-    np.testing.assert_allclose(unit, np.broadcast_to(np.eye(size), unit.shape), atol=1e-13)
-    # The one factor with a positive diagonal beside it: what makes it uniform.
-    triangle = np.swapaxes(bases, -1, -2) @ draws
-    np.testing.assert_allclose(np.tril(triangle, -1), 0, atol=1e-12)
-    assert (np.diagonal(triangle, axis1=-2, axis2=-1) > 0).all()
 
 
 @pytest.mark.parametrize(

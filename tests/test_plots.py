@@ -37,6 +37,22 @@ def test_the_picture_shows_every_row(results, tmp_path):
     assert np.count_nonzero(rows[1].axes[0].patches[0].get_data().values) <= 2
 
 
+def test_the_histogram_of_a_kernel_shows_every_value(tmp_path):
+    values = np.random.default_rng(0).normal(0, 0.1, (40, 30))
+    picture = plots.kernel(values, tmp_path / "out.png", "winit>x")
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    (axes,) = picture.axes
+    assert axes.get_title().startswith("winit>x (40, 30): mean ")
+    bars = axes.patches[0].get_data()
+    assert bars.values.sum() == 1200
+    assert bars.edges[0] == values.min()
+    assert bars.edges[-1] == values.max()
+    assert axes.get_yscale() == "linear"
+    # Mostly zeros: the others must be seen too.
+    values[np.abs(values) < 0.2] = 0
+    assert plots.kernel(values).axes[0].get_yscale() == "symlog"
+
+
 def test_one_result_and_other_formats(results, tmp_path):
     plots.propagation(results[0], tmp_path / "out.svg")
     assert "<svg" in (tmp_path / "out.svg").read_text()

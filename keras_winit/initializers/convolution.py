@@ -84,7 +84,8 @@ class ConvolutionAware(RandomScheme):
         split = filters * blocks * size * size
         length = (split + math.prod(shape),)
         draws = stream.normal(length, "float32", whole(length), 1.0)
-        bases = reflected(draws[:split].reshape(-1, size, size).astype(np.float64))
+        bases = draws[:split].reshape(-1, size, size).astype(np.float64)
+        bases = reflected(bases) if size > 1 else bases
         spectra = bases.reshape(filters, blocks * size, *half)[:, :channels]
         axes = tuple(range(2, 2 + len(window)))
         kernel = np.fft.irfftn(spectra, window, axes)
@@ -92,4 +93,3 @@ class ConvolutionAware(RandomScheme):
         kernel *= math.sqrt(self.scale / (channels * math.prod(window)) / np.mean(kernel**2))
         # (out, in, *window) as it was drawn, to (*window, in, out).
         return kernel.transpose(*axes, 1, 0)
-

@@ -1,9 +1,10 @@
 """Numbers about kernels and activations: numpy only, no Keras."""
 
 from keras_winit.theory import mean_field as mean_field
+from keras_winit.theory.critical import critical_point as critical_point
 from keras_winit.theory.fans import Use as Use
 from keras_winit.theory.fans import fans as fans
 from keras_winit.theory.gains import gain as gain
-from keras_winit.theory.mean_field import critical_point as critical_point
+from keras_winit.theory.quadrature import expectation as expectation
 
-__all__ = ["Use", "critical_point", "fans", "gain", "mean_field"]
+__all__ = ["Use", "critical_point", "expectation", "fans", "gain", "mean_field"]

@@ -148,7 +148,7 @@ def activation_of(call: str, activation: Any, arguments: dict[str, Any]) -> Acti
     if isinstance(name, str):
         formula = _formula(call, name, given)
         _require_arguments(call, name, formula, arguments)
-        label, function, resolution = name, formula, np.finfo(np.float64).eps
+        label, function, resolution = name, formula, float(np.finfo(np.float64).eps)
     elif callable(name):
         label = getattr(name, "__name__", type(name).__name__)
         function, resolution = _foreign(call, name, given, arguments)
@@ -172,12 +172,12 @@ def unwrapped(activation: Any, arguments: dict[str, Any]) -> tuple[Any, dict[str
     if _from_keras(kind, "layers") and kind.__name__ in LAYERS:
         name, attributes = LAYERS[kind.__name__]
         return name, {**{key: getattr(activation, key) for key in attributes}, **arguments}
-    name = getattr(activation, "__name__", None)
-    if _from_keras(activation, "activations", "ops") and name in (*FORMULAS, *WHOLE_ROWS):
+    home = getattr(activation, "__name__", None)
+    if _from_keras(activation, "activations", "ops") and home in (*FORMULAS, *WHOLE_ROWS):
         # Defaults are the function's own: `keras.ops.gelu` has others than `activations.gelu`.
         known = inspect.signature(activation).parameters.values()
         defaults = {p.name: p.default for p in known if p.default is not inspect.Parameter.empty}
-        return name, arguments if name in WHOLE_ROWS else {**defaults, **arguments}
+        return home, arguments if home in WHOLE_ROWS else {**defaults, **arguments}
     return activation, arguments
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.theory.activations import Activation, Array
+from keras_winit.theory.activations import Activation, Array, activation_of
 
 # Gauss-Legendre on each panel; a normal density is a polynomial to them on a unit panel.
 NODES = 20
@@ -77,7 +77,9 @@ def sample(function: Activation, variance: float = 1.0, size: float = 0.0) -> Sa
         with np.errstate(all="ignore"):
             shares = (weight * value * value).sum(axis=1)
             total = shares.sum()
-        if shares[[0, -1]].max() <= 1e-16 * total < math.inf:
+        # Neither far out nor in what is too narrow to be resolved may there be much.
+        ends, pole = shares[[0, -1]].max(), shares[narrow].sum()
+        if ends <= 1e-16 * total < math.inf and pole <= 1e-3 * total:
             break
     else:
         value, total = np.full_like(value, math.inf), math.inf
@@ -113,6 +115,12 @@ def _share(z: Array) -> Array:
     return np.asarray(np.exp(-z * z / 4), np.float64)
 
 
+def expectation(function: Any, variance: float = 1.0) -> float:
+    """E[f(x)] for x ~ N(0, variance), f being anything that `gain` takes."""
+    samples = sample(activation_of("expectation", function, {}), variance)
+    return samples.mean(samples.value)
+
+
 def smoothed(
     function: Activation, samples: Samples, center: Array, spread: float
 ) -> tuple[Array, Array]:
@@ -136,7 +144,7 @@ def _panels(
     edges = np.arange(-reach, reach + 1.0)
     left, right = edges[:-1], edges[1:]
     tolerance = max(16 * function.resolution, 3e-14)
-    done = []
+    done: list[tuple[Any, Any, Any]] = []
     count = len(left)
     while len(left):
         z, weight = nodes(left, right)
