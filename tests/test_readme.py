@@ -36,7 +36,7 @@ def test_code_runs_and_prints_what_it_says():
         ran += 1
         if next_language == "text":
             assert out.getvalue() == expected
-    assert ran == 3
+    assert ran == 5
 
 
 def test_ci_runs_the_command_of_the_readme():

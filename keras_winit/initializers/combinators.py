@@ -15,7 +15,7 @@ from keras_winit.initializers.kernels import (
     bound_to,
     plan_of,
 )
-from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape
+from keras_winit.initializers.placement import Array, Part, Shape, side_by_side
 
 
 @scheme
@@ -48,7 +48,7 @@ class Scaled(WrappingScheme):
         self._require_real("gain")
 
     def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
-        return scaled(self.inner_plan(shape, wide(dtype)), self.gain, dtype)
+        return self.scaled_inner(shape, dtype, self.gain)
 
 
 @scheme
@@ -181,43 +181,3 @@ class Blocks(AxesScheme):
             one = bound_to(block_of(inner, number), self.kernel_use)
             plans.append(plan_of(one, (*shape[:axis], size, *shape[axis + 1 :]), dtype))
         return side_by_side(plans, sizes, axis, dtype)
-
-
-def side_by_side(
-    plans: Sequence[Callable[[Part], Array]], sizes: Sequence[int], axis: int, dtype: str
-) -> Callable[[Part], Array]:
-    """How to make any part of kernels that stand side by side along an axis."""
-
-    def draw(part: Part) -> Array:
-        out = empty(part_shape(part), dtype)
-        wanted, start = part[axis], 0
-        for plan, size in zip(plans, sizes, strict=True):
-            low, high = max(wanted.start, start), min(wanted.stop, start + size)
-            if low < high:
-                inside = slice(low - start, high - start)
-                place = (slice(None),) * axis + (slice(low - wanted.start, high - wanted.start),)
-                out[place] = plan((*part[:axis], inside, *part[axis + 1 :]))
-            start += size
-        return out
-
-    return draw
-
-
-def scaled(plan: Callable[[Part], Array], factor: float, dtype: str) -> Callable[[Part], Array]:
-    """How to make any part of a kernel times a number, rounded to the dtype once."""
-
-    def draw(part: Part) -> Array:
-        values = plan(part)
-        np.multiply(values, values.dtype.type(factor), out=values)
-        if values.dtype == dtype:
-            return values
-        out = empty(part_shape(part), dtype)
-        out[...] = values
-        return out
-
-    return draw
-
-
-def wide(dtype: str) -> str:
-    """What to compute in for a dtype."""
-    return "float64" if dtype == "float64" else "float32"

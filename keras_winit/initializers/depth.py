@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_winit.initializers.base import scheme
-from keras_winit.initializers.combinators import scaled, wide
 from keras_winit.initializers.distributions import SmallNormal
 from keras_winit.initializers.kernels import KernelScheme, WrappingScheme
 from keras_winit.initializers.placement import Array, Part, Shape
@@ -112,7 +111,7 @@ class DepthScaled(WrappingScheme):
         return RULES[self.rule][0](self.depth)
 
     def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
-        return scaled(self.inner_plan(shape, wide(dtype)), self.factor, dtype)
+        return self.scaled_inner(shape, dtype, self.factor)
 
 
 class _ByWidth(KernelScheme):

@@ -206,6 +206,21 @@ class WrappingScheme(AxesScheme):
         """How to make any part of what `inner` gives for a kernel of this use."""
         return plan_of(bound_to(self.inner, self.kernel_use), shape, dtype)
 
+    def scaled_inner(self, shape: Shape, dtype: str, factor: float) -> Callable[[Part], Array]:
+        """The same times a number, rounded to the dtype once."""
+        plan = self.inner_plan(shape, "float64" if dtype == "float64" else "float32")
+
+        def draw(part: Part) -> Array:
+            values = plan(part)
+            np.multiply(values, values.dtype.type(factor), out=values)
+            if values.dtype == dtype:
+                return values
+            out = empty(part_shape(part), dtype)
+            out[...] = values
+            return out
+
+        return draw
+
 
 def plan_of(initializer: Any, shape: Shape, dtype: str) -> Callable[[Part], Array]:
     """How to make any part of what an initializer gives, be it of this package or not."""

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -61,6 +61,26 @@ def cut(make: Callable[[], Array], shape: Shape, dtype: str) -> Callable[[Part],
             kept.append(make())
         out = empty(part_shape(part), dtype)
         out[...] = kept[0][part]
+        return out
+
+    return draw
+
+
+def side_by_side(
+    plans: Sequence[Callable[[Part], Array]], sizes: Sequence[int], axis: int, dtype: str
+) -> Callable[[Part], Array]:
+    """How to make any part of kernels that stand side by side along an axis."""
+
+    def draw(part: Part) -> Array:
+        out = empty(part_shape(part), dtype)
+        wanted, start = part[axis], 0
+        for plan, size in zip(plans, sizes, strict=True):
+            low, high = max(wanted.start, start), min(wanted.stop, start + size)
+            if low < high:
+                inside = slice(low - start, high - start)
+                place = (slice(None),) * axis + (slice(low - wanted.start, high - wanted.start),)
+                out[place] = plan((*part[:axis], inside, *part[axis + 1 :]))
+            start += size
         return out
 
     return draw

@@ -9,9 +9,16 @@ from typing import Any, Self
 import numpy as np
 
 from keras_winit.initializers.base import RandomScheme, Scheme, scheme
-from keras_winit.initializers.combinators import side_by_side
 from keras_winit.initializers.kernels import WrappingScheme, block_of, bound_to, plan_of
-from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape, whole
+from keras_winit.initializers.placement import (
+    Array,
+    Part,
+    Shape,
+    empty,
+    part_shape,
+    side_by_side,
+    whole,
+)
 from keras_winit.theory.fans import Use, kernel_axes
 
 # Keras' gates: an LSTM's input, forget, cell, output; a GRU's update, reset, candidate. A
