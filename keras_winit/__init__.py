@@ -24,11 +24,13 @@ from keras_winit.initializers.scaling import VarianceScaling as VarianceScaling
 from keras_winit.initializers.scaling import XavierNormal as XavierNormal
 from keras_winit.initializers.scaling import XavierUniform as XavierUniform
 from keras_winit.initializers.sparse import Sparse as Sparse
+from keras_winit.monitor.callback import ActivationMonitor as ActivationMonitor
 
 __version__ = "0.1.0"
 
 __all__ = [
     "REGISTRY",
+    "ActivationMonitor",
     "KernelScheme",
     "RandomScheme",
     "Scheme",
