@@ -153,10 +153,18 @@ class ActivationMonitor(keras.callbacks.Callback):
     def _count(self) -> None:
         """Go on from the optimizer's own count, but never back to a step already watched."""
         self._epoch_began = False
-        iterations = getattr(self._watched.optimizer, "iterations", None)
-        if iterations is not None:
-            done = self.history.samples[-1].step + 1 if self.history.samples else 0
-            self.step = max(done, int(np.max(ops.convert_to_numpy(iterations))))
+        done = self.history.samples[-1].step + 1 if self.history.samples else 0
+        self.step = max(done, self._batches())
+
+    def _batches(self) -> int:
+        """That the optimizer has had in its life. Not to be asked within an epoch on JAX."""
+        optimizer = self._watched.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if optimizer is None:
+            return self.step
+        # Keras counts updates, each of several batches.
+        updates = int(np.max(ops.convert_to_numpy(optimizer.iterations)))
+        return updates * (optimizer.gradient_accumulation_steps or 1)
 
     def _arm(self, block: range) -> None:
         model, plain = self._watched, self._watched.train_function
@@ -201,8 +209,7 @@ class ActivationMonitor(keras.callbacks.Callback):
     def _last(self, block: range, ran: int) -> int:
         """The last step that ran of a block: the data may have ended within."""
         if len(block) > 1 and not ran:
-            iterations = self._watched.optimizer.iterations
-            ran = int(np.max(ops.convert_to_numpy(iterations))) - block.start
+            ran = self._batches() - block.start
         return block[min(max(ran, 1), len(block)) - 1]
 
     def _end(self, error: Exception) -> None:

@@ -198,7 +198,7 @@ def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32])
         values.append(numbers)
         counts.append(own)
         at += size
-    norms = packed[0, at:].reshape(len(layout.variables), -1)
+    norms = packed[0, at:].reshape(len(layout.variables), 4)
     return Sample(
         step=step,
         layers=tuple(row.name for row in layout.rows),

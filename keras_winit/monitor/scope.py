@@ -124,6 +124,7 @@ class Scope:
         self.variables: dict[str, Any] = {}
         self.pending: dict[int, tuple[Any, Any, Any]] = {}
         self.calls: dict[str, int] = {}
+        self.hidden: set[str] = set()
         self.loss: Any = None
         # How many recurrent layers we are in: their cells run in loops of their own.
         self.within = 0
@@ -141,6 +142,9 @@ class Scope:
         if not tensors:
             return  # Symbolic: the model is being built.
         name = self.watch.name(layer)
+        if trace_now() != self.base:
+            self.hidden.add(name)
+            return
         call = self.calls[name] = self.calls.get(name, 0) + 1
         suffix = f"@{call}" if call > 1 else ""
         if z is not None and (trace != self.base or not is_float_tensor(z)):
@@ -156,8 +160,8 @@ class Scope:
     def _measure(
         self, layer: Any, name: str, tensor: Any, activation: Any = None, z: Any = None
     ) -> None:
-        if trace_of(tensor) != self.base or trace_now() != self.base:
-            self.watch.miss(name, HIDDEN)
+        if trace_of(tensor) != self.base:
+            self.hidden.add(name)
             return
         output = Output(
             name=name,
@@ -177,7 +181,8 @@ class Scope:
     def packed(self, layers: dict[str, Any]) -> Any:
         """All of it as rows: one for each replica, of which this one fills its own."""
         names = [name for name in self.rows if name in layers]
-        for name in self.rows.keys() - layers.keys():
+        # Hidden at first is what a model runs once to find its shapes.
+        for name in sorted((self.hidden | self.rows.keys()) - layers.keys()):
             self.watch.miss(name, HIDDEN)
         layout = Layout(tuple(self.rows[name] for name in names), tuple(self.variables))
         with quiet():
