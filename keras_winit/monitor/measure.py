@@ -240,4 +240,4 @@ def _variables(plan: Plan, norms: npt.NDArray[np.float32]) -> npt.NDArray[np.flo
         ratio = np.where((weight > 0) & (update > 0), update / weight, np.nan)
     columns = dict(zip(VARIABLE, (weight, gradient, update, ratio, nonfinite), strict=True))
     chosen = [columns[name] for name in plan.variable]
-    return np.array(chosen, np.float32).reshape(len(chosen), -1).T
+    return np.array(chosen, np.float32).reshape(len(chosen), len(norms)).T
