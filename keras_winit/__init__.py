@@ -51,6 +51,7 @@ from keras_winit.initializers.upsampling import Bilinear as Bilinear
 from keras_winit.initializers.upsampling import Icnr as Icnr
 from keras_winit.models import fans as fans
 from keras_winit.models import for_layer as for_layer
+from keras_winit.monitor.callback import ActivationMonitor as ActivationMonitor
 from keras_winit.theory import critical_point as critical_point
 from keras_winit.theory import gain as gain
 
@@ -60,6 +61,7 @@ __all__ = [
     "REGISTRY",
     "AxesScheme",
     "GainScheme",
+    "ActivationMonitor",
     "KernelScheme",
     "RandomScheme",
     "Scheme",

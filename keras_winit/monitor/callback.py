@@ -1,0 +1,289 @@
+"""The callback that watches the layers of a model while it trains."""
+
+import fnmatch
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from keras_winit.monitor.history import History
+from keras_winit.monitor.measure import ALL, CHEAP, Plan, read
+from keras_winit.monitor.scope import Watch
+from keras_winit.monitor.taps import Once, Tapped
+
+# Dense where most runs are decided, then now and then.
+DENSE = frozenset((0, 1, 2, 3, 5, 8, 12, 20, 30))
+SPARSE = 50
+
+# What only moves entries about shows the numbers of the layer before.
+UNWATCHED = (
+    keras.layers.InputLayer,
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Permute,
+)
+
+
+def usual(step: int) -> bool:
+    """The default schedule: steps 0, 1, 2, 3, 5, 8, 12, 20, 30, then every 50."""
+    return step in DENSE or (step > 0 and step % SPARSE == 0)
+
+
+class ActivationMonitor(keras.callbacks.Callback):
+    """Statistics of every layer and variable, from the training step itself.
+
+    On the steps that `every` chooses, a second train function takes the place of the
+    model's for one call. It does the same and measures besides: the real batch in training
+    mode, each call of each layer, the gradients as the optimizer gets them and the updates
+    it makes of them. Between these steps nothing is different from training without the
+    monitor; the training itself never is.
+
+    Args:
+        log_dir: Where TensorBoard looks. None: nothing is written.
+        every: Watch each step of which this is a divisor, or a predicate `step -> bool`.
+            Steps count on over several `fit`. None: 0, 1, 2, 3, 5, 8, 12, 20, 30, then
+            every 50.
+        layers: What to watch: a pattern of names or paths such as "block1/*", a layer
+            class, a predicate `layer -> bool`, or several of them. None: every layer, save
+            those that hold others without work of their own or only reshape.
+        statistics: Names out of `keras_winit.monitor.STATISTICS`, or "all". None: all but
+            "quantiles" and "histogram", which cost more.
+        samples: Reduce only the first samples of each batch, at least 1. None: all.
+        writers: More places to write to, see `keras_winit.monitor.writers`.
+        verbose: 1 prints the table at the end of each epoch.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If a number is too small or a statistic unknown.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
+        >>> model.compile("sgd", "mse")
+        >>> monitor = keras_winit.ActivationMonitor()
+        >>> x, y = keras.ops.ones((8, 4)), keras.ops.ones((8, 2))
+        >>> history = model.fit(x, y, callbacks=[monitor], verbose=0)
+        >>> [row["statistic"] for row in monitor.history][:3]
+        ['loss', 'mean', 'stddev']
+    """
+
+    def __init__(
+        self,
+        log_dir: str | PathLike[str] | None = None,
+        every: int | Callable[[int], bool] | None = None,
+        layers: Any = None,
+        statistics: str | Sequence[str] | None = None,
+        samples: int | None = None,
+        writers: Sequence[Any] = (),
+        verbose: int = 0,
+    ) -> None:
+        super().__init__()
+        self.every, self.layers, self.verbose = every, layers, verbose
+        self._due = _schedule(every)
+        self._chosen = _choice(layers)
+        if samples is not None:
+            _require_whole("samples", samples)
+        self.plan = Plan(_statistics(statistics), samples)
+        self.history = History()
+        self.writers = list(writers)
+        if log_dir is not None:
+            from keras_winit.monitor.writers import (  # type: ignore[import-not-found]
+                TensorBoardWriter,
+            )
+
+            self.writers.insert(0, TensorBoardWriter(log_dir))
+        self.step = 0
+        self._watched: Any = None
+        self._watch: Watch | None = None
+        self._tapped: Tapped | None = None
+        self._epoch_began = True
+        self._ended = False
+
+    def __str__(self) -> str:
+        return str(self.history)
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Any:
+        """Draw the layers by depth and by step, see `keras_winit.plots.layers`."""
+        from keras_winit import plots
+
+        return plots.layers(self.history.samples, path)
+
+    def set_model(self, model: Any) -> None:
+        super().set_model(model)
+        # Not `self.model`, which on JAX gathers and scatters the whole state.
+        model = model if isinstance(model, keras.Model) else getattr(model, "module", None)
+        if model is not self._watched:
+            self._watched, self._watch, self._tapped = model, None, None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._disarm()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch_began = True
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        try:
+            if self._epoch_began:
+                self._count()
+            block = range(self.step, self.step + self._watched.steps_per_execution)
+            self.step = block.stop
+            if not self._ended and any(self._due(step) for step in block):
+                self._arm(block)
+        except Exception as error:
+            self._end(error)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._write(lambda writer: writer.flush())
+        if self.verbose:
+            print(self)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._disarm()
+        self._write(lambda writer: writer.flush())
+
+    def close(self) -> None:
+        """Close what it writes to."""
+        self._write(lambda writer: writer.close())
+
+    def _count(self) -> None:
+        """Go on from the optimizer's own count, but never back to a step already watched."""
+        self._epoch_began = False
+        done = self.history.samples[-1].step + 1 if self.history.samples else 0
+        self.step = max(done, self._batches())
+
+    def _batches(self) -> int:
+        """That the optimizer has had in its life. Not to be asked within an epoch on JAX."""
+        optimizer = self._watched.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if optimizer is None:
+            return self.step
+        # Keras counts updates, each of several batches.
+        updates = int(np.max(ops.convert_to_numpy(optimizer.iterations)))
+        return updates * (optimizer.gradient_accumulation_steps or 1)
+
+    def _arm(self, block: range) -> None:
+        model, plain = self._watched, self._watched.train_function
+        if isinstance(plain, Once):
+            plain = plain.plain
+        if self._tapped is None or self._tapped.beside is not plain:
+            self._tapped = self._tap()
+        keep = functools.partial(self._keep, block)
+        model.train_function = Once(model, plain, self._tapped, keep)
+
+    def _tap(self) -> Tapped:
+        model, kind = self._watched, type(self._watched)
+        if not kind.make_train_function.__module__.startswith("keras."):
+            raise TypeError(f"{kind.__name__} makes its own train function")
+        if self._watch is None:
+            self._watch = Watch(self.plan, self._wanted)
+            self.history.unseen = self._watch.unseen
+        return Tapped(model, self._watch)
+
+    def _wanted(self, layer: Any) -> bool:
+        return layer is not self._watched and self._chosen(layer)
+
+    def _disarm(self) -> None:
+        """Whatever an interrupted `fit` has left."""
+        left = getattr(self._watched, "train_function", None)
+        if isinstance(left, Once):
+            self._watched.train_function = left.plain
+
+    def _keep(self, block: range, packed: npt.NDArray[np.float32] | None, ran: int) -> None:
+        """Take what a step measured; None if it could not be traced with the taps."""
+        try:
+            if self._watch is None or packed is None:
+                raise RuntimeError(self._watch and self._watch.broken)
+            step = self._last(block, ran)
+            sample = read(self.plan, self._watch.layouts[int(packed[0, 0])], step, packed)
+            self.history.samples.append(sample)
+        except Exception as error:
+            self._end(error)
+        else:
+            self._write(lambda writer: writer.write(sample))
+
+    def _last(self, block: range, ran: int) -> int:
+        """The last step that ran of a block: the data may have ended within."""
+        if len(block) > 1 and not ran:
+            ran = self._batches() - block.start
+        return block[min(max(ran, 1), len(block)) - 1]
+
+    def _end(self, error: Exception) -> None:
+        self._ended = True
+        _warn(f"`ActivationMonitor` watches no more, training goes on. Received: {error!r}.")
+
+    def _write(self, act: Callable[[Any], None]) -> None:
+        for writer in list(self.writers):
+            try:
+                act(writer)
+            except Exception as error:
+                self.writers.remove(writer)
+                _warn(f"`{writer!r}` writes no more, training goes on. Received: {error!r}.")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _require_whole(name: str, number: Any) -> None:
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    if not whole or number < 1:
+        raise (ValueError if whole else TypeError)(
+            f"`ActivationMonitor({name}=...)` must be an integer >= 1. Received: {name}={number!r}."
+        )
+
+
+def _schedule(every: Any) -> Callable[[int], bool]:
+    if every is None:
+        return usual
+    if callable(every):
+        return lambda step: bool(every(step))
+    _require_whole("every", every)
+    return lambda step: step % every == 0
+
+
+def _statistics(chosen: Any) -> tuple[str, ...]:
+    if chosen is None:
+        return CHEAP
+    if chosen == "all":
+        return ALL
+    names = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+    if not names or any(name not in ALL for name in names):
+        raise ValueError(
+            f"`ActivationMonitor(statistics=...)` must be names out of {', '.join(ALL)}. "
+            f"Received: statistics={chosen!r}."
+        )
+    return names
+
+
+def _choice(layers: Any) -> Callable[[Any], bool]:
+    if layers is None:
+        return lambda layer: not isinstance(layer, UNWATCHED) and not _only_holds(layer)
+    tests = [_test(one) for one in (layers if isinstance(layers, list | tuple) else [layers])]
+    return lambda layer: any(test(layer) for test in tests)
+
+
+def _only_holds(layer: Any) -> bool:
+    """A Sequential or a Functional: its output is that of a layer within."""
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and hasattr(layer, "operations")
+    )
+
+
+def _test(one: Any) -> Callable[[Any], bool]:
+    if isinstance(one, str):
+        return lambda layer: any(
+            fnmatch.fnmatchcase(name, one) for name in (layer.name, layer.path or layer.name)
+        )
+    if isinstance(one, type):
+        return lambda layer: isinstance(layer, one)
+    if callable(one):
+        return lambda layer: bool(one(layer))
+    raise TypeError(
+        "`ActivationMonitor(layers=...)` must be a pattern, a layer class, a predicate or several "
+        f"of them. Received: layers={one!r}."
+    )

@@ -1,0 +1,168 @@
+"""What was measured so far: as rows, as curves, as a table."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_winit.monitor.records import Sample
+
+FIELDS = ("step", "layer", "call", "statistic", "value")
+
+# Of the table: statistic, heading, format.
+COLUMNS = (
+    ("mean", "mean", "10.3g"),
+    ("stddev", "stddev", "10.3g"),
+    ("unit_stddev", "unit stddev", "12.3g"),
+    ("zero_share", "zero", "7.1%"),
+    ("dead_share", "dead", "7.1%"),
+    ("saturated_share", "saturated", "10.1%"),
+    ("nonfinite", "nonfinite", "10.0f"),
+)
+VARIABLE_COLUMNS = (
+    ("gradient_norm", "gradient", "10.3g"),
+    ("update_ratio", "update/weight", "14.2g"),
+)
+
+
+class History:
+    """Everything that a monitor measured; iterates over rows and prints as a table.
+
+    A row is a mapping: `step`, `layer` (or the path of a variable, or "loss"), `call`
+    (1 for the first call of a layer in a step, 0 for what is not a layer), `statistic`,
+    `value`. What does not apply to a layer has no row. `pandas.DataFrame(history)` works.
+
+    Args:
+        samples: One for each step that was watched.
+        unseen: What could not be seen, and why.
+    """
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.unseen: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for sample in self.samples:
+            yield from _rows(sample)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __str__(self) -> str:
+        return table(self.samples[-1] if self.samples else None, self.unseen)
+
+    def curve(
+        self, layer: str, statistic: str
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Steps and values of one statistic of one layer or variable.
+
+        Args:
+            layer: As in the table: a second call is `path@2`, a pre-activation `path.pre`.
+            statistic: Its name.
+
+        Raises:
+            KeyError: If no step has it.
+        """
+        steps, values = [], []
+        for sample in self.samples:
+            value = _value(sample, layer, statistic)
+            if value is not None:
+                steps.append(sample.step)
+                values.append(value)
+        if not steps:
+            raise KeyError(f"no step has {statistic!r} of {layer!r}")
+        return np.array(steps), np.array(values)
+
+    def to_csv(self, path: str | PathLike[str]) -> None:
+        """Write all rows as comma-separated values, with a header."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(self)
+
+    def to_jsonl(self, path: str | PathLike[str]) -> None:
+        """Write each row as a JSON object on a line; an infinite value as null."""
+        with Path(path).open("w", encoding="utf-8") as file:
+            for row in self:
+                if not math.isfinite(row["value"]):
+                    row["value"] = None
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _rows(sample: Sample) -> Iterator[dict[str, Any]]:
+    def row(layer: str, call: int, statistic: str, value: float) -> dict[str, Any]:
+        return dict(zip(FIELDS, (sample.step, layer, call, statistic, float(value)), strict=True))
+
+    if not math.isnan(sample.loss):
+        yield row("loss", 0, "loss", sample.loss)
+    for site, values in zip(sample.layers, sample.values, strict=True):
+        layer, call = split_site(site)
+        for name, value in zip(sample.statistics, values, strict=True):
+            if not math.isnan(value):
+                yield row(layer, call, name, value)
+    for path, values in zip(sample.variables, sample.variable_values, strict=True):
+        for name, value in zip(sample.variable_statistics, values, strict=True):
+            if not math.isnan(value):
+                yield row(path, 0, name, value)
+
+
+def split_site(site: str) -> tuple[str, int]:
+    """The layer and the number of its call: `path@2.pre` is `path.pre` for the second time."""
+    found = re.fullmatch(r"(.*?)@(\d+)(\.pre)?", site)
+    return (found[1] + (found[3] or ""), int(found[2])) if found else (site, 1)
+
+
+def _value(sample: Sample, layer: str, statistic: str) -> float | None:
+    if layer in sample.layers and statistic in sample.statistics:
+        place = sample.layers.index(layer), sample.statistics.index(statistic)
+        return float(sample.values[place])
+    if layer in sample.variables and statistic in sample.variable_statistics:
+        place = sample.variables.index(layer), sample.variable_statistics.index(statistic)
+        return float(sample.variable_values[place])
+    return sample.loss if layer == statistic == "loss" else None
+
+
+def table(sample: Sample | None, unseen: dict[str, str]) -> str:
+    """One line a layer, with the gradient and the update of its first variable."""
+    if sample is None:
+        return "\n".join(["nothing was measured yet", *_notes(unseen)])
+    columns = [column for column in COLUMNS if column[0] in sample.statistics]
+    if not np.any(sample.values[:, [n == "nonfinite" for n in sample.statistics]] > 0):
+        columns = [column for column in columns if column[0] != "nonfinite"]
+    rest = [column for column in VARIABLE_COLUMNS if column[0] in sample.variable_statistics]
+    sites = [site for site in sample.layers if not site.endswith(".pre")]
+    width = max(map(len, ["layer", *sites]))
+    loss = "" if math.isnan(sample.loss) else f", loss {sample.loss:.4g}"
+    heads = "".join(f"{head:>{_width(form)}}" for _, head, form in columns + rest)
+    lines = [f"step {sample.step}{loss}", f"{'layer':{width}}{heads}"]
+    for site in sites:
+        cells = [_cell(_value(sample, site, name), form) for name, _, form in columns]
+        variable = _variable(sample, site)
+        cells += [_cell(_value(sample, variable, name), form) for name, _, form in rest]
+        lines.append(f"{site:{width}}{''.join(cells)}")
+    return "\n".join([*lines, *_notes(unseen)])
+
+
+def _notes(unseen: dict[str, str]) -> list[str]:
+    return [f"{name}: not seen, {reason}" for name, reason in unseen.items()]
+
+
+def _width(form: str) -> int:
+    return int(form.partition(".")[0]) + 1
+
+
+def _cell(value: float | None, form: str) -> str:
+    text = "-" if value is None or math.isnan(value) else f"{value:{form}}".strip()
+    return f"{text:>{_width(form)}}"
+
+
+def _variable(sample: Sample, site: str) -> str:
+    """The first variable of a layer; only its first output and call show it."""
+    return next((path for path in sample.variables if path.rpartition("/")[0] == site), "")

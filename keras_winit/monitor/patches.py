@@ -1,0 +1,250 @@
+"""Wraps layers, loss and optimizer of a model while its training step is traced or runs."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_winit import statistics
+from keras_winit.monitor.measure import measure_variable
+from keras_winit.monitor.scope import (
+    HIDDEN,
+    KEY,
+    LOCAL,
+    Scope,
+    Watch,
+    quiet,
+    reason,
+    replicas,
+    trace_now,
+    trace_of,
+)
+
+ABSENT = object()
+
+# Never flat, or flat only where they are off.
+UNSATURATED = (
+    keras.activations.linear,
+    keras.activations.relu,
+    keras.activations.leaky_relu,
+    keras.activations.exponential,
+)
+
+
+class Patches:
+    """Attributes of instances that are something else for a while."""
+
+    def __init__(self) -> None:
+        self.undo: list[tuple[Any, str, Any]] = []
+
+    def put(self, target: Any, name: str, value: Any) -> None:
+        """Past `__setattr__`, where Keras and torch track what is assigned."""
+        self.undo.append((target, name, target.__dict__.get(name, ABSENT)))
+        target.__dict__[name] = value
+
+    def restore(self) -> None:
+        """Put everything back as it was."""
+        while self.undo:
+            target, name, value = self.undo.pop()
+            if value is ABSENT:
+                target.__dict__.pop(name, None)
+            else:
+                target.__dict__[name] = value
+
+
+@contextlib.contextmanager
+def patched(model: Any, watch: Watch) -> Iterator[None]:
+    """Layers, loss and optimizer tell the thread's scope, if there is one, what they do."""
+    patches, call = Patches(), keras.layers.Layer.__call__
+
+    @functools.wraps(call)
+    def tap(self: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = getattr(LOCAL, "scope", None)
+        if scope is None:
+            return call(self, *args, **kwargs)
+        recurrent = isinstance(self, keras.layers.RNN)
+        scope.within += recurrent
+        try:
+            outputs = call(self, *args, **kwargs)
+        finally:
+            scope.within -= recurrent
+        scope.record(self, outputs)
+        return outputs
+
+    keras.layers.Layer.__call__ = tap
+    try:
+        for layer in model._flatten_layers():
+            _watch_activation(layer, watch, patches.put)
+        _watch_loss(model, patches.put)
+        if keras.backend.backend() == "jax":
+            _carry_out(model, patches.put)
+        if model.optimizer is not None and watch.plan.variable:
+            _watch_optimizer(model.optimizer, patches.put)
+        yield
+    finally:
+        patches.restore()
+        keras.layers.Layer.__call__ = call
+
+
+Put = Callable[[Any, str, Any], None]
+
+
+def _watch_activation(layer: Any, watch: Watch, put: Put) -> None:
+    activation = layer.__dict__.get("activation")
+    unwatched = activation is keras.activations.linear or isinstance(activation, keras.Operation)
+    if unwatched or not callable(activation):
+        return
+    if activation not in watch.saturates:
+        # Here and not in the tap, as it needs real numbers.
+        elementwise = activation not in UNSATURATED and statistics.elementwise(activation)
+        watch.saturates[activation] = elementwise
+
+    @functools.wraps(activation)
+    def watched(z: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = getattr(LOCAL, "scope", None)
+        if scope is not None:
+            scope.keep_activation(layer, activation, z)
+        return activation(z, *args, **kwargs)
+
+    put(layer, "activation", watched)
+
+
+def _watch_loss(model: Any, put: Put) -> None:
+    compute_loss = model.compute_loss
+
+    @functools.wraps(compute_loss)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        loss, scope = compute_loss(*args, **kwargs), getattr(LOCAL, "scope", None)
+        if scope is not None and trace_of(loss) == scope.base:
+            scope.loss = loss
+        return loss
+
+    put(model, "compute_loss", watched)
+
+
+def split(model: Any, variables: Any) -> tuple[list[Any], dict[str, Any]]:
+    """A model's non-trainable variables, and what `_carry_out` has put behind them."""
+    count = len(model.non_trainable_variables)
+    return list(variables[:count]), (variables[count] if len(variables) > count else {})
+
+
+def _carry_out(model: Any, put: Put) -> None:
+    """JAX: out of `value_and_grad`, as one more of the non-trainable variables."""
+    forward, compute = model.stateless_call, model.stateless_compute_loss
+
+    @contextlib.contextmanager
+    def level(scope: Scope) -> Iterator[None]:
+        kept = scope.base, scope.layers, scope.loss
+        scope.base, scope.layers, scope.loss = trace_now(), {}, None
+        try:
+            yield
+        finally:
+            scope.base, scope.layers, scope.loss = kept
+
+    def stateless_call(trainable: Any, others: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = getattr(LOCAL, "scope", None)
+        if scope is None:
+            return forward(trainable, others, *args, **kwargs)
+        others, earlier = split(model, others)
+        with level(scope):
+            outputs, others, *rest = forward(trainable, others, *args, **kwargs)
+            seen = {**earlier, **scope.layers}
+        return outputs, [*others, seen], *rest
+
+    def stateless_compute_loss(
+        trainable: Any, others: Any, metrics: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        scope = getattr(LOCAL, "scope", None)
+        if scope is None:
+            return compute(trainable, others, metrics, *args, **kwargs)
+        others, seen = split(model, others)
+        with level(scope):
+            loss, (trainable, others, metrics) = compute(
+                trainable, others, metrics, *args, **kwargs
+            )
+        return loss, (trainable, [*others, {**seen, KEY: loss}], metrics)
+
+    put(model, "stateless_call", stateless_call)
+    put(model, "stateless_compute_loss", stateless_compute_loss)
+
+
+def _watch_optimizer(optimizer: Any, put: Put) -> None:
+    """Gradients as the optimizer gets them, without the scale of the loss; and its updates."""
+    if keras.backend.backend() == "jax":
+        stateless_apply = optimizer.stateless_apply
+
+        @functools.wraps(stateless_apply)
+        def watched(state: Any, gradients: Any, weights: Any) -> Any:
+            result = stateless_apply(state, gradients, weights)
+            values = dict(zip((id(v) for v in optimizer.variables), state, strict=True))
+            scale = _loss_scale(optimizer, lambda variable: values[id(variable)])
+            variables = optimizer._trainable_variables
+            _record_updates(variables, gradients, scale, weights, result[0])
+            return result
+
+        put(optimizer, "stateless_apply", watched)
+        return
+    apply = optimizer.apply
+
+    @functools.wraps(apply)
+    def watched_apply(gradients: Any, trainable_variables: Any = None) -> Any:
+        gradients = list(gradients)
+        variables = trainable_variables
+        variables = optimizer._trainable_variables if variables is None else list(variables)
+        with quiet():
+            before = [ops.copy(variable.value) for variable in variables]
+            scale = _loss_scale(optimizer, lambda variable: ops.copy(variable.value))
+        result = apply(gradients, trainable_variables)
+        after = [variable.value for variable in variables]
+        _record_updates(variables, gradients, scale, before, after)
+        return result
+
+    put(optimizer, "apply", watched_apply)
+
+
+def _loss_scale(optimizer: Any, value_of: Callable[[Any], Any]) -> Any:
+    """By what the loss was multiplied."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        scale = getattr(optimizer, "dynamic_scale", None)
+        return optimizer.initial_scale if scale is None else value_of(scale)
+    return optimizer.loss_scale_factor or 1.0
+
+
+def _record_updates(variables: Any, gradients: Any, scale: Any, before: Any, after: Any) -> None:
+    scope = getattr(LOCAL, "scope", None)
+    if scope is None:
+        return
+    if trace_now() != scope.outer:
+        scope.watch.miss("optimizer", HIDDEN)
+        return
+    try:
+        with quiet():
+            for variable, gradient, old, new in zip(
+                variables, gradients, before, after, strict=True
+            ):
+                old, new = ops.cast(old, "float32"), ops.cast(new, "float32")
+                gradient = _whole(gradient)
+                if gradient is not None:
+                    gradient = ops.cast(gradient, "float32") / scale
+                scope.variables[variable.path] = measure_variable(old, gradient, new - old)
+    except Exception as error:
+        scope.watch.miss("optimizer", reason(error))
+
+
+def _whole(gradient: Any) -> Any:
+    """A gradient in one piece: dense, and the sum over replicas."""
+    if gradient is None or keras.backend.backend() != "tensorflow":
+        return gradient
+    import tensorflow as tf
+
+    if isinstance(gradient, tf.IndexedSlices):
+        # Rows of an embedding; one may come several times.
+        gradient = tf.math.unsorted_segment_sum(
+            gradient.values, gradient.indices, gradient.dense_shape[0]
+        )
+    if replicas()[0] > 1:
+        return tf.distribute.get_replica_context().all_reduce("SUM", gradient)
+    return gradient

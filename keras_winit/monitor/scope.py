@@ -1,0 +1,210 @@
+"""What the taps of one training step saw, at the level where it can leave the step."""
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+from keras.src.backend import get_keras_mask
+
+from keras_winit.monitor.measure import (
+    Layout,
+    Output,
+    Plan,
+    Row,
+    measure,
+    pack,
+    rectifies,
+    unit_axis,
+)
+
+# Of what was measured, among the logs.
+KEY = "winit"
+HIDDEN = "runs inside a scan, a loop, a checkpoint or a nested function"
+
+# The scope of the step that this thread is in; replicas have threads of their own.
+LOCAL = threading.local()
+
+
+def trace_now() -> Any:
+    """What tells one level of tracing from another, or None where there is just one."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        from jax.extend.core import get_opaque_trace_state
+
+        return get_opaque_trace_state(convention="flax")
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    import torch
+
+    # Within `backward`, where a checkpoint runs its layers again.
+    return torch._C._current_graph_task_id()
+
+
+def trace_of(tensor: Any) -> Any:
+    """The level that a tensor belongs to, to compare with `trace_now`."""
+    if keras.backend.backend() == "tensorflow":
+        return getattr(tensor, "graph", None)
+    return trace_now()
+
+
+def is_float_tensor(value: Any) -> bool:
+    """Whether there is something to measure: not symbolic, not whole, not a scalar."""
+    if not ops.is_tensor(value) or len(value.shape) == 0:
+        return False
+    return "float" in keras.backend.standardize_dtype(value.dtype)
+
+
+def replicas() -> tuple[int, Any]:
+    """How many replicas there are, and the number of this one."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            return context.num_replicas_in_sync, context.replica_id_in_sync_group
+    return 1, 0
+
+
+def reason(error: Exception) -> str:
+    """An error on one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+class Watch:
+    """What to look at in a model, and what could not be seen.
+
+    Args:
+        plan: What to measure.
+        wanted: Whether to watch a layer.
+    """
+
+    def __init__(self, plan: Plan, wanted: Callable[[Any], bool]) -> None:
+        self.plan, self.wanted = plan, wanted
+        self.layouts: list[Layout] = []
+        self.unseen: dict[str, str] = {}
+        self.names: dict[str, Any] = {}
+        # Of each activation, whether it acts on each entry by itself and can be flat.
+        self.saturates: dict[Any, bool] = {}
+        self.broken: str | None = None
+
+    def name(self, layer: Any) -> str:
+        """A layer's path; a second layer of that path gets a number."""
+        path = layer.path or layer.name
+        for count in itertools.count(1):
+            name = path if count == 1 else f"{path}~{count}"
+            if self.names.setdefault(name, layer) is layer:
+                return name
+        raise AssertionError
+
+    def number(self, layout: Layout) -> int:
+        """Where this layout is kept."""
+        if layout not in self.layouts:
+            self.layouts.append(layout)
+        return self.layouts.index(layout)
+
+    def miss(self, name: str, why: str) -> None:
+        """Note once that something could not be seen."""
+        self.unseen.setdefault(name, why)
+
+
+class Scope:
+    """One step, traced or executed."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch, self.apart = watch, replicas()[0] > 1
+        self.base = self.outer = trace_now()
+        self.rows: dict[str, Row] = {}
+        self.layers: dict[str, Any] = {}
+        self.variables: dict[str, Any] = {}
+        self.pending: dict[int, tuple[Any, Any, Any]] = {}
+        self.calls: dict[str, int] = {}
+        self.hidden: set[str] = set()
+        self.loss: Any = None
+        # How many recurrent layers we are in: their cells run in loops of their own.
+        self.within = 0
+
+    def keep_activation(self, layer: Any, activation: Any, z: Any) -> None:
+        """A layer is about to apply its activation, for the first time in this call."""
+        self.pending.setdefault(id(layer), (activation, z, trace_now()))
+
+    def record(self, layer: Any, outputs: Any) -> None:
+        """A layer has been called."""
+        activation, z, trace = self.pending.pop(id(layer), (None, None, None))
+        if self.within or not self.watch.wanted(layer):
+            return
+        tensors = [t for t in keras.tree.flatten(outputs) if ops.is_tensor(t)]
+        if not tensors:
+            return  # Symbolic: the model is being built.
+        name = self.watch.name(layer)
+        if trace_now() != self.base:
+            self.hidden.add(name)
+            return
+        call = self.calls[name] = self.calls.get(name, 0) + 1
+        suffix = f"@{call}" if call > 1 else ""
+        if z is not None and (trace != self.base or not is_float_tensor(z)):
+            activation = z = None
+        if z is not None and not isinstance(layer, keras.layers.Activation):
+            self._measure(layer, f"{name}{suffix}.pre", z)
+        for place, tensor in enumerate(tensors):
+            if is_float_tensor(tensor):
+                site = f"{name}:{place}{suffix}" if place else name + suffix
+                fits = z is not None and tuple(z.shape) == tuple(tensor.shape)
+                self._measure(layer, site, tensor, activation if fits else None, z)
+
+    def _measure(
+        self, layer: Any, name: str, tensor: Any, activation: Any = None, z: Any = None
+    ) -> None:
+        if trace_of(tensor) != self.base:
+            self.hidden.add(name)
+            return
+        output = Output(
+            name=name,
+            values=tensor,
+            mask=get_keras_mask(tensor),
+            unit_axis=unit_axis(layer, len(tensor.shape)),
+            rectifier=rectifies(layer) and not name.endswith(".pre"),
+            activation=activation if self.watch.saturates.get(activation) else None,
+            z=z,
+        )
+        try:
+            with quiet():
+                self.rows[name], self.layers[name] = measure(self.watch.plan, output, self.apart)
+        except Exception as error:
+            self.watch.miss(name, reason(error))
+
+    def packed(self, layers: dict[str, Any]) -> Any:
+        """All of it as rows: one for each replica, of which this one fills its own."""
+        names = [name for name in self.rows if name in layers]
+        # Hidden at first is what a model runs once to find its shapes.
+        for name in sorted((self.hidden | self.rows.keys()) - layers.keys()):
+            self.watch.miss(name, HIDDEN)
+        layout = Layout(tuple(self.rows[name] for name in names), tuple(self.variables))
+        with quiet():
+            vector = pack(
+                self.watch.number(layout),
+                layers.get(KEY, self.loss),
+                [layers[name] for name in names],
+                list(self.variables.values()),
+            )[None]
+            count, own = replicas()
+            if count > 1:
+                # Keras averages logs over replicas.
+                here = ops.arange(count)[:, None] == own
+                vector = ops.where(here, float(count) * vector, 0.0)
+        return vector
+
+
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """Without a trace in the gradients."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        grad: contextlib.AbstractContextManager[Any] = torch.no_grad()
+        return grad
+    return contextlib.nullcontext()

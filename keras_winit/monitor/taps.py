@@ -1,0 +1,124 @@
+"""The real training step, seen from inside: a second train function for one call at a time.
+
+Layers, loss and optimizer are wrapped only while that function is traced (TensorFlow, JAX)
+or runs (torch, `run_eagerly`). What was measured leaves the step as one more entry of its
+logs, which is taken out before anyone sees them.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from keras_winit.monitor.patches import Patches, patched, split
+from keras_winit.monitor.scope import KEY, LOCAL, Scope, Watch, reason
+
+Keep = Callable[[npt.NDArray[np.float32] | None, int], None]
+
+
+class Tapped:
+    """The second train function of a model.
+
+    Args:
+        model: Compiled, with its own train function made.
+        watch: What to look at.
+    """
+
+    def __init__(self, model: Any, watch: Watch) -> None:
+        self.model, self.watch = model, watch
+        self.plain_step = model.train_step
+        self.failed: Exception | None = None
+        self.beside = model.train_function
+        self.function = self._made()
+
+    def _made(self) -> Any:
+        if keras.backend.backend() == "torch":
+            # Not compiled: the step runs once in a while.
+            return lambda data: self._step(data[0])
+        model, patches, own = self.model, Patches(), self.model.train_function
+        patches.put(model, "train_step", self._step)
+        try:
+            # Keras' own way to compile, donate, shard and repeat the step.
+            model.make_train_function(force=True)
+            return model.train_function
+        finally:
+            patches.restore()
+            model.train_function = own
+
+    def _step(self, *arguments: Any) -> Any:
+        """`model.train_step`, with what was measured among the logs."""
+        LOCAL.scope = scope = Scope(self.watch)
+        try:
+            result = self.plain_step(*arguments)
+        except Exception as error:
+            self.failed = error
+            raise
+        finally:
+            LOCAL.scope = None
+        if keras.backend.backend() == "jax":
+            logs, (trainable, others, *rest) = result
+            others, layers = split(self.model, others)
+            result = logs, (trainable, others, *rest)
+        else:
+            logs, layers = result, scope.layers
+        try:
+            logs = {**logs, KEY: scope.packed(layers)}
+        except Exception as error:
+            self.watch.miss("step", reason(error))
+        return (logs, *result[1:]) if keras.backend.backend() == "jax" else logs
+
+    def __call__(self, plain: Any, keep: Keep, *arguments: Any) -> Any:
+        """One call in the place of `plain`.
+
+        `keep` gets what was measured, a row for each replica, and how many batches were
+        taken, if that is known; None, if the step could not be traced.
+        """
+        *state, data = arguments
+        seen: list[Any] = []
+        tee = data if _is_replayable(data) else _tee(data, seen)
+        self.failed = None
+        try:
+            with patched(self.model, self.watch):
+                result = self.function(*state, tee)
+        except Exception as error:
+            if self.failed is None or not self._untouched():
+                raise
+            self.watch.broken = reason(error)
+            keep(None, 0)
+            return plain(*state, data if tee is data else itertools.chain(seen, data))
+        logs = result[0] if state else result
+        if KEY in logs:
+            keep(ops.convert_to_numpy(logs.pop(KEY)), len(seen))
+        return result
+
+    def _untouched(self) -> bool:
+        """Whether a step that failed while it was traced has changed nothing yet."""
+        backend = keras.backend.backend()
+        return backend == "jax" or (backend == "tensorflow" and not self.model.run_eagerly)
+
+
+def _is_replayable(data: Any) -> bool:
+    """A step that fails while it is traced has taken nothing from TensorFlow's iterators."""
+    return isinstance(data, tuple | list) or type(data).__module__.startswith("tensorflow")
+
+
+def _tee(data: Iterator[Any], seen: list[Any]) -> Iterator[Any]:
+    for batch in data:
+        seen.append(batch)
+        yield batch
+
+
+class Once:
+    """Takes the place of a model's train function for one call, after which that is back."""
+
+    def __init__(self, model: Any, plain: Any, tapped: Tapped, keep: Keep) -> None:
+        self.model, self.plain, self.tapped, self.keep = model, plain, tapped, keep
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Put the train function back, then run the tapped one."""
+        self.model.train_function = self.plain
+        return self.tapped(self.plain, self.keep, *arguments)
