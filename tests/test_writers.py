@@ -383,6 +383,18 @@ def test_a_closed_writer_opens_again(make, tmp_path):
     assert steps(tmp_path) == [0, 1, 2]
 
 
+def test_each_event_file_describes_its_tags(tmp_path):
+    writer = TensorBoardWriter(tmp_path)
+    for step in range(2):
+        writer.write(at(step))
+        writer.close()
+    first, second = sorted((tmp_path / "winit").iterdir())
+    described = boards.contents("python", tmp_path)
+    first.unlink()
+    assert boards.contents("python", tmp_path) == described
+    assert len(described) == 2
+
+
 def test_no_file_without_a_sample(make, tmp_path):
     writer = make()
     writer.flush()
