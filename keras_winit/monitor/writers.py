@@ -27,6 +27,9 @@ Finding = Mapping[str, Any]
 CURVES = ("stddev", "dead_share")
 VARIABLE_CURVES = ("gradient_norm", "update_ratio")
 
+# A layer's name must not become a link or an image in TensorBoard's Text tab.
+MARKUP = {ord(character): f"&#{ord(character)};" for character in "|[]*_`\\"}
+
 
 class Writer(Protocol):
     """Takes what was measured somewhere.
@@ -222,8 +225,8 @@ def _markdown(findings: Sequence[Finding]) -> str:
     names = ("severity", "rule", "layer", "step", "value", "cause", "remedy")
     lines = [" | ".join(names), " | ".join("---" for _ in names)]
     for finding in findings:
-        cells = (html.escape(str(finding.get(name, ""))) for name in names)
-        lines.append(" | ".join(" ".join(cell.split()).replace("|", "&#124;") for cell in cells))
+        cells = (" ".join(str(finding.get(name, "")).split()) for name in names)
+        lines.append(" | ".join(html.escape(cell).translate(MARKUP) for cell in cells))
     return "\n".join(f"| {line} |" for line in lines)
 
 
