@@ -82,12 +82,15 @@ def read(loader, log_dir, until=()):
             a process of its own.
     """
     provider = PROVIDERS[loader](log_dir)
+    return wait(provider, *until) if until else _read(provider)
+
+
+def wait(provider, key, count):
+    """What a provider has once it has so many values of a (run, tag), or after 30 s."""
     deadline = time.monotonic() + 30
-    while True:
-        found = _read(provider)
-        if not until or len(found.get(until[0], ())) >= until[1] or time.monotonic() > deadline:
-            return found
+    while len((found := _read(provider)).get(key, ())) < count and time.monotonic() < deadline:
         time.sleep(0.05)
+    return found
 
 
 def _read(provider):
