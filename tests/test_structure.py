@@ -19,6 +19,7 @@ LEVEL = {name: i for i, rung in enumerate(RUNGS.split("|")) for name in rung.spl
 REACH = {"theory": {"numpy"}, "plots": {"numpy", "matplotlib"}}
 USUAL = {"numpy", "keras", "tensorflow", "jax", "torch"}
 REACH["experiments"] = USUAL | {"sklearn"}
+REACH["monitor"] = USUAL | {"tensorboard"}
 BARRED = {"initializers": ("keras.src", "keras.layers", "keras.models")}
 # What reaches up, and only when it is called; what has no public name.
 LAZY = {("monitor", "plots")}

@@ -1,0 +1,334 @@
+"""Where samples go: TensorBoard, JSON lines, CSV; one small interface."""
+
+import csv
+import html
+import io
+import re
+import shlex
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import numpy as np
+
+from keras_winit.monitor.events import EventFile, Summary, tags
+from keras_winit.monitor.files import LogFile, mend
+from keras_winit.monitor.plain import dumps
+from keras_winit.monitor.records import Sample
+
+Finding = Mapping[str, Any]
+
+# Statistics that get curves in TensorBoard; its tab shows all.
+CURVES = ("stddev", "dead_share")
+VARIABLE_CURVES = ("gradient_norm", "update_ratio")
+
+# A layer's name must not become a link or an image in TensorBoard's Text tab.
+MARKUP = {ord(character): f"&#{ord(character)};" for character in "|[]*_`\\"}
+
+
+class Writer(Protocol):
+    """Takes what was measured somewhere.
+
+    To write elsewhere, override `write`, and the others where there is something to do.
+    """
+
+    @abstractmethod
+    def write(self, sample: Sample) -> None:
+        """Take one sample; steps ascend."""
+
+    def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
+        """Take all findings so far, as mappings of names to plain values."""
+
+    def flush(self) -> None:
+        """Make durable what was taken."""
+
+    def close(self) -> None:
+        """Let go of files; the next sample opens them again."""
+
+
+class Guarded(Writer):
+    """A writer whose failure costs one warning, never the training.
+
+    After a failure it takes everything and does nothing.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer: Writer | None = writer
+
+    def write(self, sample: Sample) -> None:
+        self._try(lambda writer: writer.write(sample))
+
+    def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
+        self._try(lambda writer: writer.write_findings(step, findings))
+
+    def flush(self) -> None:
+        self._try(lambda writer: writer.flush())
+
+    def close(self) -> None:
+        self._try(lambda writer: writer.close())
+
+    def _try(self, act: Callable[[Writer], None]) -> None:
+        writer = self.writer
+        if writer is None:
+            return
+        try:
+            act(writer)
+        except Exception as error:
+            self.writer = None
+            with suppress(Exception):
+                writer.close()
+            warnings.warn(
+                f"`{writer!r}` writes no more, training goes on. Received: "
+                f"{type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+class _OneFile(Writer):
+    """Opens its file at the first sample, so that a monitor without one leaves no trace."""
+
+    _file: Any = None
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._path)!r})"
+
+    def flush(self) -> None:
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+
+class TensorBoardWriter(_OneFile):
+    """Writes what TensorBoard shows: tables for our tab, curves, histograms, findings.
+
+    Everything goes into a run of its own, `<log_dir>/winit`, one event a sample: beside the
+    runs of `keras.callbacks.TensorBoard`, whose files a second writer would hide. TensorFlow
+    is not loaded.
+
+    Args:
+        log_dir: A local directory; the same as that of `keras.callbacks.TensorBoard`.
+        curves: Statistics that get curves: minimum, median and maximum over all layers
+            under `winit`, and a curve for each layer under `winit_<statistic>`. Those that
+            a sample does not have are skipped.
+        variable_curves: The same for statistics of variables; a curve for each only.
+        most: No curves for single layers (variables) if there are more than this.
+
+    Raises:
+        ValueError: At construction, if `log_dir` is not a local directory.
+        ImportError: At the first sample, if `tensorboard` is missing.
+        OSError: At any sample, if it cannot be written.
+
+    Example:
+        >>> writer = TensorBoardWriter("logs")
+        >>> command, tab, charts = writer.instructions().splitlines()
+        >>> print(command, "and open", tab)
+        tensorboard --logdir logs and open http://localhost:6006/#keras_winit
+    """
+
+    def __init__(
+        self,
+        log_dir: str | PathLike[str],
+        curves: Sequence[str] = CURVES,
+        variable_curves: Sequence[str] = VARIABLE_CURVES,
+        most: int = 64,
+    ) -> None:
+        if "://" in str(log_dir):
+            raise ValueError(
+                "`TensorBoardWriter(log_dir=...)` must be a local directory. "
+                f"Received: log_dir={str(log_dir)!r}."
+            )
+        super().__init__(log_dir)
+        self._curves = tuple(curves)
+        self._variable_curves = tuple(variable_curves)
+        self._most = most
+        self._known: set[str] = set()
+
+    def write(self, sample: Sample) -> None:
+        summary = Summary(self._known)
+        curves = [name for name in self._curves if name in sample.statistics]
+        summary.margins(curves)
+        summary.scalar("winit/loss", sample.loss)
+        for name in curves:
+            column = sample.values[:, sample.statistics.index(name)]
+            for part, value in _spread(column).items():
+                summary.scalar(f"winit/{name}_{part}", value)
+            self._each(summary, name, sample.layers, column)
+        for name in self._variable_curves:
+            if name in sample.variable_statistics:
+                column = sample.variable_values[:, sample.variable_statistics.index(name)]
+                self._each(summary, name, sample.variables, column)
+        summary.table("layers", sample.layers, sample.statistics, sample.values)
+        if sample.variables:
+            summary.table(
+                "variables", sample.variables, sample.variable_statistics, sample.variable_values
+            )
+        if sample.counts.size:
+            for tag, counts in zip(tags(sample.layers), sample.counts, strict=True):
+                summary.histogram(f"winit_hist/{tag}", sample.edges, counts)
+        self._write(sample.step, summary)
+
+    def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
+        summary = Summary(self._known)
+        summary.record("winit/findings", findings)
+        summary.text("winit/findings_table", _markdown(findings))
+        layers = {finding["layer"] for finding in findings if finding.get("layer")}
+        summary.scalar("winit/layers_with_findings", len(layers))
+        self._write(step, summary)
+
+    def close(self) -> None:
+        super().close()
+        self._known.clear()
+
+    def instructions(self, address: str = "http://localhost:6006") -> str:
+        """How to look: the command, the address of the tab, that of the pinned charts."""
+        names = [f"winit/{name}_{part}" for name in self._curves for part in ("median", "max")]
+        cards = dumps([{"plugin": "scalars", "tag": name} for name in names])
+        pinned = quote(cards.replace(" ", ""))
+        return (
+            f"tensorboard --logdir {shlex.quote(str(self._path))}\n"
+            f"{address}/#keras_winit\n{address}/?pinnedCards={pinned}#timeseries"
+        )
+
+    def _each(self, summary: Summary, name: str, rows: Sequence[str], column: Any) -> None:
+        if len(rows) <= self._most:
+            for tag, value in zip(tags(rows), column, strict=True):
+                summary.scalar(f"winit_{name}/{tag}", value)
+
+    def _write(self, step: int, summary: Summary) -> None:
+        if self._file is None:
+            self._file = EventFile(self._path / "winit", step)
+        self._file.write(step, summary)
+
+
+def _spread(column: Any) -> dict[str, float]:
+    """Of what is not NaN; empty if all is."""
+    values = column[~np.isnan(column)]
+    if not len(values):
+        return {}
+    return {"min": values.min(), "median": np.median(values), "max": values.max()}
+
+
+def _markdown(findings: Sequence[Finding]) -> str:
+    names = ("severity", "rule", "layer", "step", "value", "cause", "remedy")
+    lines = [" | ".join(names), " | ".join("---" for _ in names)]
+    for finding in findings:
+        cells = (" ".join(str(finding.get(name, "")).split()) for name in names)
+        lines.append(" | ".join(html.escape(cell).translate(MARKUP) for cell in cells))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+class JsonLinesWriter(_OneFile):
+    """Writes one JSON object a line, a line a sample; a resumed run goes on in the file.
+
+    A sample: `{"step": 7, "loss": 0.3, "layers": {"dense": {"stddev": 1.0, ...}, ...},
+    "variables": {"dense/kernel": {"gradient_norm": 0.1, ...}, ...}}`, and where there are
+    histograms `"edges": [...], "counts": {"dense": [...], ...}`. Findings:
+    `{"step": 7, "findings": [...]}`. NaN is null, infinities are the strings "inf" and
+    "-inf". A run that resumes from an earlier step writes steps again: the last one counts.
+
+    Args:
+        path: Of the file. A last line that a killed process left unfinished is cut off.
+
+    Raises:
+        OSError: At any sample, if it cannot be written, or if the file is something else.
+    """
+
+    def write(self, sample: Sample) -> None:
+        line = {
+            "step": sample.step,
+            "loss": sample.loss,
+            "layers": _nested(sample.layers, sample.statistics, sample.values),
+            "variables": _nested(
+                sample.variables, sample.variable_statistics, sample.variable_values
+            ),
+        }
+        if sample.counts.size:
+            counts = dict(zip(sample.layers, sample.counts.tolist(), strict=True))
+            line |= {"edges": sample.edges, "counts": counts}
+        self._write(line)
+
+    def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
+        self._write({"step": step, "findings": findings})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._file is None:
+            mend(self._path, b'{"step": ')
+            self._file = LogFile(self._path)
+        self._file.write(dumps(line).encode() + b"\n")
+
+
+def _nested(rows: Sequence[str], columns: Sequence[str], values: Any) -> dict[str, Any]:
+    short = _shortest(values)
+    return {
+        row: dict(zip(columns, line, strict=True)) for row, line in zip(rows, short, strict=True)
+    }
+
+
+def _shortest(values: Any) -> Any:
+    """As Python floats with the digits a float32 has: 0.1 instead of 0.10000000149011612."""
+    return values.astype(np.float32).astype("U").astype(np.float64).tolist()
+
+
+class CsvWriter(_OneFile):
+    """Writes a row for each number: step, layer, call, statistic, value.
+
+    `layer` is the path of a layer, with `:1` for a second output and `.pre` for a
+    pre-activation, of a variable (then `call` is empty), or empty for the loss. `call` is
+    2 for the second call of a layer in one step. Values may be `nan`, `inf` and `-inf`, as
+    pandas and Python read them. Neither histograms nor findings fit into such rows. A run
+    that resumes goes on in the file; steps that it writes again are there twice, the last
+    one counts.
+
+    Args:
+        path: Of the file. A last row that a killed process left unfinished is cut off.
+
+    Raises:
+        OSError: At any sample, if it cannot be written, or if the file is something else.
+    """
+
+    header = ("step", "layer", "call", "statistic", "value")
+
+    def write(self, sample: Sample) -> None:
+        if self._file is None:
+            header = _rows([self.header])
+            resumed = mend(self._path, header)
+            self._file = LogFile(self._path)
+            if not resumed:
+                self._file.write(header)
+        rows: list[tuple[Any, ...]] = [(sample.step, "", "", "loss", sample.loss)]
+        for site, line in zip(sample.layers, sample.values, strict=True):
+            layer, call = _call(site)
+            for name, value in zip(sample.statistics, line, strict=True):
+                rows.append((sample.step, layer, call, name, value))
+        for path, line in zip(sample.variables, sample.variable_values, strict=True):
+            for name, value in zip(sample.variable_statistics, line, strict=True):
+                rows.append((sample.step, path, "", name, value))
+        self._file.write(_rows(rows))
+
+
+def _call(site: str) -> tuple[str, int]:
+    """`dense@2.pre` is the second call of `dense.pre`."""
+    found = re.fullmatch(r"(.*)@(\d+)((?::\d+)?(?:\.pre)?)", site, re.DOTALL)
+    return (found[1] + found[3], int(found[2])) if found else (site, 1)
+
+
+def _rows(rows: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    # A line break within a name would look like the end of a row to `mend`.
+    csv.writer(text, lineterminator="\n").writerows(
+        [" ".join(str(cell).splitlines()) for cell in row] for row in rows
+    )
+    return text.getvalue().encode(errors="replace")
