@@ -92,9 +92,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         self.history = History()
         self.writers = list(writers)
         if log_dir is not None:
-            from keras_winit.monitor.writers import (  # type: ignore[import-not-found]
-                TensorBoardWriter,
-            )
+            from keras_winit.monitor.writers import TensorBoardWriter
 
             self.writers.insert(0, TensorBoardWriter(log_dir))
         self.step = 0
