@@ -273,19 +273,39 @@ def test_an_embedding_looks_up_unit_rows_and_its_head_gives_unit_gradients():
     assert abs((rows**2).mean() * 64 / 2 - 1) < 5 * math.sqrt(2 / rows.size)
 
 
-def test_separable_and_convolutional_recurrent_kernels():
-    layer = L.SeparableConv2D(24, 3, depth_multiplier=2)
-    layer.depthwise_initializer = for_layer("winit>lecun_normal", layer, "depthwise_kernel")
-    layer.pointwise_initializer = for_layer("winit>lecun_normal", layer, "pointwise_kernel")
-    layer.build((None, 9, 9, 64))
-    for kernel, fan_in in ((layer.depthwise_kernel, 9), (layer.pointwise_kernel, 128)):
-        weights = numpy(kernel)
-        assert abs((weights**2).mean() * fan_in - 1) < 5 * math.sqrt(2 / weights.size)
-    lstm = L.ConvLSTM2D(16, 3)
-    lstm.cell.kernel_initializer = for_layer("winit>xavier_normal", lstm)
-    lstm.build((None, 4, 9, 9, 8))
-    weights = numpy(lstm.cell.kernel)
-    assert abs((weights**2).mean() * (9 * 8 + 9 * 16) / 2 - 1) < 5 * math.sqrt(2 / weights.size)
+def test_separable_layers_keep_unit_signals():
+    def layer():
+        made = L.SeparableConv2D(48, 3, strides=2, depth_multiplier=2, use_bias=False)
+        for kernel in ("depthwise", "pointwise"):
+            scheme = for_layer("winit>lecun_normal", made, f"{kernel}_kernel")
+            setattr(made, f"{kernel}_initializer", scheme)
+        return made
+
+    def measure(layer, seed):
+        return mean_square(layer(normal(seed, (4, 13, 13, 48))))
+
+    assert abs(score(measure, layer)) < REACH
+
+
+@pytest.mark.parametrize("kind", [L.ConvLSTM1D, L.ConvLSTM2D])
+def test_convolutional_gates_get_unit_signals(kind):
+    rank = 1 if kind is L.ConvLSTM1D else 2
+
+    def layer():
+        made = kind(12, 3, use_bias=False, recurrent_initializer="zeros")
+        made.cell.kernel_initializer = for_layer("winit>xavier_normal", made)
+        made.build((None, 4, *(8,) * rank, 16))
+        return made.cell
+
+    def measure(cell, seed):
+        cell.activation, cell.recurrent_activation = Spy(), Spy()
+        state = np.zeros((8, *(6,) * rank, 12), np.float32)
+        cell(normal(seed, (8, *(8,) * rank, 16)), [state, state])
+        gates = [cell.activation.seen[0], *cell.recurrent_activation.seen]
+        return np.mean([mean_square(gate) for gate in gates])
+
+    # Xavier, of one gate: 2 * 16 / (16 + 12).
+    assert abs(score(measure, layer, 32 / 28)) < REACH
 
 
 # By hand: what goes in, and the fans of each kernel.
