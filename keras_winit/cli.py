@@ -20,6 +20,8 @@ import numpy as np
 import keras_winit
 from keras_winit import experiments, plots
 from keras_winit.initializers import REGISTRY, Scheme
+from keras_winit.monitor.callback import ActivationMonitor
+from keras_winit.monitor.writers import TensorBoardWriter
 from keras_winit.theory import critical_point, gain, mean_field
 
 # The kernel that `show --plot` draws: fans that differ, enough values to see the shape.
@@ -305,20 +307,36 @@ def _demo(options: argparse.Namespace) -> None:
     data = experiments.digits(options.seed)
     names = (options.bad, options.good)
     models = [experiments.digits_classifier(name, options.seed) for name in names]
+    logs = options.output.with_name(f"{options.output.stem}-logs")
+    monitors = [
+        ActivationMonitor(logs / f"{role}_{re.sub('[^a-z0-9]+', '_', name.lower())}")
+        for role, name in zip(("bad", "good"), names, strict=True)
+    ]
     print(f"{len(data.train_images)} handwritten digits, a network of 8 ReLU layers of 64 units")
     print(f"share of {len(data.test_images)} other digits read rightly:\n")
     widths = [max(10, len(name)) for name in names]
     print("epoch  " + "  ".join(name.rjust(w) for name, w in zip(names, widths, strict=True)))
-    for epoch, shares in enumerate(experiments.train_on_digits(models, data, options.epochs), 1):
+    training = experiments.train_on_digits(models, data, options.epochs, monitors)
+    for epoch, shares in enumerate(training, 1):
         cells = (f"{share:.1%}".rjust(w) for share, w in zip(shares, widths, strict=True))
         print(f"{epoch:5d}  " + "  ".join(cells), flush=True)
-    good = models[1]
-    good.save(options.output)
-    print(f"\nsaved {options.output}; loading it in a fresh process ...", flush=True)
-    here = good.predict(data.test_images, verbose=0)
-    there = _predict_afresh(options.output, data.test_images)
+    for name, monitor in zip(names, monitors, strict=True):
+        print(f"\n{name}: {monitor}")
+        monitor.close()
+    command, tab, charts = TensorBoardWriter(logs).instructions().splitlines()
+    print(f"\nto look at all steps of both, layer by layer:\n  {command}\nand open")
+    print(f"  {tab}\n  {charts}")
+    _save_and_reload(models[1], data.test_images, options.output)
+
+
+def _save_and_reload(model: Any, images: Any, path: Path) -> None:
+    """Save a model and compare what it predicts with what its file does."""
+    model.save(path)
+    print(f"\nsaved {path}; loading it in a fresh process ...", flush=True)
+    here = model.predict(images, verbose=0)
+    there = _predict_afresh(path, images)
     if not np.array_equal(here, there, equal_nan=True):
-        raise _Failure(f"{options.output} predicts otherwise, by {np.abs(here - there).max()}")
+        raise _Failure(f"{path} predicts otherwise, by {np.abs(here - there).max()}")
     print(f"its {len(here)} predictions are equal, to the last bit")
 
 

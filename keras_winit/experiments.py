@@ -1,5 +1,6 @@
 """The experiments of the lecture notes, on real Keras layers."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -310,10 +311,11 @@ def digits_classifier(initializer: Any, seed: int = 0, depth: int = 8) -> Any:
     *hidden, last = (
         reseeded(keras.initializers.get(initializer), state) for state in _seeds(seed, depth + 1)
     )
-    model = keras.Sequential([keras.Input((64,))])
-    for kernel in hidden:
-        model.add(keras.layers.Dense(64, "relu", kernel_initializer=kernel))
-    model.add(keras.layers.Dense(10, kernel_initializer=last))
+    model = keras.Sequential([keras.Input((64,))], name="digits")
+    for number, kernel in enumerate(hidden, 1):
+        name = f"hidden_{number}"
+        model.add(keras.layers.Dense(64, "relu", kernel_initializer=kernel, name=name))
+    model.add(keras.layers.Dense(10, kernel_initializer=last, name="scores"))
     model.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -323,12 +325,21 @@ def digits_classifier(initializer: Any, seed: int = 0, depth: int = 8) -> Any:
 
 
 def train_on_digits(
-    models: Sequence[Any], data: Digits, epochs: int = 10
+    models: Sequence[Any], data: Digits, epochs: int = 10, callbacks: Sequence[Any] = ()
 ) -> Iterator[tuple[float, ...]]:
-    """Train models side by side; after each epoch give the share of right answers of each."""
+    """Train models side by side; after each epoch give the share of right answers of each.
+
+    `callbacks` holds a callback for each model, or is empty.
+    """
     for _ in range(epochs):
-        for model in models:
-            model.fit(data.train_images, data.train_labels, batch_size=32, epochs=1, verbose=0)
+        for model, callback in itertools.zip_longest(models, callbacks):
+            model.fit(
+                data.train_images,
+                data.train_labels,
+                batch_size=32,
+                verbose=0,
+                callbacks=callback and [callback],
+            )
         yield tuple(
             float(model.evaluate(data.test_images, data.test_labels, verbose=0)[1])
             for model in models

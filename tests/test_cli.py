@@ -224,6 +224,18 @@ def test_demo(capsys, tmp_path):
     bad, good = re.search(r"^    4 +([\d.]+)% +([\d.]+)%$", out, re.M).groups()
     assert float(bad) < 20
     assert float(good) > 75
+    for name in ("winit>small_normal", "winit>he_normal"):
+        table = re.search(rf"^{name}: step 150, loss [\d.]+\n(.*?)\n\n", out, re.M | re.S)[1]
+        assert [line.split()[0] for line in table.splitlines()] == [
+            "layer",
+            *(f"digits/hidden_{number}" for number in range(1, 9)),
+            "digits/scores",
+        ]
+    logs = tmp_path / "digits-logs"
+    assert f"tensorboard --logdir {logs}\n" in out
+    assert "http://localhost:6006/?pinnedCards=" in out
+    for role in ("bad_winit_small_normal", "good_winit_he_normal"):
+        assert len(list((logs / role / "winit").glob("events.out.tfevents.*"))) == 1
     assert out.endswith("its 450 predictions are equal, to the last bit\n")
     assert keras.models.load_model(model).layers[0].kernel_initializer.identifier == (
         "winit>he_normal"
