@@ -1,5 +1,7 @@
 """Statistics are what numpy says they are."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -77,6 +79,159 @@ def test_saturated_share_of_large_inputs():
     z = keras.ops.convert_to_tensor(np.array([1e4, -1e4, 0.0, 1e30], "float32"))
     assert float(statistics.saturated_share(z, keras.activations.tanh)) == 0.75
     assert float(statistics.saturated_share(z, keras.activations.relu)) == 0
+
+
+def summary(values, **options):
+    tensor = keras.ops.convert_to_tensor(values, "float32")
+    found = statistics.summary(statistics.units(*statistics.flatten(tensor, **options)))
+    return {name: float(value) for name, value in found.items()}
+
+
+@pytest.mark.parametrize("values", OUTPUTS.values(), ids=OUTPUTS)
+def test_summary(values):
+    exact = values.astype("float32").astype(np.float64)
+    units = exact.reshape(-1, exact.shape[-1])
+    got = summary(values)
+    assert abs(got.pop("mean") - exact.mean()) < 1e-5 * max(exact.std(), abs(exact.mean()))
+    right = {
+        "stddev": exact.std(),
+        "unit_stddev": units.std(axis=0).mean(),
+        "min": exact.min(),
+        "max": exact.max(),
+        "zero_share": 0,
+        "dead_share": 0,
+        "dead_units": 0,
+        "nonfinite": 0,
+        "norm": np.sqrt(np.sum((exact / exact.max()) ** 2)) * exact.max(),
+    }
+    assert got == pytest.approx(right, rel=1e-5)
+
+
+def test_summary_of_units_that_differ_in_what_is_missing():
+    values = np.array([[1, np.nan, 0, -2], [3, np.nan, 0, -4], [np.inf, np.nan, 0, 0.0]])
+    got = summary(values)
+    finite = np.array([1, 3, 0, 0, 0, -2, -4, 0.0])
+    right = {
+        "mean": finite.mean(),
+        "stddev": finite.std(),
+        "unit_stddev": np.mean([np.std([1, 3]), 0, np.std([-2, -4, 0])]),
+        "min": -4,
+        "max": 3,
+        "zero_share": 4 / 8,
+        "dead_share": 2 / 3,
+        "dead_units": 2,
+        "nonfinite": 4,
+        "norm": np.linalg.norm(finite),
+    }
+    assert got == pytest.approx(right, rel=1e-6)
+
+
+def test_summary_of_nothing_finite():
+    got = summary(np.full((3, 2), np.nan))
+    assert got.pop("nonfinite") == 6
+    assert got.pop("dead_units") == 0
+    assert all(np.isnan(value) for value in got.values())
+
+
+def test_summary_of_masked_entries_and_another_unit_axis():
+    values = RNG.normal(size=(4, 3, 5))
+    mask = RNG.random((4, 3)) < 0.6
+    got = summary(values, mask=keras.ops.convert_to_tensor(mask))
+    assert got["unit_stddev"] == pytest.approx(values[mask].std(axis=0).mean(), rel=1e-5)
+    got = summary(values, unit_axis=1)
+    assert got["unit_stddev"] == pytest.approx(values.std(axis=(0, 2)).mean(), rel=1e-5)
+
+
+def test_parts_add_up_to_the_whole():
+    values = RNG.normal(50, 1, (60, 7)) * np.arange(1, 8)
+    values[:9, 2], values[5, 0], values[:, 6] = np.nan, np.inf, 0
+    parts = np.split(values, [9, 10, 44])
+    tensors = [keras.ops.convert_to_tensor(part, "float32") for part in parts]
+    units = statistics.merged([statistics.units(*statistics.flatten(t)) for t in tensors])
+    merged = {name: float(value) for name, value in statistics.summary(units).items()}
+    assert merged == pytest.approx(summary(values), rel=1e-5)
+
+
+STEEPEST = {"gelu": 1.128904145, "silu": 1.09983932, "mish": 1.088498161, "sigmoid": 0.25}
+STEEPEST |= {"selu": 1.0507009873554805 * 1.6732632423543772, "hard_sigmoid": 1 / 6}
+
+
+@pytest.mark.parametrize("name", statistics.BANDS)
+def test_flat_where_the_slope_is_small(name):
+    # The slope by central differences in float64, of numpy's own formulas.
+    functions = {
+        "tanh": np.tanh,
+        "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+        "softsign": lambda z: z / (1 + np.abs(z)),
+        "softplus": lambda z: np.log1p(np.exp(z)),
+        "gelu": lambda z: z * (1 + np.vectorize(math.erf)(z / math.sqrt(2))) / 2,
+        "silu": lambda z: z / (1 + np.exp(-z)),
+        "mish": lambda z: z * np.tanh(np.log1p(np.exp(z))),
+        "elu": lambda z: np.where(z > 0, z, np.expm1(z)),
+        "selu": lambda z: 1.0507009873554805 * np.where(z > 0, z, 1.6732632423543772 * np.expm1(z)),
+        "relu6": lambda z: np.clip(z, 0, 6),
+        "hard_sigmoid": lambda z: np.clip(z / 6 + 0.5, 0, 1),
+        "hard_tanh": lambda z: np.clip(z, -1, 1),
+    }
+    z = np.linspace(-9, 9, 18_000).astype("float32")
+    exact, step = z.astype(np.float64), 1e-6
+    slope = (functions[name](exact + step) - functions[name](exact - step)) / (2 * step)
+    flat = np.abs(slope) < 0.05 * STEEPEST.get(name, 1)
+    if name == "relu6":
+        flat &= exact > 0  # Below zero it is off, not saturated.
+    tensor = keras.ops.convert_to_tensor(z[:, None])
+    ones = keras.ops.ones_like(tensor, "bool")
+    count, number = statistics.flat_counts(tensor, ones, getattr(keras.activations, name))
+    assert float(number) == len(z)
+    # Each of at most three ends lies between two points.
+    assert abs(float(count) - flat.sum()) <= 3
+
+
+def test_flat_by_differences():
+    z = np.array([[-9.0, -1, 0, 1, 9, np.nan]], "float32")
+    tensor = keras.ops.convert_to_tensor(z)
+    ones = keras.ops.ones_like(tensor, "bool")
+    found = statistics.flat_counts(tensor, ones, lambda x: keras.ops.tanh(x) + 1)
+    assert [float(number) for number in found] == [2, 5]
+
+
+@pytest.mark.parametrize(
+    ("activation", "alone"), [("tanh", True), ("softmax", False), ("log_softmax", False)]
+)
+def test_elementwise(activation, alone):
+    assert statistics.elementwise(keras.activations.get(activation)) is alone
+
+
+def test_histogram():
+    values = np.concatenate([RNG.normal(size=500) * 10.0 ** RNG.integers(-6, 6, 500), [0, 1, -1]])
+    values = np.append(values, [np.nan, np.inf]).astype("float32")[:, None]
+    tensor = keras.ops.convert_to_tensor(values)
+    counts = keras.ops.convert_to_numpy(statistics.histogram(*statistics.flatten(tensor)))
+    edges = statistics.EDGES.astype("float32")
+    inner = np.concatenate([[-np.inf], edges[1:-1], [np.inf]])
+    right = np.histogram(values[np.isfinite(values)], inner)[0]
+    np.testing.assert_array_equal(counts, right)
+    np.testing.assert_allclose(statistics.EDGES, -statistics.EDGES[::-1])
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (400, 16), (5000, 3), (7, 1024)])
+def test_quantiles(shape):
+    values, shares = RNG.normal(size=shape).astype("float32"), (0, 0.1, 0.5, 0.99, 1)
+    values[1, 1] = np.nan
+    tensor = keras.ops.convert_to_tensor(values)
+    found = statistics.quantiles(*statistics.flatten(tensor), shares)
+    strides = [s for s in range(1, max(values.size // 512, 1) + 1) if math.gcd(s, shape[1]) == 1]
+    chosen = values.reshape(-1)[:: strides[-1]]
+    assert len(chosen) >= min(512, values.size)
+    right = np.quantile(chosen[np.isfinite(chosen)], shares)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), right, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e30])
+def test_length(size):
+    values = size * np.arange(5.0)
+    tensor = keras.ops.convert_to_tensor(values, "float32")
+    assert float(statistics.length(tensor)) == pytest.approx(size * 30**0.5, rel=1e-6)
 
 
 @pytest.mark.parametrize(
