@@ -23,7 +23,8 @@ def test_the_table_is_the_registry():
     assert out.getvalue() in README
 
 
-def test_code_runs_and_prints_what_it_says():
+def test_code_runs_and_prints_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     scope = {"keras": keras}
     followers = [*BLOCKS[1:], ("", "")]
     ran = 0
@@ -36,7 +37,7 @@ def test_code_runs_and_prints_what_it_says():
         ran += 1
         if next_language == "text":
             assert out.getvalue() == expected
-    assert ran == 5
+    assert ran == 6
 
 
 def test_ci_runs_the_command_of_the_readme():
