@@ -308,10 +308,10 @@ def _demo(options: argparse.Namespace) -> None:
     names = (options.bad, options.good)
     models = [experiments.digits_classifier(name, options.seed) for name in names]
     logs = options.output.with_name(f"{options.output.stem}-logs")
-    monitors = [
-        ActivationMonitor(logs / f"{role}_{re.sub('[^a-z0-9]+', '_', name.lower())}")
-        for role, name in zip(("bad", "good"), names, strict=True)
-    ]
+    monitors = []
+    for role, name in zip(("bad", "good"), names, strict=True):
+        run = f"{role}_{re.sub('[^a-z0-9]+', '_', name.lower())}"
+        monitors.append(ActivationMonitor(logs / run, statistics="all"))
     print(f"{len(data.train_images)} handwritten digits, a network of 8 ReLU layers of 64 units")
     print(f"share of {len(data.test_images)} other digits read rightly:\n")
     widths = [max(10, len(name)) for name in names]
