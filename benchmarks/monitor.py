@@ -17,7 +17,7 @@ import sys
 import time
 
 BACKENDS = ("tensorflow", "jax", "torch")
-STEPS = 100
+STEPS = 50
 
 
 def mlp(layers):
@@ -26,10 +26,10 @@ def mlp(layers):
 
 def cnn(layers):
     stack = []
-    for width in (16, 32, 32):
+    for width in (16, 32):
         stack += [layers.Conv2D(width, 3, padding="same"), layers.BatchNormalization()]
         stack += [layers.ReLU(), layers.MaxPooling2D()]
-    return [*stack, layers.Flatten(), layers.Dense(10)], (24, 24, 3)
+    return [*stack, layers.Flatten(), layers.Dense(10)], (16, 16, 3)
 
 
 def transformer(layers):
@@ -38,23 +38,23 @@ def transformer(layers):
     class Block(layers.Layer):
         def __init__(self):
             super().__init__()
-            self.attention = layers.MultiHeadAttention(4, 16)
+            self.attention = layers.MultiHeadAttention(2, 16)
             self.norms = [layers.LayerNormalization(), layers.LayerNormalization()]
-            self.wide, self.narrow = layers.Dense(256, "gelu"), layers.Dense(64)
+            self.wide, self.narrow = layers.Dense(128, "gelu"), layers.Dense(32)
 
         def build(self, shape):
             self.attention.build(shape, shape)
             for part in (*self.norms, self.wide):
                 part.build(shape)
-            self.narrow.build((*shape[:-1], 256))
+            self.narrow.build((*shape[:-1], 128))
 
         def call(self, x):
             y = self.norms[0](x)
             x = x + self.attention(y, y)
             return x + self.narrow(self.wide(self.norms[1](x)))
 
-    stack = [keras.layers.Dense(64), Block(), Block(), layers.GlobalAveragePooling1D()]
-    return [*stack, layers.Dense(10)], (32, 16)
+    stack = [keras.layers.Dense(32), Block(), Block(), layers.GlobalAveragePooling1D()]
+    return [*stack, layers.Dense(10)], (16, 16)
 
 
 def trainer(kind, batch):
@@ -114,19 +114,16 @@ def measure(kind, batch, rounds, chosen):
 
 def show(backend, rounds, quick):
     kinds = {"MLP": (mlp, 128), "CNN": (cnn, 32), "Transformer": (transformer, 32)}
-    rows = {}
     for name, (kind, batch) in list(kinds.items())[: 1 if quick else None]:
-        rows[name] = measure(kind, batch, rounds, candidates())
-    print(f"{backend:28s}" + "".join(f"{name:>13s}" for name in rows))
-    for candidate in next(iter(rows.values())):
-        numbers = "".join(f"{row[candidate]:13.2f}" for row in rows.values())
-        print(f"{candidate:28s}{numbers}", flush=True)
+        print(f"{backend}, {name}")
+        for candidate, ratio in measure(kind, batch, rounds, candidates()).items():
+            print(f"    {candidate:28s}{ratio:6.2f}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", choices=BACKENDS)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true", help="only the MLP")
     options = parser.parse_args()
     if options.backend and os.environ.get("KERAS_BACKEND") == options.backend:

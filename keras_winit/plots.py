@@ -148,8 +148,8 @@ def kernel(values: Any, path: str | PathLike[str] | None = None, label: str = ""
     return picture
 
 
-# Of `layers`: the statistics drawn over depth and step, and how. Of these colours black is
-# what does not apply.
+# Of `layers`: statistic and title of each map, and whether it shows ratios. Black is what does
+# not apply.
 MAPS = (
     ("unit_stddev", "standard deviation of a unit over the samples", True),
     ("dead_share", "share of dead units", False),
@@ -193,6 +193,7 @@ def layers(samples: Sequence[Sample], path: str | PathLike[str] | None = None) -
         profile.plot(first[:, column], depth, "o-", label=f"step {steps[column]}")
     if np.any(first > 0):
         profile.set_xscale("log")
+        profile.xaxis.set_minor_formatter("")
     profile.set(title=MAPS[0][1])
     profile.set_yticks(depth[:: 1 + len(names) // LABELS], names[:: 1 + len(names) // LABELS])
     profile.tick_params(axis="y", labelsize="small")
@@ -232,7 +233,7 @@ def _map(
             values = np.log10(values / values[:, :1])
         title, reach = f"log10 of it, over step {steps[0]}", 1.0
     values = np.ma.masked_invalid(values)
-    low, high, colors = (-reach, reach, "RdBu_r") if relative else (0.0, 1.0, "magma_r")
+    low, high, colors = (-reach, reach, "RdBu_r") if relative else (0.0, 1.0, "YlOrRd")
     image = axes.imshow(
         values, aspect="auto", interpolation="nearest", cmap=colors, vmin=low, vmax=high
     )

@@ -296,11 +296,7 @@ def flat_counts(z: Any, counts: Any, activation: Callable[[Any], Any]) -> tuple[
     if getattr(keras.activations, name, None) is activation and name in BANDS:
         flat = ops.zeros_like(valid)
         for low, high in BANDS[name]:
-            # Open where the activation bends, closed where it is clipped.
-            inside = z <= high if low == -INF else z >= low
-            if low > -INF and high < INF:
-                inside = ops.logical_and(z > low, z < high)
-            flat = ops.logical_or(flat, inside)
+            flat = ops.logical_or(flat, ops.logical_and(z >= low, z <= high))
     else:
         flat = _flat(ops.where(valid, z, 0.0), activation)
     return ops.sum(_number(ops.logical_and(valid, flat))), ops.sum(_number(valid))

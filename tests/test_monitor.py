@@ -428,7 +428,8 @@ class Remat(layers.Layer):
 
             loop = tf.while_loop(lambda i, _: i < 1, lambda i, x: (i + 1, self.dense(x)), [0, x])
             return loop[1]
-        return keras.remat(self.dense)(x)
+        # A new function each time: JAX remembers how it traced the last one.
+        return keras.remat(lambda x: self.dense(x))(x)
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch runs everything in the open")

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from scenarios import BACKEND, SCENARIOS, compare, exact_graphs
+from scenarios import BACKEND, SCENARIOS, compare, exact_graphs, normalized, train
 
 import keras_winit
 
@@ -47,6 +47,18 @@ def test_training_is_the_same(name):
         assert (
             sample.variable_values[:, sample.variable_statistics.index("weight_norm")] >= 0
         ).all()
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="of its compilers")
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_without_exact_graphs_only_last_bits_differ(jit_compile):
+    options = {"optimizer": "sgd", "jit_compile": jit_compile}
+    with exact_graphs(False):
+        _, plain = train(lambda: normalized(**options))
+        monitor = keras_winit.ActivationMonitor(every=1, statistics=FEW)
+        _, watched = train(lambda: normalized(**options), [monitor])
+    for one, other in zip(plain["weights"].values(), watched["weights"].values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="distributions of Keras work on JAX")
