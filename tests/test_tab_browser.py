@@ -297,6 +297,10 @@ def test_hostile_names_are_shown_harmlessly(tmp_path, serve, page):
         tab.inside.wait_for_function(
             "name => document.querySelector('#detail h2').textContent === name", arg=heading
         )
+        # What writes backwards does not reach beyond its name.
+        isolated = f"\u2068{name}\u2069" if row == 1 else name
+        told = tab.frame.locator("#readout").text_content()
+        assert told.partition(", step 0:")[0] == isolated
     assert tab.frame.locator("img, script:not([type])").count() == 0
     assert tab.inside.evaluate("document.title") == "Winit"
     width = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
