@@ -112,18 +112,18 @@ def _wait_for(address, process):
     pytest.fail(f"TensorBoard does not serve the run: {process.stderr.read()[-2000:]}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def serve():
-    """Serve a directory until the tests end; gives the address."""
+    """Serve a directory until the test ends; gives the address."""
     with ExitStack() as stack:
-        started = {}
+        yield lambda *arguments: stack.enter_context(tensorboard(*arguments))
 
-        def serve(*arguments):
-            if arguments not in started:
-                started[arguments] = stack.enter_context(tensorboard(*arguments))
-            return started[arguments]
 
-        yield serve
+@pytest.fixture(scope="module")
+def serve_all():
+    """Serve a directory until the tests of the file end."""
+    with ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(tensorboard(*arguments))
 
 
 @pytest.fixture(scope="session")

@@ -120,6 +120,15 @@ def test_a_layer_without_any_number_is_not_absent(tmp_path):
     assert decoded(tab.get("/table", run="winit", tag=tag, row=1), 3)[2] == [0, 0, 0]
 
 
+def test_what_is_nan_at_one_step_only_is_not_absent(tmp_path):
+    values = SAMPLE.values.copy()
+    values[0, 1] = np.nan
+    write(tmp_path, at(0), at(1, replace(SAMPLE, values=values)))
+    tab = Tab(boards.python_provider(tmp_path))
+    tag = tables(tab)["winit", "layers"]["tag"]
+    assert decoded(tab.get("/table", run="winit", tag=tag, column=1), 4)[2] == [0, 1, 0, 1]
+
+
 def test_histograms(tab):
     answer = tab.get("/histogram", run="a/winit", tag="002_dense")
     assert answer.json == [{"step": step, "bins": [[0, 0.5, 7]]} for step in range(3)]

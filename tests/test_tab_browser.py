@@ -67,18 +67,18 @@ def log_dir(tmp_path_factory):
     return path
 
 
-@pytest.fixture(params=["--load_fast=true", "--load_fast=false"])
-def address(request, log_dir, serve):
-    return serve(log_dir, request.param)
+@pytest.fixture(scope="module")
+def address(log_dir, serve_all):
+    return serve_all(log_dir)
 
 
 class Tab:
-    """The tab on a page."""
+    """The tab on a page; `alone`, without TensorBoard around it, is the faster."""
 
-    def __init__(self, page, address):
-        page.goto(f"{address}/#keras_winit")
+    def __init__(self, page, address, alone=False):
+        page.goto(f"{address}/" + ("data/plugin_entry.html?name=" * alone or "#") + "keras_winit")
         self.page = page
-        self.frame = page.frame_locator("iframe")
+        self.frame = page if alone else page.frame_locator("iframe")
         self.frame.locator("body[data-ready]").wait_for()
         (self.inside,) = (frame for frame in page.frames if "plugin_entry" in frame.url)
 
@@ -117,8 +117,8 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def opened(shared_page, log_dir, serve):
-    return Tab(shared_page, serve(log_dir))
+def opened(shared_page, address):
+    return Tab(shared_page, address)
 
 
 @pytest.fixture
@@ -130,8 +130,9 @@ def tab(opened):
     return opened
 
 
-def test_the_colors_are_those_of_the_data(page, address):
-    tab = Tab(page, address)
+@pytest.mark.parametrize("loader", ["fast", "python"])
+def test_the_colors_are_those_of_the_data(loader, log_dir, address, serve, page):
+    tab = Tab(page, address if loader == "fast" else serve(log_dir, "--load_fast=false"))
     tab.choose("Run", "bad/winit")
     assert tab.text("#status") == "10 samples, last at step 50"
     for column in (1, 4, 8):
@@ -222,6 +223,22 @@ def test_two_runs_side_by_side(tab):
     assert "Nothing found so far." in tab.text("#findings")
 
 
+def test_layers_of_other_names_are_compared_by_their_place(tmp_path, serve, page):
+    write(tmp_path / "one", [sample(step) for step in STEPS]).close()
+    layers = tuple(f"{name}_1" for name in LAYERS)
+    write(tmp_path / "two", [sample(step, STDDEV[::-1], layers) for step in STEPS]).close()
+    tab = Tab(page, serve(tmp_path), alone=True)
+    tab.choose("Run", "one/winit")
+    tab.choose("Compare with", "two/winit")
+    tab.click(2, 4, map=1)
+    tab.wait("#detail h2", "c_1")
+    assert tab.text("#readout") == (
+        "one/winit: c, step 5: stddev 0.075, 0.1 times the reference; "
+        "two/winit: c_1, step 5: stddev 1.00e+9, 1.33e+9 times the reference"
+    )
+    assert tab.frame.locator("#detail .key span").count() == 2
+
+
 def test_variables(tab):
     tab.choose("Rows", "variables")
     options = tab.frame.get_by_label("Statistic").locator("option").all_inner_texts()
@@ -270,7 +287,7 @@ HOSTILE = (
 def test_hostile_names_are_shown_harmlessly(tmp_path, serve, page):
     findings = [{**FINDING, "layer": name, "rule": name, "cause": name} for name in HOSTILE]
     write(tmp_path / HOSTILE[0].replace("/", "_"), [sample(0, layers=HOSTILE)], findings).close()
-    tab = Tab(page, serve(tmp_path))
+    tab = Tab(page, serve(tmp_path), alone=True)
     options = tab.frame.get_by_role("option").all()
     listed = [option.text_content() for option in options if option.get_attribute("id")]
     assert [text.partition(", step 0:")[0] for text in listed] == list(HOSTILE)
@@ -280,9 +297,12 @@ def test_hostile_names_are_shown_harmlessly(tmp_path, serve, page):
         tab.inside.wait_for_function(
             "name => document.querySelector('#detail h2').textContent === name", arg=heading
         )
+        # What writes backwards does not reach beyond its name.
+        isolated = f"\u2068{name}\u2069" if row == 1 else name
+        told = tab.frame.locator("#readout").text_content()
+        assert told.partition(", step 0:")[0] == isolated
     assert tab.frame.locator("img, script:not([type])").count() == 0
     assert tab.inside.evaluate("document.title") == "Winit"
-    assert page.title() == "TensorBoard"
     width = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
     needed, given = tab.inside.evaluate(width)
     assert needed <= given
@@ -297,7 +317,7 @@ def test_one_nan_among_many_steps_is_seen(tmp_path, serve, page):
             one.values[1, 0] = INF
         writer.write(one)
     writer.close()
-    tab = Tab(page, serve(tmp_path))
+    tab = Tab(page, serve(tmp_path), alone=True)
     tab.wait("#status", "1500 samples, last at step 1499")
     canvas, _, y = tab.place(1, 0)
     width = canvas.bounding_box()["width"]
@@ -308,10 +328,10 @@ def test_one_nan_among_many_steps_is_seen(tmp_path, serve, page):
     assert abs(dark[0] - 700 / steps * (width - GUTTER)) <= 1
 
 
-def test_the_reload_button(page, log_dir, serve):
+def test_the_reload_button(page, address):
     # Without the tab's own timer.
     page.add_init_script("if (location.pathname.includes('plugin_entry')) setInterval = () => 0")
-    tab = Tab(page, serve(log_dir))
+    tab = Tab(page, address)
     with page.expect_request(lambda request: "/plugin/keras_winit/runs" in request.url):
         page.locator("app-header-reload button").click()
     tab.wait("#status", "10 samples")
@@ -320,5 +340,5 @@ def test_the_reload_button(page, log_dir, serve):
 def test_a_run_of_a_later_version(monkeypatch, tmp_path, serve, page):
     monkeypatch.setattr(events, "VERSION", 2)
     write(tmp_path, [sample(0)]).close()
-    tab = Tab(page, serve(tmp_path))
+    tab = Tab(page, serve(tmp_path), alone=True)
     assert tab.text("#status").startswith("No data yet.")

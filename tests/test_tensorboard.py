@@ -12,7 +12,7 @@ STEPS = 20
 
 
 @pytest.fixture(scope="module")
-def board(tmp_path_factory, serve):
+def board(tmp_path_factory, serve_all):
     """The address of a TensorBoard that shows one run, and its writer."""
     path = tmp_path_factory.mktemp("logs")
     writer = TensorBoardWriter(path)
@@ -20,7 +20,7 @@ def board(tmp_path_factory, serve):
     for step in range(STEPS):
         writer.write(at(step, replace(SAMPLE, counts=counts)))
     writer.close()
-    return serve(path), writer
+    return serve_all(path), writer
 
 
 def test_pinned_time_series(board, page):

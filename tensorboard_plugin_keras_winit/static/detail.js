@@ -30,14 +30,15 @@ export function curve(name, series) {
   const canvas = element("canvas", { role: "img", "aria-label": told(name, lines[0].points) });
   const drawing = context(canvas, PLOT.width, PLOT.height);
   const axis = logarithmic ? Math.log10 : (value) => value;
-  const [bottom, top] = [axis(low), axis(high)];
+  // What is constant runs through the middle.
+  const [bottom, top] = low < high ? [axis(low), axis(high)] : [axis(low) - 1, axis(low) + 1];
   const steps = lines.flatMap(({ points }) => points.map(([x]) => x));
   const [first, last] = [Math.min(...steps), Math.max(...steps)];
   const across = PLOT.width - PLOT.left - 4;
   const down = PLOT.height - PLOT.bottom - PLOT.top;
   const x = (step) => PLOT.left + ((step - first) / (last - first || 1)) * across;
   const y = (value) =>
-    PLOT.top + down - ((axis(Math.max(value, low)) - bottom) / (top - bottom || 1)) * down;
+    PLOT.top + down - ((axis(Math.max(value, low)) - bottom) / (top - bottom)) * down;
   frame(drawing, [low, high], [first, last], across, down);
   for (const { points, shade } of lines) trace(drawing, points, color(shade), x, y);
   const note = logarithmic ? " (log)" : "";

@@ -45,6 +45,11 @@ export function shortened(drawing, text, width) {
   return `…${text.slice(from)}`;
 }
 
+// A name that switches the direction of writing must not take what follows with it.
+export function isolated(text) {
+  return /[\u202a-\u202e\u2066-\u2069]/.test(text) ? `\u2068${text}\u2069` : text;
+}
+
 export function digits(value) {
   if (value == null || Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";

@@ -34,10 +34,11 @@ function item(finding, onSelect) {
   const layer = finding.layer
     ? element("button", { type: "button", class: "link", onclick: go }, String(finding.layer))
     : null;
+  const rule = element("bdi", {}, String(finding.rule ?? ""));
   return element(
     "li",
     { class: grade },
-    element("div", {}, element("span", { class: "badge" }, grade), " ", String(finding.rule ?? ""), " ", layer),
+    element("div", {}, element("span", { class: "badge" }, grade), " ", rule, " ", layer),
     element("p", { class: "faint" }, facts(finding)),
     element("p", {}, String(finding.cause ?? "")),
     finding.remedy ? element("p", { class: "remedy" }, `Remedy: ${finding.remedy}`) : null,

@@ -176,7 +176,7 @@ const theme = () => (document.body.classList.contains("dark") ? "dark" : "light"
 function draw() {
   if (!shown.length) return;
   const first = shown[0];
-  if (!first.keys.includes(state.layer)) state.layer = first.keys[0];
+  if (!shown.some(({ keys }) => keys.includes(state.layer))) state.layer = first.keys[0];
   const offered = references(state.name, first.data);
   if (!offered.some(([value]) => value === state.reference)) state.reference = offered[0][0];
   fill(controls.reference, offered, state.reference);
@@ -202,7 +202,7 @@ function draw() {
         scale: scales[i],
         look: [state.name, state.reference, state.decades, theme(), first.table.run, first.data.count].join(),
         theme: theme(),
-        row: one.keys.indexOf(state.layer),
+        row: rowIn(one),
         sample: sampleOf(one.data),
         severities: severities(one.findings),
       },
@@ -227,6 +227,15 @@ function sampleOf({ steps, count }) {
   let sample = 0;
   while (sample + 1 < count && steps[sample + 1] <= state.step) sample++;
   return sample;
+}
+
+// The selected layer's row. Automatic names count on from model to model: where a run lacks
+// the name but is as deep, it is the one at the same place.
+function rowIn({ keys }) {
+  const place = keys.indexOf(state.layer);
+  const other = shown.find((one) => one.keys.includes(state.layer));
+  if (place >= 0 || other?.keys.length !== keys.length) return place;
+  return other.keys.indexOf(state.layer);
 }
 
 function pane(i) {
@@ -257,12 +266,11 @@ async function jump(row, step) {
 
 async function detail() {
   const mine = ++details;
-  const using = shown.filter(({ keys }) => keys.includes(state.layer));
-  const at = ({ keys }) => keys.indexOf(state.layer);
-  const rows = await Promise.all(using.map((one) => data.row(one.table, at(one))));
+  const using = shown.filter((one) => rowIn(one) >= 0);
+  const rows = await Promise.all(using.map((one) => data.row(one.table, rowIn(one))));
   const strips = await Promise.all(
-    using.map((one) =>
-      one.table.kind === "layers" ? data.histogram(one.table.run, one.table.tags[at(one)]) : null,
+    using.map(({ table, keys }) =>
+      table.kind === "layers" ? data.histogram(table.run, table.tags[rowIn({ keys })]) : null,
     ),
   );
   if (mine !== details) return;

@@ -1,6 +1,6 @@
 // The heat map: layers down, sampled steps across.
 
-import { color, context, digits, element, shortened } from "./dom.js";
+import { color, context, digits, element, isolated, shortened } from "./dom.js";
 import { paint } from "./scale.js";
 
 const GUTTER = 190;
@@ -61,7 +61,7 @@ export class HeatMap {
   describe(row, sample) {
     const { table, name, data, scale } = this.shown;
     const value = data.values[sample * data.width + row];
-    const head = `${table.rows[row]}, step ${data.steps[sample]}: ${name} `;
+    const head = `${isolated(table.rows[row])}, step ${data.steps[sample]}: ${name} `;
     if (data.absent[row]) return `${head}does not apply`;
     const ratio = value / (scale.middle?.(row) ?? NaN);
     const times = Number.isFinite(ratio) ? `, ${digits(ratio)} times the reference` : "";
