@@ -55,6 +55,8 @@ class ActivationMonitor(keras.callbacks.Callback):
         statistics: Names out of `keras_winit.monitor.STATISTICS`, or "all". None: all but
             "quantiles" and "histogram", which cost more.
         samples: Reduce only the first samples of each batch, at least 1. None: all.
+        keep: How many samples stay in memory, the last ones, at least 1: writers have them
+            all. None: every one.
         writers: More places to write to, see `keras_winit.monitor.writers`.
         verbose: 1 prints the table at the end of each epoch.
 
@@ -79,6 +81,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         layers: Any = None,
         statistics: str | Sequence[str] | None = None,
         samples: int | None = None,
+        keep: int | None = None,
         writers: Sequence[Any] = (),
         verbose: int = 0,
     ) -> None:
@@ -86,10 +89,11 @@ class ActivationMonitor(keras.callbacks.Callback):
         self.every, self.layers, self.verbose = every, layers, verbose
         self._due = _schedule(every)
         self._chosen = _choice(layers)
-        if samples is not None:
-            _require_whole("samples", samples)
+        for name, number in (("samples", samples), ("keep", keep)):
+            if number is not None:
+                _require_whole(name, number)
         self.plan = Plan(_statistics(statistics), samples)
-        self.history = History()
+        self.history = History(keep)
         self.writers = list(writers)
         if log_dir is not None:
             from keras_winit.monitor.writers import TensorBoardWriter
@@ -198,7 +202,7 @@ class ActivationMonitor(keras.callbacks.Callback):
                 raise RuntimeError(self._watch and self._watch.broken)
             step = self._last(block, ran)
             sample = read(self.plan, self._watch.layouts[int(packed[0, 0])], step, packed)
-            self.history.samples.append(sample)
+            self.history.append(sample)
         except Exception as error:
             self._end(error)
         else:

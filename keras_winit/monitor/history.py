@@ -39,14 +39,23 @@ class History:
     (1 for the first call of a layer in a step, 0 for what is not a layer), `statistic`,
     `value`. What does not apply to a layer has no row. `pandas.DataFrame(history)` works.
 
+    `samples` holds one for each step that was watched, `unseen` what could not be seen, and
+    why.
+
     Args:
-        samples: One for each step that was watched.
-        unseen: What could not be seen, and why.
+        keep: How many samples to hold, the last ones. None: all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int | None = None) -> None:
         self.samples: list[Sample] = []
         self.unseen: dict[str, str] = {}
+        self._keep = keep
+
+    def append(self, sample: Sample) -> None:
+        """Take one more sample."""
+        self.samples.append(sample)
+        if self._keep is not None:
+            del self.samples[: -self._keep]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for sample in self.samples:
