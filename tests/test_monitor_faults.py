@@ -53,7 +53,7 @@ HOOKS = (
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("hook", HOOKS)
 def test_an_interrupt_at_any_hook_leaves_nothing(hook, order):
-    def interrupt(self, *arguments):
+    def interrupt(self, *arguments, **named):
         raise KeyboardInterrupt
 
     breaks = type("Breaks", (keras.callbacks.Callback,), {hook: interrupt})()

@@ -1,7 +1,8 @@
 """What is measured of a layer's output and of a variable: in the graph, and read back."""
 
+import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -113,42 +114,74 @@ def measure(plan: Plan, output: Output, apart: bool) -> tuple[Row, Any]:
         output: Of what.
         apart: Whether to leave the units apart, for `read` to join them over replicas.
     """
-    values, counts = _flat(plan, output, output.values)
-    reduced = statistics.units(values, counts)
-    nothing = ops.zeros((), "float32")
-    flat, valid = nothing, nothing
     saturates = output.activation is not None and "saturated_share" in plan.statistics
-    if saturates:
-        z, where = _flat(plan, output, output.z)
-        flat, valid = statistics.flat_counts(z, where, output.activation)
-    row = Row(output.name, values.shape[-1], output.rectifier, saturates)
-    parts = [getattr(reduced, field.name) for field in fields(reduced)] + [flat, valid]
-    if not apart:
-        joined = _summary(row, reduced, flat / valid)
-        parts = [joined[name] for name in LAYER if name in plan.statistics]
-    if "quantiles" in plan.statistics:
-        parts.append(statistics.quantiles(values, counts, tuple(QUANTILES.values())))
-    if plan.bins:
-        parts.append(statistics.histogram(values, counts))
-    parts = [ops.reshape(ops.cast(part, "float32"), (-1,)) for part in parts]
-    return row, ops.concatenate(parts) if parts else ops.zeros((0,), "float32")
+    shape = output.values.shape
+    units = shape[output.unit_axis] if len(shape) > 1 else 1
+    row = Row(output.name, units, output.rectifier, saturates)
+    activation = output.activation if saturates else None
+    numbers = _numbers(plan, output.unit_axis, output.rectifier, activation, apart)
+    tensors = [output.values, output.mask, output.z if saturates else None]
+    return row, numbers(*(ops.stop_gradient(t) if ops.is_tensor(t) else t for t in tensors))
 
 
-def _flat(plan: Plan, output: Output, values: Any) -> tuple[Any, Any]:
-    mask = output.mask
-    values = ops.stop_gradient(values)
+@functools.lru_cache(maxsize=256)
+def _numbers(
+    plan: Plan, unit_axis: int, rectifier: bool, activation: Any, apart: bool
+) -> Callable[[Any, Any, Any], Any]:
+    """From values, mask and pre-activation to the vector; traced once for layers alike.
+
+    Traced into every layer anew, a hundred layers would take half a minute to compile.
+    """
+
+    def vector(values: Any, mask: Any, z: Any) -> Any:
+        values, counts = _flat(plan, values, mask, unit_axis)
+        reduced = statistics.units(values, counts)
+        flat = valid = ops.zeros((), "float32")
+        if activation is not None:
+            flat, valid = statistics.flat_counts(*_flat(plan, z, mask, unit_axis), activation)
+        parts = [getattr(reduced, field.name) for field in fields(reduced)] + [flat, valid]
+        if not apart:
+            joined = _summary(rectifier, activation is not None, reduced, flat / valid)
+            parts = [joined[name] for name in LAYER if name in plan.statistics]
+        if "quantiles" in plan.statistics:
+            parts.append(statistics.quantiles(values, counts, tuple(QUANTILES.values())))
+        if plan.bins:
+            parts.append(statistics.histogram(values, counts))
+        parts = [ops.reshape(ops.cast(part, "float32"), (-1,)) for part in parts]
+        return ops.concatenate(parts) if parts else ops.zeros((0,), "float32")
+
+    return _once_for_all(vector)
+
+
+def _once_for_all(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, traced once for each shape; torch runs it as it is."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        noinline = {"_noinline": True}
+        function = tf.function(function, autograph=False, experimental_attributes=noinline)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        function = jax.jit(function)
+    return function
+
+
+def _flat(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any, Any]:
     if plan.samples is not None:
         values = values[: plan.samples]
         mask = None if mask is None else mask[: plan.samples]
-    return statistics.flatten(values, mask, output.unit_axis)
+    return statistics.flatten(values, mask, unit_axis)
 
 
-def _summary(row: Row, units: statistics.Units, saturated_share: Any) -> dict[str, Any]:
+def _summary(
+    rectifier: bool, saturates: bool, units: statistics.Units, saturated_share: Any
+) -> dict[str, Any]:
     joined = statistics.summary(units)
     absent = float("nan")
-    if not row.rectifier:
+    if not rectifier:
         joined["dead_share"] = joined["dead_units"] = absent
-    joined["saturated_share"] = saturated_share if row.saturates else absent
+    joined["saturated_share"] = saturated_share if saturates else absent
     return joined
 
 
@@ -228,7 +261,8 @@ def _read_row(plan: Plan, row: Row, packed: Any) -> tuple[Any, Any]:
     parts = [np.split(vector, ends) for vector in packed]
     units = statistics.merged([statistics.Units(*part[:7]) for part in parts])
     flat, valid = (sum(float(part[place][0]) for part in parts) for place in (7, 8))
-    joined = _summary(row, units, flat / valid if valid else float("nan"))
+    share = flat / valid if valid else float("nan")
+    joined = _summary(row.rectifier, row.saturates, units, share)
     numbers = [float(joined[name]) for name in LAYER if name in plan.statistics]
     # Each replica's own quantiles, averaged.
     return [*numbers, *np.mean([part[9] for part in parts], axis=0)], counts
