@@ -217,13 +217,16 @@ def test_units_of_channels_first():
 
 def test_norms_are_free_of_the_scale_of_the_loss():
     found = []
-    for policy in ("float32", "mixed_float16"):
+    for scaled in (False, True):
         keras.utils.set_random_seed(0)
-        dense = layers.Dense(3, "tanh", dtype=policy)
+        model = keras.Sequential([keras.Input((6,)), layers.Dense(3, "tanh")])
+        optimizer = keras.optimizers.SGD()
+        if scaled:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**10)
         monitor = ActivationMonitor(every=1, statistics="gradient_norm")
-        fit(compiled(keras.Sequential([keras.Input((6,)), dense]), "sgd"), monitor)
-        found.append(monitor.history.samples[0].variable_values)
-    np.testing.assert_allclose(*found, rtol=0.01)
+        fit(compiled(model, optimizer), monitor)
+        found.append(monitor.history.samples[1].variable_values)
+    np.testing.assert_allclose(*found, rtol=1e-5)
 
 
 def test_gradients_of_repeated_words_add_up():
@@ -335,6 +338,8 @@ def test_nothing_is_left_after_an_interrupt():
     with pytest.raises(KeyboardInterrupt):
         fit(model, monitor, AtEachBatch(stop))
     assert keras.layers.Layer.__call__ is CALL
+    monitor.on_train_begin()
+    assert not isinstance(model.train_function, Once)
     fit(model, monitor)
     assert not isinstance(model.train_function, Once)
     assert [sample.step for sample in monitor.history.samples] == [0, 1]
