@@ -1,11 +1,13 @@
 """Samples to write, and TensorBoard's own readers to read them back."""
 
+import json
 import time
 from dataclasses import replace
 
 import numpy as np
 
 from keras_winit.monitor.records import Sample
+from keras_winit.monitor.writers import CsvWriter, JsonLinesWriter, TensorBoardWriter
 
 SAMPLE = Sample(
     step=0,
@@ -117,3 +119,21 @@ def contents(loader, log_dir):
         RequestContext(), experiment_id="", plugin_name="keras_winit"
     )
     return {tag: series.plugin_content for tag, series in listed["winit"].items()}
+
+
+MAKE = {
+    "tensorboard": lambda path: TensorBoardWriter(path / "logs"),
+    "json": lambda path: JsonLinesWriter(path / "logs" / "out.jsonl"),
+    "csv": lambda path: CsvWriter(path / "logs" / "out.csv"),
+}
+
+
+def steps(path):
+    """The steps in whatever was written, each once."""
+    if (path / "logs" / "winit").exists():
+        return [step for step, _ in read("python", path / "logs")["winit", "winit/loss"]]
+    (file,) = (path / "logs").iterdir()
+    lines = file.read_text().splitlines()
+    if file.suffix == ".jsonl":
+        return [json.loads(line)["step"] for line in lines]
+    return [int(line.split(",")[0]) for line in lines[1:] if ",loss," in line]
