@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -76,12 +77,37 @@ def trainer(kind, batch):
     return train
 
 
-def candidates():
+def recipe(every):
+    """The usual one: a second model of all outputs, `predict` and numpy."""
+    import keras
+    import numpy as np
+
+    class Recipe(keras.callbacks.Callback):
+        step = 0
+
+        def set_model(self, model):
+            super().set_model(model)
+            outputs = [layer.output for layer in model.layers]
+            self.probe, self.seen = keras.Model(model.inputs, outputs), []
+            self.batch = np.random.default_rng(0).normal(size=(32, *model.input_shape[1:]))
+
+        def on_train_batch_end(self, batch, logs=None):
+            if self.step % every == 0:
+                outputs = self.probe.predict(self.batch, verbose=0)
+                self.seen.append([(a.mean(), a.std(), (a == 0).mean()) for a in outputs])
+            self.step += 1
+
+    return Recipe()
+
+
+def candidates(log_dir):
     """What is compared, each with the callbacks it makes once."""
+    import keras
+
     import keras_winit
 
     monitor = keras_winit.ActivationMonitor
-    return {
+    found = {
         "plain again": [],
         "every step": [monitor(every=1)],
         "every step, all statistics": [monitor(every=1, statistics="all")],
@@ -89,8 +115,15 @@ def candidates():
         "activations, every step": [
             monitor(every=1, statistics=["mean", "stddev", "unit_stddev", "dead_share"])
         ],
+        "every 50": [monitor(every=50)],
         "default schedule": [monitor()],
+        "recipe, every step": [recipe(1)],
+        "recipe, every 50": [recipe(50)],
     }
+    if keras.backend.backend() == "tensorflow":
+        board = keras.callbacks.TensorBoard(log_dir, histogram_freq=1)
+        found["keras.callbacks.TensorBoard"] = [board]
+    return found
 
 
 def measure(kind, batch, rounds, chosen):
@@ -116,7 +149,9 @@ def show(backend, rounds, quick):
     kinds = {"MLP": (mlp, 128), "CNN": (cnn, 32), "Transformer": (transformer, 32)}
     for name, (kind, batch) in list(kinds.items())[: 1 if quick else None]:
         print(f"{backend}, {name}")
-        for candidate, ratio in measure(kind, batch, rounds, candidates()).items():
+        with tempfile.TemporaryDirectory() as log_dir:
+            found = measure(kind, batch, rounds, candidates(log_dir))
+        for candidate, ratio in found.items():
             print(f"    {candidate:28s}{ratio:6.2f}", flush=True)
 
 

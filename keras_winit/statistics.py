@@ -230,60 +230,59 @@ def _range(low: Any, high: Any) -> tuple[Any, Any]:
     return center, ops.where(half > 0, half, 1.0)
 
 
-def merged(parts: Sequence[Units]) -> Units:
-    """The units over the samples of all parts together."""
-    count, low, high, mean, stddev, zeros, nonfinite = (
-        ops.stack([ops.convert_to_tensor(getattr(part, name), "float32") for part in parts])
-        for name in Units.__dataclass_fields__
-    )
-    center, scale = _range(low, high)
-    lowest, highest = ops.min(low, axis=0), ops.max(high, axis=0)
-    middle, half = _range(lowest, highest)
-    number = ops.sum(count, axis=0)
-    least = ops.maximum(number, 1.0)
-    offset = ((center - middle) + scale * mean) / half
-    common = ops.sum(count * offset, axis=0) / least
-    square = ops.square(scale * stddev / half) + ops.square(offset - common)
-    return Units(
-        count=number,
-        low=lowest,
-        high=highest,
-        mean=common,
-        stddev=ops.sqrt(ops.sum(count * square, axis=0) / least),
-        zeros=ops.sum(zeros, axis=0),
-        nonfinite=ops.sum(nonfinite),
-    )
+def summary(parts: Sequence[Units], starts: Sequence[int] = (0,)) -> dict[str, Any]:
+    """The statistics of `SUMMARY` for each layer, given the units of all layers in a row.
 
+    On the host and in float64, as it is little work and would be many operations in a
+    graph. NaN where no entry of a layer is finite.
 
-def summary(units: Units) -> dict[str, Any]:
-    """The statistics of `SUMMARY` over all units, as scalars; NaN where no entry is finite."""
-    any_finite = ops.cast(units.count > 0, "float32")
-    number, live = ops.sum(units.count), ops.sum(any_finite)
-    low, high = ops.min(units.low), ops.max(units.high)
-    center, scale = _range(units.low, units.high)
-    middle, half = _range(low, high)
-    stddev = scale * units.stddev
-    offset = any_finite * ((center - middle) + scale * units.mean) / half
-    shift = ops.sum(units.count * offset) / number
-    square = ops.square(stddev / half) + ops.square(offset - shift)
-    mean = middle + half * shift
-    spread = half * ops.sqrt(ops.sum(units.count * square) / number)
-    largest = ops.maximum(ops.maximum(ops.abs(mean), spread), TINY)
-    length = largest * ops.sqrt(ops.square(mean / largest) + ops.square(spread / largest))
-    dead = ops.sum(any_finite * ops.cast(units.high <= 0, "float32"))
-    nothing = 0.0 * number / number
-    return {
-        "mean": mean,
-        "stddev": spread,
-        "unit_stddev": ops.sum(any_finite * stddev) / live,
-        "min": low + nothing,
-        "max": high + nothing,
-        "zero_share": ops.sum(units.zeros) / number,
-        "dead_share": dead / live,
-        "dead_units": dead,
-        "nonfinite": units.nonfinite,
-        "norm": ops.sqrt(number) * length,
-    }
+    Args:
+        parts: Arrays, from different samples of the same units; of `nonfinite` a number
+            for each layer.
+        starts: Where the units of each layer start; each has at least one.
+
+    Returns:
+        By name: an array of a number for each layer.
+    """
+
+    def of(name: str) -> npt.NDArray[np.float32]:
+        return np.stack([np.asarray(getattr(part, name), np.float32) for part in parts])
+
+    count, low, high = of("count").astype(np.float64), of("low"), of("high")
+    # With the rounding of `units`, to which the moments are relative.
+    some = low <= high
+    center = np.where(some, low, 0) / 2 + np.where(some, high, 0) / 2
+    half = np.where(low < high, np.where(some, high, 0) / 2 - np.where(some, low, 0) / 2, 1)
+    mean = center + half * of("mean").astype(np.float64)
+    square = (half * of("stddev").astype(np.float64)) ** 2
+    low, high, total = low.min(axis=0), high.max(axis=0), count.sum(axis=0)
+    live, least = total > 0, np.maximum(total, 1)
+    shared = (count * mean).sum(axis=0) / least
+    square = (count * (square + (mean - shared) ** 2)).sum(axis=0) / least
+    sizes = np.diff([*starts, len(total)])
+
+    def add(values: Any) -> Any:
+        return np.add.reduceat(values, starts)
+
+    with np.errstate(invalid="ignore"):
+        number, alive = add(total), add(live * 1.0)
+        grand = add(total * shared) / number
+        apart = (shared - np.repeat(grand, sizes)) ** 2
+        spread = add(np.where(live, total * (square + apart), 0)) / number
+        dead = add(np.where(live, high <= 0, False) * 1.0)
+        nothing = 0 * number / number
+        return {
+            "mean": grand,
+            "stddev": np.sqrt(spread),
+            "unit_stddev": add(np.where(live, np.sqrt(square), 0)) / alive,
+            "min": np.minimum.reduceat(low, starts) + nothing,
+            "max": np.maximum.reduceat(high, starts) + nothing,
+            "zero_share": add(of("zeros").sum(axis=0)) / number,
+            "dead_share": dead / alive,
+            "dead_units": dead,
+            "nonfinite": of("nonfinite").sum(axis=0),
+            "norm": np.sqrt(number * (grand**2 + spread)),
+        }
 
 
 def flat_counts(z: Any, counts: Any, activation: Callable[[Any], Any]) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """Statistics are what numpy says they are."""
 
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -81,10 +82,19 @@ def test_saturated_share_of_large_inputs():
     assert float(statistics.saturated_share(z, keras.activations.relu)) == 0
 
 
-def summary(values, **options):
+def units(values, **options):
     tensor = keras.ops.convert_to_tensor(values, "float32")
-    found = statistics.summary(statistics.units(*statistics.flatten(tensor, **options)))
-    return {name: float(value) for name, value in found.items()}
+    found = statistics.units(*statistics.flatten(tensor, **options))
+    return replace(found, **{name: numpy(value) for name, value in vars(found).items()})
+
+
+def summary(values, **options):
+    return together(units(values, **options))
+
+
+def together(*parts):
+    found = statistics.summary([replace(part, nonfinite=part.nonfinite[None]) for part in parts])
+    return {name: float(value[0]) for name, value in found.items()}
 
 
 @pytest.mark.parametrize("values", OUTPUTS.values(), ids=OUTPUTS)
@@ -146,10 +156,25 @@ def test_parts_add_up_to_the_whole():
     values = RNG.normal(50, 1, (60, 7)) * np.arange(1, 8)
     values[:9, 2], values[5, 0], values[:, 6] = np.nan, np.inf, 0
     parts = np.split(values, [9, 10, 44])
-    tensors = [keras.ops.convert_to_tensor(part, "float32") for part in parts]
-    units = statistics.merged([statistics.units(*statistics.flatten(t)) for t in tensors])
-    merged = {name: float(value) for name, value in statistics.summary(units).items()}
+    merged = together(*map(units, parts))
     assert merged == pytest.approx(summary(values), rel=1e-5)
+
+
+def test_layers_in_a_row_are_told_apart():
+    tensors = [RNG.normal(n, 1 + n, (30, n + 1)) for n in range(4)]
+    tensors[2][:] = np.nan
+    found = [units(tensor) for tensor in tensors]
+    row = statistics.Units(
+        *(
+            np.concatenate([getattr(one, name) for one in found])
+            for name in list(vars(found[0]))[:6]
+        ),
+        nonfinite=np.array([one.nonfinite for one in found]),
+    )
+    got = statistics.summary([row], np.cumsum([0, 1, 2, 3]))
+    for place, one in enumerate(found):
+        alone = together(one)
+        assert {k: float(v[place]) for k, v in got.items()} == pytest.approx(alone, nan_ok=True)
 
 
 STEEPEST = {"gelu": 1.128904145, "silu": 1.09983932, "mish": 1.088498161, "sigmoid": 0.25}

@@ -106,28 +106,25 @@ def rectifies(layer: Any) -> bool:
     return inspect.unwrap(getattr(layer, "activation", keras.activations.linear)) in RECTIFIERS
 
 
-def measure(plan: Plan, output: Output, apart: bool) -> tuple[Row, Any]:
-    """One layer's numbers, as a float32 vector.
+def measure(plan: Plan, output: Output) -> tuple[Row, Any]:
+    """One layer's numbers, unit by unit, as a float32 vector; `read` joins them.
 
     Args:
         plan: What to measure.
         output: Of what.
-        apart: Whether to leave the units apart, for `read` to join them over replicas.
     """
     saturates = output.activation is not None and "saturated_share" in plan.statistics
     shape = output.values.shape
     units = shape[output.unit_axis] if len(shape) > 1 else 1
     row = Row(output.name, units, output.rectifier, saturates)
     activation = output.activation if saturates else None
-    numbers = _numbers(plan, output.unit_axis, output.rectifier, activation, apart)
+    numbers = _numbers(plan, output.unit_axis, activation)
     tensors = [output.values, output.mask, output.z if saturates else None]
     return row, numbers(*(ops.stop_gradient(t) if ops.is_tensor(t) else t for t in tensors))
 
 
 @functools.lru_cache(maxsize=256)
-def _numbers(
-    plan: Plan, unit_axis: int, rectifier: bool, activation: Any, apart: bool
-) -> Callable[[Any, Any, Any], Any]:
+def _numbers(plan: Plan, unit_axis: int, activation: Any) -> Callable[[Any, Any, Any], Any]:
     """From values, mask and pre-activation to the vector; traced once for layers alike.
 
     Traced into every layer anew, a hundred layers would take half a minute to compile.
@@ -140,15 +137,12 @@ def _numbers(
         if activation is not None:
             flat, valid = statistics.flat_counts(*_flat(plan, z, mask, unit_axis), activation)
         parts = [getattr(reduced, field.name) for field in fields(reduced)] + [flat, valid]
-        if not apart:
-            joined = _summary(rectifier, activation is not None, reduced, flat / valid)
-            parts = [joined[name] for name in LAYER if name in plan.statistics]
         if "quantiles" in plan.statistics:
             parts.append(statistics.quantiles(values, counts, tuple(QUANTILES.values())))
         if plan.bins:
             parts.append(statistics.histogram(values, counts))
         parts = [ops.reshape(ops.cast(part, "float32"), (-1,)) for part in parts]
-        return ops.concatenate(parts) if parts else ops.zeros((0,), "float32")
+        return ops.concatenate(parts)
 
     return _once_for_all(vector)
 
@@ -172,17 +166,6 @@ def _flat(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any, Any]
         values = values[: plan.samples]
         mask = None if mask is None else mask[: plan.samples]
     return statistics.flatten(values, mask, unit_axis)
-
-
-def _summary(
-    rectifier: bool, saturates: bool, units: statistics.Units, saturated_share: Any
-) -> dict[str, Any]:
-    joined = statistics.summary(units)
-    absent = float("nan")
-    if not rectifier:
-        joined["dead_share"] = joined["dead_units"] = absent
-    joined["saturated_share"] = saturated_share if saturates else absent
-    return joined
 
 
 def measure_variable(weight: Any, gradient: Any, update: Any) -> Any:
@@ -222,50 +205,76 @@ def pack(number: int, loss: Any, layers: Sequence[Any], variables: Sequence[Any]
 
 def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32]) -> Sample:
     """The sample out of what `pack` gave: a vector for each replica."""
-    loss, at = packed[:, 1].sum(), 2
-    replicas = len(packed)
-    values, counts = [], []
-    for row in layout.rows:
-        size = _size(plan, row, replicas > 1)
-        numbers, own = _read_row(plan, row, packed[:, at : at + size])
-        values.append(numbers)
-        counts.append(own)
-        at += size
-    norms = packed[0, at:].reshape(len(layout.variables), 4)
+    loss = packed[:, 1].sum()
+    places = _places(plan, layout.rows)
+    values, counts = _layers(plan, layout.rows, places, packed)
+    norms = packed[0, places.end :].reshape(len(layout.variables), 4)
     return Sample(
         step=step,
         layers=tuple(row.name for row in layout.rows),
         statistics=plan.layer,
-        values=np.array(values, np.float32).reshape(len(values), len(plan.layer)),
+        values=values,
         variables=layout.variables,
         variable_statistics=plan.variable,
         variable_values=_variables(plan, norms),
         edges=statistics.EDGES if plan.bins else np.zeros(0),
-        counts=np.array(counts, np.float32).reshape(len(counts), plan.bins),
+        counts=counts,
         loss=float(loss),
     )
 
 
-def _size(plan: Plan, row: Row, apart: bool) -> int:
-    own = sum(name in plan.statistics for name in LAYER)
+@dataclass(frozen=True)
+class Places:
+    """Where the numbers of all layers lie in the vector.
+
+    `units`: for each field of `statistics.Units` but the last, of the units of all layers.
+    `starts`: of each layer among these. `rest`: for each layer the places of `nonfinite`,
+    of flat and of all pre-activations, of quantiles and of bins. `end`: of the layers.
+    """
+
+    units: tuple[Any, ...]
+    starts: Any
+    rest: Any
+    end: int
+
+
+@functools.lru_cache(maxsize=64)
+def _places(plan: Plan, rows: tuple[Row, ...]) -> Places:
     quantiles = len(QUANTILES) if "quantiles" in plan.statistics else 0
-    return quantiles + plan.bins + (6 * row.units + 3 if apart else own)
+    size = 3 + quantiles + plan.bins
+    units, rest, at = [], [], 2
+    for row in rows:
+        units.append(at + np.arange(6 * row.units).reshape(6, row.units))
+        at += 6 * row.units
+        rest.append(at + np.arange(size))
+        at += size
+    joined = np.concatenate(units, axis=1) if units else np.zeros((6, 0), int)
+    starts = np.cumsum([0, *(row.units for row in rows)])[:-1]
+    return Places(tuple(joined), starts, np.array(rest, int).reshape(-1, size), at)
 
 
-def _read_row(plan: Plan, row: Row, packed: Any) -> tuple[Any, Any]:
-    cut = packed.shape[1] - plan.bins
-    packed, counts = packed[:, :cut], packed[:, cut:].sum(axis=0)
-    if len(packed) == 1:
-        return packed[0], counts
-    ends = np.cumsum([row.units] * 6 + [1, 1, 1])
-    parts = [np.split(vector, ends) for vector in packed]
-    units = statistics.merged([statistics.Units(*part[:7]) for part in parts])
-    flat, valid = (sum(float(part[place][0]) for part in parts) for place in (7, 8))
-    share = flat / valid if valid else float("nan")
-    joined = _summary(row.rectifier, row.saturates, units, share)
-    numbers = [float(joined[name]) for name in LAYER if name in plan.statistics]
+def _layers(plan: Plan, rows: Sequence[Row], places: Places, packed: Any) -> tuple[Any, Any]:
+    """The statistics and the histogram of each layer, over all replicas."""
+    columns = len(plan.layer)
+    if not rows:
+        return np.zeros((0, columns), np.float32), np.zeros((0, plan.bins), np.float32)
+    rest = packed[:, places.rest]
+    parts = [
+        statistics.Units(*[*(vector[place] for place in places.units), own[:, 0]])
+        for vector, own in zip(packed, rest, strict=True)
+    ]
+    joined = statistics.summary(parts, places.starts)
+    alive = np.array([row.rectifier for row in rows])
+    for name in ("dead_share", "dead_units"):
+        joined[name] = np.where(alive, joined[name], np.nan)
+    flat, valid = rest[:, :, 1].sum(axis=0), rest[:, :, 2].sum(axis=0)
+    saturates = np.array([row.saturates for row in rows]) & (valid > 0)
+    joined["saturated_share"] = np.where(saturates, flat / np.maximum(valid, 1), np.nan)
+    cut = rest.shape[2] - plan.bins
+    chosen = [joined[name] for name in LAYER if name in plan.statistics]
     # Each replica's own quantiles, averaged.
-    return [*numbers, *np.mean([part[9] for part in parts], axis=0)], counts
+    values = np.column_stack([*chosen, rest[:, :, 3:cut].mean(axis=0)])
+    return values.astype(np.float32), rest[:, :, cut:].sum(axis=0)
 
 
 def _variables(plan: Plan, norms: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

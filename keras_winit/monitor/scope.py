@@ -117,7 +117,7 @@ class Scope:
     """One step, traced or executed."""
 
     def __init__(self, watch: Watch) -> None:
-        self.watch, self.apart = watch, replicas()[0] > 1
+        self.watch = watch
         self.base = self.outer = trace_now()
         self.rows: dict[str, Row] = {}
         self.layers: dict[str, Any] = {}
@@ -174,7 +174,7 @@ class Scope:
         )
         try:
             with quiet():
-                self.rows[name], self.layers[name] = measure(self.watch.plan, output, self.apart)
+                self.rows[name], self.layers[name] = measure(self.watch.plan, output)
         except Exception as error:
             self.watch.miss(name, reason(error))
 
