@@ -173,7 +173,7 @@ class Units:
 
 
 def flatten(values: Any, mask: Any = None, unit_axis: int = -1) -> tuple[Any, Any]:
-    """Values as float32 of shape (samples, units), and which of them count.
+    """Values as float32 of shape (samples, units), and which of them count; None if all do.
 
     Args:
         values: Any shape of rank 1 or more; of rank 1 it is one unit.
@@ -192,12 +192,43 @@ def flatten(values: Any, mask: Any = None, unit_axis: int = -1) -> tuple[Any, An
         tensor = ops.moveaxis(tensor, unit_axis, -1)
         return ops.reshape(tensor, (-1, tensor.shape[-1]))
 
-    values = rows(values)
-    return values, ops.ones_like(values, "bool") if mask is None else rows(mask)
+    return rows(values), None if mask is None else rows(mask)
 
 
-def units(values: Any, counts: Any) -> Units:
+def units(values: Any, counts: Any = None) -> Units:
     """Reduce what `flatten` gave over the samples."""
+    if counts is not None:
+        return Units(*_units_of_some(values, counts))
+    # A sum shows whether all entries are finite; that it overflowed is no harm either.
+    clean = ops.all(ops.isfinite(ops.sum(values, axis=0)))
+    return Units(
+        *ops.cond(
+            clean,
+            lambda: _units_of_all(values),
+            lambda: _units_of_some(values, ops.ones_like(values, "bool")),
+        )
+    )
+
+
+def _units_of_all(values: Any) -> tuple[Any, ...]:
+    """The fields of `Units`, where all entries are finite: in half the passes."""
+    low, high = ops.min(values, axis=0), ops.max(values, axis=0)
+    center, scale = _range(low, high)
+    scaled = (values - center) / scale
+    mean = ops.mean(scaled, axis=0)
+    return (
+        ops.ones_like(low) * ops.cast(ops.shape(values)[0], "float32"),
+        low,
+        high,
+        mean,
+        ops.sqrt(ops.mean(ops.square(scaled - mean), axis=0)),
+        _number(values == 0),
+        ops.zeros((), "float32"),
+    )
+
+
+def _units_of_some(values: Any, counts: Any) -> tuple[Any, ...]:
+    """The fields of `Units`, of the entries that count and are finite."""
     finite = ops.isfinite(values)
     valid = ops.logical_and(finite, counts)
     number = _number(valid)
@@ -208,15 +239,20 @@ def units(values: Any, counts: Any) -> Units:
     least = ops.maximum(number, 1.0)
     mean = ops.sum(scaled, axis=0) / least
     off = ops.where(valid, scaled - mean, 0.0)
-    return Units(
-        count=number,
-        low=low,
-        high=high,
-        mean=mean,
-        stddev=ops.sqrt(ops.sum(ops.square(off), axis=0) / least),
-        zeros=_number(ops.logical_and(valid, values == 0)),
-        nonfinite=ops.sum(_number(ops.logical_and(counts, ops.logical_not(finite)))),
+    return (
+        number,
+        low,
+        high,
+        mean,
+        ops.sqrt(ops.sum(ops.square(off), axis=0) / least),
+        _number(ops.logical_and(valid, values == 0)),
+        ops.sum(_number(ops.logical_and(counts, ops.logical_not(finite)))),
     )
+
+
+def _valid(values: Any, counts: Any) -> Any:
+    finite = ops.isfinite(values)
+    return finite if counts is None else ops.logical_and(finite, counts)
 
 
 def _number(flags: Any) -> Any:
@@ -290,7 +326,7 @@ def flat_counts(z: Any, counts: Any, activation: Callable[[Any], Any]) -> tuple[
 
     Flat is as in `saturated_share`. Of shape (samples, units), as `flatten` gives them.
     """
-    valid = ops.logical_and(ops.isfinite(z), counts)
+    valid = _valid(z, counts)
     name = getattr(activation, "__name__", "")
     if getattr(keras.activations, name, None) is activation and name in BANDS:
         flat = ops.zeros_like(valid)
@@ -306,7 +342,7 @@ def histogram(values: Any, counts: Any) -> Any:
 
     A bin holds its lower end.
     """
-    valid = ops.logical_and(ops.isfinite(values), counts)
+    valid = _valid(values, counts)
     inner = ops.convert_to_tensor(EDGES[1:-1], "float32")
     values = ops.reshape(ops.where(valid, values, 0.0), (-1,))
     bins = ops.searchsorted(inner, values, side="right")
@@ -320,7 +356,7 @@ def quantiles(values: Any, counts: Any, shares: Sequence[float]) -> Any:
     They lie a fixed number of entries apart that has no divisor in common with the number
     of units, so that every unit has its turn.
     """
-    valid = ops.reshape(ops.logical_and(ops.isfinite(values), counts), (-1,))
+    valid = ops.reshape(_valid(values, counts), (-1,))
     width = values.shape[-1]
     apart = ops.shape(valid)[0] // 512
     # For each remainder the largest number up to it without a common divisor.
@@ -344,5 +380,13 @@ def quantiles(values: Any, counts: Any, shares: Sequence[float]) -> Any:
 
 def length(values: Any) -> Any:
     """Root of the sum of squares, of whatever size they are."""
-    scaled, scale = _scaled(values)
-    return scale * ops.sqrt(ops.sum(ops.square(scaled)))
+    values = ops.cast(values, "float32")
+    total = ops.sum(ops.square(values))
+
+    def scaled() -> Any:
+        reduced, scale = _scaled(values)
+        return scale * ops.sqrt(ops.sum(ops.square(reduced)))
+
+    # Squares neither over- nor underflowed, as a rule.
+    plain = ops.logical_and(ops.isfinite(total), total > 1e-18)
+    return ops.cond(plain, lambda: ops.sqrt(total), scaled)
