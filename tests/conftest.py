@@ -116,7 +116,14 @@ def _wait_for(address, process):
 def serve():
     """Serve a directory until the tests end; gives the address."""
     with ExitStack() as stack:
-        yield lambda *arguments: stack.enter_context(tensorboard(*arguments))
+        started = {}
+
+        def serve(*arguments):
+            if arguments not in started:
+                started[arguments] = stack.enter_context(tensorboard(*arguments))
+            return started[arguments]
+
+        yield serve
 
 
 @pytest.fixture(scope="session")
@@ -133,16 +140,29 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def page(browser):
+@contextmanager
+def watched_page(browser):
     """A page that must not fail, nor ask anybody but TensorBoard."""
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(30_000)
-    errors, strangers = [], []
+    errors, asked = [], []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: strangers.append(request.url))
+    page.on("request", lambda request: asked.append(request.url))
     yield page
     page.close()
     assert errors == []
     ours = ("http://127.0.0.1:", "data:", "blob:", "about:")
-    assert [url for url in strangers if not url.startswith(ours)] == []
+    assert [url for url in asked if not url.startswith(ours)] == []
+
+
+@pytest.fixture
+def page(browser):
+    with watched_page(browser) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def shared_page(browser):
+    """One for all tests of a file: TensorBoard itself takes seconds to start in it."""
+    with watched_page(browser) as page:
+        yield page

@@ -50,7 +50,7 @@ export function render() {
 function build() {
   const choose = (id, label, change) => {
     controls[id] = element("select", { id, onchange: () => change(controls[id].value) });
-    return element("label", {}, label, " ", controls[id]);
+    return element("span", {}, element("label", { for: id }, label), " ", controls[id]);
   };
   const set = (key) => (value) => {
     state[key] = value;

@@ -63,8 +63,9 @@ export class HeatMap {
     const value = data.values[sample * data.width + row];
     const head = `${table.rows[row]}, step ${data.steps[sample]}: ${name} `;
     if (data.absent[row]) return `${head}does not apply`;
-    const ratio = scale.middle ? `, ${digits(value / scale.middle(row))} × the reference` : "";
-    return `${head}${digits(value)}${ratio}`;
+    const ratio = value / (scale.middle?.(row) ?? NaN);
+    const times = Number.isFinite(ratio) ? `, ${digits(ratio)} times the reference` : "";
+    return `${head}${digits(value)}${times}`;
   }
 
   _cells(drawing) {
