@@ -42,11 +42,13 @@ class History:
     Args:
         samples: One for each step that was watched.
         unseen: What could not be seen, and why.
+        findings: What the rules found, see `keras_winit.monitor.Findings`.
     """
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
         self.unseen: dict[str, str] = {}
+        self.findings: tuple[Any, ...] = ()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for sample in self.samples:
@@ -56,7 +58,8 @@ class History:
         return sum(1 for _ in self)
 
     def __str__(self) -> str:
-        return table(self.samples[-1] if self.samples else None, self.unseen)
+        shown = table(self.samples[-1] if self.samples else None, self.unseen)
+        return f"{shown}\n\n{self.findings}" if self.findings else shown
 
     def curve(
         self, layer: str, statistic: str
