@@ -347,7 +347,8 @@ def quantiles(values: Any, counts: Any, shares: Sequence[float]) -> Any:
 def repeated_share(kernel: Any, unit_axes: Sequence[int]) -> Any:
     """Share of units that are like another one: 1 - (distinct - 1) / (units - 1).
 
-    1 if all are alike, as in a kernel of zeros; NaN if there is just one. Units are told
+    1 if all are alike, as in a kernel of zeros; NaN if there is just one, or an entry is
+    not finite. Units are told
     apart by one weighted sum over each: two that differ by less than a millionth of the
     kernel's largest entry count as alike, as would, rarely, two whose sums agree by chance.
 
@@ -366,7 +367,8 @@ def repeated_share(kernel: Any, unit_axes: Sequence[int]) -> Any:
     # Not a matrix product, which GPUs round more coarsely.
     sums = ops.sort(ops.sum(columns * ops.convert_to_tensor(weights, "float32"), axis=0))
     apart = sums[1:] - sums[:-1] > 1e-6 * math.sqrt(entries)
-    return 1.0 - ops.mean(ops.cast(apart, "float32"))
+    share = 1.0 - ops.mean(ops.cast(apart, "float32"))
+    return ops.where(ops.isfinite(ops.sum(sums)), share, float("nan"))
 
 
 def length(values: Any) -> Any:

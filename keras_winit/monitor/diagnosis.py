@@ -54,8 +54,10 @@ class Diagnosis:
             What has come up at this step, unfolded, in the order of the rules.
         """
         view, new = View(samples, model), []
+        # Where numbers have ended nothing else means anything.
+        ruined = any(name == "non_finite" and run.found for (name, _), run in self._runs.items())
         for rule in list(self.rules):
-            if not rule.applies_at(view.step):
+            if ruined or not rule.applies_at(view.step):
                 continue
             try:
                 offences = {offence.layer: offence for offence in rule.check(view)}

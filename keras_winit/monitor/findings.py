@@ -199,15 +199,22 @@ class Found:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Causes sort before consequences: what is amiss from the start, then by what it is."""
+        """Causes sort before consequences: by what it is and where, or when it came up."""
         finding = self.finding
-        tier = TIERS.get(finding.rule, LATE)
+        tier, start = TIERS.get(finding.rule, LATE), finding.first_step
         # What was well at first has been spoiled by training.
-        spoiled = finding.first_step > 0 and finding.rule in (*FORWARD, "non_finite")
-        place = self.order
-        if finding.rule == "vanishing_backward":
-            place = -place  # Gradients come from behind.
-        return (LATE + tier if spoiled else tier, place, finding.first_step, finding.rule)
+        if start > 0 and finding.rule in (*FORWARD, *BACKWARD, "non_finite"):
+            return (LATE, start, tier, self.order, finding.rule)
+        if _is_slight(finding):
+            return (LATE + 1, 0, 0, self.order, finding.rule)
+        # Gradients come from behind.
+        place = -self.order if finding.rule == "vanishing_backward" else self.order
+        return (tier, place, start, 0, finding.rule)
+
+
+def _is_slight(finding: Finding) -> bool:
+    """A variance that is a little off goes with anything worse."""
+    return finding.rule == "wrong_init_for_activation" and finding.severity == "info"
 
 
 def folded(found: Sequence[Found]) -> Findings:
@@ -237,11 +244,10 @@ def _explains(root: Found, other: Found) -> bool:
     one, two = root.finding, other.finding
     if one.rule == two.rule:
         return True
+    if _is_slight(two):
+        return one.severity != "info" and one.rule in CAUSES and one.rule not in UPDATES
     if two.rule not in CAUSES.get(one.rule, ()):
         return False
-    if one.severity == "info" and one.rule == "wrong_init_for_activation":
-        # A little off explains what shows in the same layer.
-        return one.layer == two.layer
     # A signal runs forward, unless it was training that spoiled it.
     forward = two.rule in FORWARD and two.first_step == 0
     return not forward or root.order <= other.order or one.rule in SYMMETRY

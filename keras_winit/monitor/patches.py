@@ -31,6 +31,7 @@ UNSATURATED = (
     keras.activations.relu,
     keras.activations.leaky_relu,
     keras.activations.exponential,
+    keras.activations.softmax,
 )
 
 

@@ -95,20 +95,27 @@ class UpdateTooLarge(Rule):
 
     id = "update_too_large"
     statistic = "update_ratio"
-    fires = "norm of an update over that of the kernel"
-    applies = "kernels that did not start at zero"
+    fires = "norm of an update over that of the kernel; in hidden layers at once above 3"
+    applies = "kernels that did not start at zero, from step 3"
     healthy = "3.7e-5 .. 6.4e-2"
     cause = "a step changes a good part of what the kernel is"
     remedy = "a lower learning rate, or a warm-up"
     origin = "healthy 99 % quantile .064"
     threshold: float = 0.1
     persistence: int = 3
-    first_step: int = 3
+    settled: int = 3
+    at_once: float = 3.0
 
     def check(self, view: View) -> Iterator[Offence]:
         for weight in view.kernels:
             ratio = weight["update_ratio"]
-            if ratio > self.threshold and not weight.started_at_zero:
+            if weight.started_at_zero or not ratio > self.threshold:
+                continue
+            if ratio > self.at_once and weight.part.hidden:
+                yield Offence(
+                    weight.layer, ratio, weight.order, threshold=self.at_once, persistence=1
+                )
+            elif view.step >= self.settled:
                 yield Offence(weight.layer, ratio, weight.order)
 
 

@@ -134,7 +134,9 @@ class DeadUnits(Rule):
                 continue
             units = round(count / share)
             most = units - 1 if units <= 5 else most_dead(units, self.threshold)
-            if count <= most:
+            weight = view.weight_of(seen.layer)
+            # Of a kernel of zeros the units are no worse than the kernel.
+            if count <= most or (weight is not None and weight["weight_norm"] == 0):
                 continue
             ruined = share >= 0.99
             yield Offence(

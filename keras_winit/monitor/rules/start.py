@@ -119,7 +119,11 @@ class SymmetricUnits(Rule):
             share = min(weight["weight_repeated"], weight["gradient_repeated"])
             meant = weight.kernel.repeats or not weight.part.hidden
             if not meant and share >= self.threshold:
-                yield Offence(weight.layer, share, weight.order, remedy=use(weight.part))
+                # Zeros that get no gradient will not get one.
+                soon = 2 if weight["gradient_norm"] == weight["weight_norm"] == 0 else None
+                yield Offence(
+                    weight.layer, share, weight.order, persistence=soon, remedy=use(weight.part)
+                )
 
 
 @dataclass(frozen=True)
