@@ -1,6 +1,7 @@
 """What watches training: taps, statistics by layer and step, writers."""
 
 from keras_winit.monitor.callback import ActivationMonitor as ActivationMonitor
+from keras_winit.monitor.check import check as check
 from keras_winit.monitor.findings import Finding as Finding
 from keras_winit.monitor.findings import FindingError as FindingError
 from keras_winit.monitor.findings import Findings as Findings
@@ -24,4 +25,5 @@ __all__ = [
     "Rule",
     "Sample",
     "View",
+    "check",
 ]

@@ -89,8 +89,12 @@ class Findings(tuple[Finding, ...]):
             lines.append(_aligned(row, widths))
             for text in _texts(finding):
                 lines += textwrap.wrap(
-                    text, WIDTH, initial_indent="  ", subsequent_indent="    ",
-                    break_long_words=False, break_on_hyphens=False,
+                    text,
+                    WIDTH,
+                    initial_indent="  ",
+                    subsequent_indent="    ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
                 )
         return "\n".join(lines)
 
@@ -167,7 +171,7 @@ CAUSES: dict[str, frozenset[str]] = {
     "dead_units": frozenset((*FORWARD, *BACKWARD, *UPDATES, "bad_initial_loss")),
     "saturated": frozenset((*FORWARD, *BACKWARD, *UPDATES, "bad_initial_loss")),
     "bad_initial_loss": frozenset((*FORWARD, *BACKWARD, *UPDATES, "non_finite")),
-    "exploding_backward": frozenset((*FORWARD, *UPDATES, "non_finite")),
+    "exploding_backward": frozenset((*FORWARD, *BACKWARD, *UPDATES, "non_finite")),
     "update_too_large": frozenset((*FORWARD, *BACKWARD, "update_frozen", "non_finite")),
     "vanishing_backward": frozenset(("update_frozen",)),
 }
@@ -181,7 +185,8 @@ TIERS = {
             ("wrong_init_for_activation",),
             FORWARD,
             ("bad_initial_loss",),
-            BACKWARD,
+            ("exploding_backward",),
+            ("vanishing_backward",),
             UPDATES,
         )
     )

@@ -62,14 +62,16 @@ class NonFinite(Rule):
     def _ranges(self, view: View) -> tuple[str, ...]:
         rows = []
         for seen in view.seen:
-            rows.append(f"{seen.layer}{'.pre' * seen.before} {seen['min']:.4g} .. {seen['max']:.4g}")
+            rows.append(
+                f"{seen.layer}{'.pre' * seen.before} {seen['min']:.4g} .. {seen['max']:.4g}"
+            )
             if seen["nonfinite"] > self.threshold:
                 break
         return tuple(rows[-SHOWN - 1 :])
 
 
 def _finite(view: View) -> set[str]:
-    """"loss", if an earlier step knew it or everything else of this one is finite."""
+    """ "loss", if an earlier step knew it or everything else of this one is finite."""
     known = any(math.isfinite(sample.loss) for sample in view.samples[:-1])
     return {"loss"} if known or math.isinf(view.sample.loss) else set()
 
