@@ -164,7 +164,8 @@ def test_fires_just_outside_after_so_many_steps_and_not_inside(name):
     (finding,) = found(run(needed, start, **bad), known)
     assert (finding.rule, finding.layer, finding.first_step) == (name, layer, start)
     assert (finding.hits, finding.step) == (needed, start + needed - 1)
-    assert finding.severity in (rule(name).severity, "warning")
+    worse = "error" if name == "exploding_backward" else "warning"  # By what it explains.
+    assert finding.severity in (rule(name).severity, worse)
     assert finding.cause
     assert finding.remedy
     assert found(run(needed - 1, start, **bad), known) == ()
@@ -270,7 +271,7 @@ def test_the_input_comes_before_what_it_saturates():
 
 def test_causes_apart_stay_apart():
     variables = {"a": {"gradient_norm": 1e-5}, "c": {"update_ratio": 0.2}}
-    both = found(run(3, 3, variables=variables))
+    both = found(run(6, variables=variables))
     assert [finding.rule for finding in both] == ["vanishing_backward", "update_too_large"]
 
 

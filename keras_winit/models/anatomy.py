@@ -29,13 +29,16 @@ NORMALIZATIONS = (
 SUMS = (layers.Add, layers.Average)
 
 # Activations by the names of Keras' functions, operations and layers, without "_".
-ACTIVATIONS = {
-    name.replace("_", ""): name
-    for name in (
-        "relu relu6 leaky_relu elu selu celu gelu silu mish tanh sigmoid softplus softsign "
-        "hard_sigmoid hard_tanh hard_silu softmax log_softmax exponential"
-    ).split()
-} | {"prelu": "leaky_relu", "swish": "silu", "hardswish": "hard_silu"}
+KNOWN = (
+    *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "tanh"),
+    *("sigmoid", "softplus", "softsign", "hard_sigmoid", "hard_tanh", "hard_silu"),
+    *("softmax", "log_softmax", "exponential"),
+)
+ACTIVATIONS = {name.replace("_", ""): name for name in KNOWN} | {
+    "prelu": "leaky_relu",
+    "swish": "silu",
+    "hardswish": "hard_silu",
+}
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,8 @@ def activation_of(operation: Any) -> str | None:
     if isinstance(own, layers.Layer | keras.Operation):
         return activation_of(own)
     if own is not None and not isinstance(operation, layers.RNN):
-        own = getattr(inspect.unwrap(own), "__name__", "")
-        return ACTIVATIONS.get(own.replace("_", ""))
+        called = str(getattr(inspect.unwrap(own), "__name__", ""))
+        return ACTIVATIONS.get(called.replace("_", ""))
     return ACTIVATIONS.get(type(operation).__name__.lower())
 
 

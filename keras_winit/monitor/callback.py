@@ -280,10 +280,10 @@ class ActivationMonitor(keras.callbacks.Callback):
         if self._model is None:
             self._model = self._known()
         new = self._diagnosis(self.history.samples, self._model)
+        self.history.findings = self.findings
         if new:
             self._new += new
-            findings = self.history.findings = self.findings
-            rows = [finding.as_dict() for finding in findings]
+            rows = [finding.as_dict() for finding in self.findings]
             self._write(lambda writer: writer.write_findings(step, rows))
 
     def _tell(self) -> None:

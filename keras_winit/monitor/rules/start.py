@@ -46,7 +46,7 @@ class NonFinite(Rule):
             if "weight_norm" in weight.values and not math.isfinite(weight["weight_norm"]):
                 yield Offence(weight.layer, math.inf, weight.order, cause=f"in a weight; {cause}")
                 return
-        if "loss" in _finite(view) and not math.isfinite(view.sample.loss):
+        if _knew_loss(view) and not math.isfinite(view.sample.loss):
             yield Offence("loss", math.inf, len(view.seen), cause="the loss alone is not finite")
 
     def _why(self, view: View) -> str:
@@ -70,10 +70,10 @@ class NonFinite(Rule):
         return tuple(rows[-SHOWN - 1 :])
 
 
-def _finite(view: View) -> set[str]:
-    """ "loss", if an earlier step knew it or everything else of this one is finite."""
+def _knew_loss(view: View) -> bool:
+    """Whether NaN means a NaN, and not that the loss is not known."""
     known = any(math.isfinite(sample.loss) for sample in view.samples[:-1])
-    return {"loss"} if known or math.isinf(view.sample.loss) else set()
+    return known or math.isinf(view.sample.loss)
 
 
 @dataclass(frozen=True)
