@@ -20,7 +20,7 @@ import numpy as np
 import keras_winit
 from keras_winit import experiments, plots
 from keras_winit.initializers import REGISTRY, Scheme
-from keras_winit.monitor.callback import ActivationMonitor
+from keras_winit.monitor import RULES, ActivationMonitor
 from keras_winit.monitor.writers import TensorBoardWriter
 from keras_winit.theory import critical_point, gain, mean_field
 
@@ -115,6 +115,9 @@ def _parser() -> _Parser:
     one = critical.add_mutually_exclusive_group(required=True)
     one.add_argument("--bias-stddev", type=_number, metavar="X", help="of the biases")
     one.add_argument("--q", type=_number, metavar="X", help="variance of pre-activations")
+
+    rules = command("rules", _rules, "what the monitor looks for, and what to do about it")
+    rules.add_argument("--markdown", action="store_true", help="as the table of the README")
 
     pushed = command("propagate", _propagate, "push N(0, 1) through a stack of layers")
     pushed.add_argument(
@@ -252,6 +255,22 @@ def _show(options: argparse.Namespace) -> None:
         scheme = cls(**({"seed": 0} if "seed" in cls().get_config() else {}))
         plots.kernel(keras.ops.convert_to_numpy(scheme(SAMPLE)), options.plot, cls.identifier)
         print(f"\ndrawn: {options.plot}")
+
+
+def _rules(options: argparse.Namespace) -> None:
+    if options.markdown:
+        print("| rule | severity | fires when | threshold | steps in a row | remedy |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for rule in RULES:
+            cells = (f"`{rule.id}`", rule.severity, rule.fires, f"{rule.threshold:g}")
+            row = (*cells, str(rule.persistence), rule.remedy)
+            print(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |")
+        return
+    for rule in RULES:
+        print(f"{rule.id}  {rule.severity}, {rule.statistic} {rule.threshold:g}")
+        for label in ("fires", "applies", "healthy", "cause", "remedy", "origin"):
+            print(f"  {label:8} {getattr(rule, label)}")
+        print(f"  steps    {rule.persistence} in a row\n")
 
 
 def _gain(options: argparse.Namespace) -> None:

@@ -378,6 +378,33 @@ def quantiles(values: Any, counts: Any, shares: Sequence[float]) -> Any:
     return ops.where(last < 0, float("nan"), found)
 
 
+def repeated_share(kernel: Any, unit_axes: Sequence[int]) -> Any:
+    """Share of units that are like another one: 1 - (distinct - 1) / (units - 1).
+
+    1 if all are alike, as in a kernel of zeros; NaN if there is just one, or an entry is
+    not finite. Units are told
+    apart by one weighted sum over each: two that differ by less than a millionth of the
+    kernel's largest entry count as alike, as would, rarely, two whose sums agree by chance.
+
+    Args:
+        kernel: A tensor.
+        unit_axes: That tell its units apart.
+    """
+    rest = [axis for axis in range(len(kernel.shape)) if axis not in unit_axes]
+    count = math.prod(kernel.shape[axis] for axis in unit_axes)
+    if count < 2:
+        return ops.full((), float("nan"), "float32")
+    columns = ops.reshape(ops.transpose(kernel, (*rest, *unit_axes)), (-1, count))
+    columns, _ = _scaled(columns)
+    entries = columns.shape[0]
+    weights = np.random.Generator(np.random.Philox(0)).normal(size=(entries, 1))
+    # Not a matrix product, which GPUs round more coarsely.
+    sums = ops.sort(ops.sum(columns * ops.convert_to_tensor(weights, "float32"), axis=0))
+    apart = sums[1:] - sums[:-1] > 1e-6 * math.sqrt(entries)
+    share = 1.0 - ops.mean(ops.cast(apart, "float32"))
+    return ops.where(ops.isfinite(ops.sum(sums)), share, float("nan"))
+
+
 def length(values: Any) -> Any:
     """Root of the sum of squares, of whatever size they are."""
     values = ops.cast(values, "float32")

@@ -48,6 +48,18 @@ def test_show_draws(capsys, tmp_path):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_rules(capsys):
+    assert run("rules") == 0
+    out = capsys.readouterr().out
+    for rule in keras_winit.monitor.RULES:
+        for text in (rule.id, rule.fires, rule.cause, rule.remedy, rule.origin):
+            assert text in out
+    assert run("rules --markdown") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(keras_winit.monitor.RULES)
+    assert {line.replace("\\|", "").count("|") for line in lines} == {7}
+
+
 def test_gain(capsys):
     assert run("gain tanh") == 0
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
@@ -106,7 +118,7 @@ def test_propagate(capsys, tmp_path):
     {
         "": "keras-winit: error: the following arguments are required: command",
         "shown": "keras-winit: error: argument command: invalid choice: 'shown' "
-        "(choose from list, show, gain, critical, propagate, demo)",
+        "(choose from list, show, gain, critical, rules, propagate, demo)",
         "show spars": "keras-winit show: error: argument NAME: no scheme 'spars'. "
         "Did you mean 'winit>sparse'? `keras-winit list` shows all.",
         "show qqq": "keras-winit show: error: argument NAME: no scheme 'qqq'. "

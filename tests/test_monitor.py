@@ -96,6 +96,13 @@ def by_hand(weights, x, y):
     return {"one.pre": z1, "one": a1, "two.pre": z2, "two": a2}, gradients, np.mean((a2 - y) ** 2)
 
 
+def repeated(kernel):
+    if kernel.ndim < 2:
+        return np.nan
+    columns = np.round(kernel / np.abs(kernel).max(), 6)
+    return 1 - (np.unique(columns, axis=1).shape[1] - 1) / (kernel.shape[1] - 1)
+
+
 def test_every_statistic_is_what_numpy_says(watched):
     samples, weights = watched
     for sample, start in zip(samples, (0, 8), strict=True):
@@ -133,9 +140,17 @@ def test_every_statistic_is_what_numpy_says(watched):
                     "update_norm": 0.1 * norm,
                     "update_ratio": 0.1 * norm / size,
                     "gradient_nonfinite": 0,
+                    "weight_repeated": repeated(w),
+                    "gradient_repeated": repeated(g),
                 },
                 rel=1e-5,
+                nan_ok=True,
             )
+        assert sample.inputs == ("input",)
+        right = expected(batch[0])
+        for statistic, value in zip(sample.statistics, sample.input_values[0], strict=True):
+            if statistic not in ("dead_units", "dead_share", "saturated_share"):
+                assert value == pytest.approx(right[statistic], rel=1e-5, abs=1e-5)
         weights = [w - 0.1 * g for w, g in zip(weights, gradients, strict=True)]
 
 

@@ -276,3 +276,20 @@ def test_length(size):
 )
 def test_distinct_units(kernel, count):
     assert statistics.distinct_units(keras.ops.convert_to_tensor(kernel)) == count
+
+
+def test_repeated_share():
+    kernel = np.random.default_rng(0).normal(size=(3, 8, 6)).astype("float32")
+    kernel[..., 3] = kernel[..., 1]
+    kernel[..., 4] = kernel[..., 1]
+
+    def share(values, axes):
+        return float(statistics.repeated_share(values, axes))
+
+    assert share(keras.ops.convert_to_tensor(kernel), (2,)) == pytest.approx(1 - 3 / 5)
+    # Its rows are all different, and so are they in pairs with a column.
+    assert share(keras.ops.convert_to_tensor(kernel), (1,)) == 0
+    assert share(keras.ops.zeros((4, 5)), (1,)) == share(keras.ops.ones((4, 5)), (0, 1)) == 1
+    assert np.isnan(share(keras.ops.ones((4, 1)), (1,)))
+    kernel[0, 0, 0] = np.inf
+    assert np.isnan(share(keras.ops.convert_to_tensor(kernel), (2,)))

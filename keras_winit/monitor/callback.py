@@ -2,6 +2,7 @@
 
 import fnmatch
 import functools
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -12,8 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from keras_winit.models.anatomy import Part, anatomy, unit_axes
+from keras_winit.models.losses import expected_loss
+from keras_winit.monitor.diagnosis import Diagnosis
+from keras_winit.monitor.findings import Finding, FindingError, Findings
 from keras_winit.monitor.history import History
 from keras_winit.monitor.measure import ALL, CHEAP, Plan, read
+from keras_winit.monitor.rules import RULES, Model, Rule
 from keras_winit.monitor.scope import Watch
 from keras_winit.monitor.taps import Once, Tapped
 
@@ -58,11 +64,18 @@ class ActivationMonitor(keras.callbacks.Callback):
         keep: How many samples stay in memory, the last ones, at least 1: writers have them
             all. None: every one.
         writers: More places to write to, see `keras_winit.monitor.writers`.
-        verbose: 1 prints the table at the end of each epoch.
+        verbose: "auto" prints what the rules find when it comes up, if it is more than an
+            "info", to the standard error; 1 all of it, and the table at the end of each
+            epoch; 0 nothing.
+        on_finding: What else to do with a warning or an error that comes up. "warn": nothing.
+            "raise": raise a `FindingError` that names the layer. "stop": end `fit` after the
+            step. Or a function of the `Finding`, which gets an "info" too.
+        rules: To apply to each watched step, see `keras_winit.monitor.Rule`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If a number is too small or a statistic unknown.
+        ValueError: If a number is too small, a statistic or an action unknown, or two rules
+            have one `id`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
@@ -83,10 +96,14 @@ class ActivationMonitor(keras.callbacks.Callback):
         samples: int | None = None,
         keep: int | None = None,
         writers: Sequence[Any] = (),
-        verbose: int = 0,
+        verbose: int | str = "auto",
+        on_finding: str | Callable[[Finding], Any] = "warn",
+        rules: Sequence[Rule] = RULES,
     ) -> None:
         super().__init__()
         self.every, self.layers, self.verbose = every, layers, verbose
+        self.on_finding, self.rules = _action(on_finding), tuple(rules)
+        self._diagnosis = Diagnosis(self.rules)
         self._due = _schedule(every)
         self._chosen = _choice(layers)
         for name, number in (("samples", samples), ("keep", keep)):
@@ -100,6 +117,11 @@ class ActivationMonitor(keras.callbacks.Callback):
 
             self.writers.insert(0, TensorBoardWriter(log_dir))
         self.step = 0
+        self._parts: dict[int, Part] | None = None
+        self._model: Model | None = None
+        # What has come up and not been told yet; what was told, and how bad it was.
+        self._new: list[Finding] = []
+        self._told: dict[tuple[str, str], str] = {}
         self._watched: Any = None
         self._watch: Watch | None = None
         self._tapped: Tapped | None = None
@@ -108,6 +130,20 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def __str__(self) -> str:
         return str(self.history)
+
+    @property
+    def findings(self) -> Findings:
+        """What the rules have found so far, one for each cause; the worst first."""
+        return self._diagnosis.findings
+
+    def _repr_html_(self) -> str:
+        return self.findings._repr_html_()
+
+    def reset(self) -> None:
+        """Forget all that was measured and found."""
+        self.history = History(self.history.keep)
+        self._diagnosis = Diagnosis(self.rules)
+        self._new, self._told, self.step = [], {}, 0
 
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
         """Draw the layers by depth and by step, see `keras_winit.plots.layers`."""
@@ -124,6 +160,10 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._disarm()
+        # Here, as JAX takes the variables' values away during an epoch.
+        self._parts = self._model = None
+        if self.rules and self._watched.built:
+            self._look_at_rest()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch_began = True
@@ -139,9 +179,13 @@ class ActivationMonitor(keras.callbacks.Callback):
         except Exception as error:
             self._end(error)
 
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._new:
+            self._tell()
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._write(lambda writer: writer.flush())
-        if self.verbose:
+        if self.verbose not in (0, "auto"):
             print(self)
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -183,6 +227,8 @@ class ActivationMonitor(keras.callbacks.Callback):
             raise TypeError(f"{kind.__name__} makes its own train function")
         if self._watch is None:
             self._watch = Watch(self.plan, self._wanted)
+            if self._watched.built:
+                self._watch.unit_axes = unit_axes(self._watched)
             self.history.unseen = self._watch.unseen
         return Tapped(model, self._watch)
 
@@ -207,6 +253,67 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._end(error)
         else:
             self._write(lambda writer: writer.write(sample))
+            self._diagnose(sample.step)
+
+    def _look_at_rest(self) -> None:
+        try:
+            self._parts = anatomy(self._watched)
+        except Exception as error:
+            self._parts = {}
+            _warn(f"`ActivationMonitor` knows little of the model. Received: {error!r}.")
+
+    def _known(self) -> Model:
+        """The model at rest, by the names that its layers have in samples."""
+        if self._parts is None:
+            self._look_at_rest()
+        model, watch = self._watched, self._watch
+        parts = self._parts or {}
+        found = [layer for layer in model._flatten_layers() if id(layer) in parts]
+        optimizer = model.optimizer
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        return Model(
+            parts={watch.name(layer): parts[id(layer)] for layer in found} if watch else {},
+            expected_loss=expected_loss(model),
+            scaled_loss=isinstance(optimizer, keras.optimizers.LossScaleOptimizer),
+            accumulation=getattr(inner, "gradient_accumulation_steps", None) or 1,
+        )
+
+    def _diagnose(self, step: int) -> None:
+        if not self.rules:
+            return
+        if self._model is None:
+            self._model = self._known()
+        new = self._diagnosis(self.history.samples, self._model)
+        self.history.findings = self.findings
+        if new:
+            self._new += new
+            rows = [finding.as_dict() for finding in self.findings]
+            self._write(lambda writer: writer.write_findings(step, rows))
+
+    def _tell(self) -> None:
+        """Print what has come up, each cause once and again if it gets worse; then act."""
+        new, self._new = self._new, []
+        ruined = any(finding.rule == "non_finite" for finding in new)
+        told = []
+        for finding in self.findings:
+            key = finding.rule, finding.layer
+            if self._told.get(key) != finding.severity or (ruined and _holds_ruin(finding)):
+                self._told[key] = finding.severity
+                told.append(finding)
+        bad = [finding for finding in told if finding.severity != "info"]
+        shown = Findings({"auto": bad, 0: []}.get(self.verbose, told))
+        if shown:
+            print(f"\n{shown}", file=sys.stderr)
+        if callable(self.on_finding):
+            for finding in told:
+                self.on_finding(finding)
+        elif bad and self.on_finding == "stop":
+            self._watched.stop_training = True
+        elif bad and self.on_finding == "raise":
+            if keras.backend.backend() == "jax":
+                # Else the weights of this epoch are lost.
+                self._watched.jax_state_sync()
+            raise FindingError(bad[0])
 
     def _last(self, block: range, ran: int) -> int:
         """The last step that ran of a block: the data may have ended within."""
@@ -225,6 +332,19 @@ class ActivationMonitor(keras.callbacks.Callback):
             except Exception as error:
                 self.writers.remove(writer)
                 _warn(f"`{writer!r}` writes no more, training goes on. Received: {error!r}.")
+
+
+def _holds_ruin(finding: Finding) -> bool:
+    return any(one.rule == "non_finite" for one in (finding, *finding.consequences))
+
+
+def _action(chosen: Any) -> Any:
+    if callable(chosen) or chosen in ("warn", "raise", "stop"):
+        return chosen
+    raise ValueError(
+        "`ActivationMonitor(on_finding=...)` must be 'warn', 'raise', 'stop' or a function. "
+        f"Received: on_finding={chosen!r}."
+    )
 
 
 def _warn(message: str) -> None:

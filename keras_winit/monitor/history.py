@@ -40,7 +40,7 @@ class History:
     `value`. What does not apply to a layer has no row. `pandas.DataFrame(history)` works.
 
     `samples` holds one for each step that was watched, `unseen` what could not be seen, and
-    why.
+    why, `findings` what the rules found, see `keras_winit.monitor.Findings`.
 
     Args:
         keep: How many samples to hold, the last ones. None: all.
@@ -49,13 +49,14 @@ class History:
     def __init__(self, keep: int | None = None) -> None:
         self.samples: list[Sample] = []
         self.unseen: dict[str, str] = {}
-        self._keep = keep
+        self.findings: tuple[Any, ...] = ()
+        self.keep = keep
 
     def append(self, sample: Sample) -> None:
         """Take one more sample."""
         self.samples.append(sample)
-        if self._keep is not None:
-            del self.samples[: -self._keep]
+        if self.keep is not None:
+            del self.samples[: -self.keep]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for sample in self.samples:
@@ -65,7 +66,8 @@ class History:
         return sum(1 for _ in self)
 
     def __str__(self) -> str:
-        return table(self.samples[-1] if self.samples else None, self.unseen)
+        shown = table(self.samples[-1] if self.samples else None, self.unseen)
+        return f"{shown}\n\n{self.findings}" if self.findings else shown
 
     def curve(
         self, layer: str, statistic: str

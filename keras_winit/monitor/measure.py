@@ -15,9 +15,23 @@ from keras_winit import statistics
 from keras_winit.monitor.records import Sample
 
 LAYER = (*statistics.SUMMARY[:-2], "saturated_share", *statistics.SUMMARY[-2:])
-VARIABLE = ("weight_norm", "gradient_norm", "update_norm", "update_ratio", "gradient_nonfinite")
+VARIABLE = (
+    "weight_norm",
+    "gradient_norm",
+    "update_norm",
+    "update_ratio",
+    "gradient_nonfinite",
+    "weight_repeated",
+    "gradient_repeated",
+)
 CHEAP = (*LAYER, *VARIABLE)
 ALL = (*CHEAP, "quantiles", "histogram")
+
+# Of a variable, as `measure_variable` has them; the ratio follows.
+MEASURED = ("weight_norm", "gradient_norm", "update_norm", *VARIABLE[4:])
+
+# Sites of the model's own inputs, which are no layers.
+INPUT = ":input"
 
 # Of at least 512 entries, evenly spread over samples and units.
 QUANTILES = {"q01": 0.01, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q99": 0.99}
@@ -168,16 +182,32 @@ def _flat(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any, Any]
     return statistics.flatten(values, mask, unit_axis)
 
 
-def measure_variable(weight: Any, gradient: Any, update: Any) -> Any:
-    """Norms of a variable, its gradient (None: NaN) and its update; non-finite gradients."""
-    absent = ops.full((), float("nan"), "float32")
-    norms = [statistics.length(weight), absent, statistics.length(update), absent]
-    if gradient is not None:
-        gradient = ops.cast(gradient, "float32")
-        norms[1] = statistics.length(gradient)
-        finite = ops.cast(ops.isfinite(gradient), "float32")
-        norms[3] = ops.sum(1.0 - finite)
-    return ops.stack(norms)
+def measure_variable(
+    plan: Plan, weight: Any, gradient: Any, update: Any, unit_axes: Sequence[int] = ()
+) -> Any:
+    """The numbers of `MEASURED`; NaN is what was not asked for, or has no gradient or units."""
+    return _variable_numbers(plan, tuple(unit_axes))(weight, gradient, update)
+
+
+@functools.lru_cache(maxsize=256)
+def _variable_numbers(plan: Plan, unit_axes: tuple[int, ...]) -> Callable[[Any, Any, Any], Any]:
+    def vector(weight: Any, gradient: Any, update: Any) -> Any:
+        absent = ops.full((), float("nan"), "float32")
+        numbers = dict.fromkeys(MEASURED, absent)
+        numbers["weight_norm"] = statistics.length(weight)
+        numbers["update_norm"] = statistics.length(update)
+        if unit_axes and "weight_repeated" in plan.statistics:
+            numbers["weight_repeated"] = statistics.repeated_share(weight, unit_axes)
+        if gradient is not None:
+            gradient = ops.cast(gradient, "float32")
+            numbers["gradient_norm"] = statistics.length(gradient)
+            finite = ops.cast(ops.isfinite(gradient), "float32")
+            numbers["gradient_nonfinite"] = ops.sum(1.0 - finite)
+            if unit_axes and "gradient_repeated" in plan.statistics:
+                numbers["gradient_repeated"] = statistics.repeated_share(gradient, unit_axes)
+        return ops.stack(list(numbers.values()))
+
+    return _once_for_all(vector)
 
 
 @dataclass(frozen=True)
@@ -208,18 +238,22 @@ def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32])
     loss = packed[:, 1].sum()
     places = _places(plan, layout.rows)
     values, counts = _layers(plan, layout.rows, places, packed)
-    norms = packed[0, places.end :].reshape(len(layout.variables), 4)
+    norms = packed[0, places.end :].reshape(len(layout.variables), len(MEASURED))
+    # The model's inputs are kept apart from its layers.
+    fed = sum(row.name.startswith(INPUT) for row in layout.rows)
     return Sample(
         step=step,
-        layers=tuple(row.name for row in layout.rows),
+        layers=tuple(row.name for row in layout.rows[fed:]),
         statistics=plan.layer,
-        values=values,
+        values=values[fed:],
         variables=layout.variables,
         variable_statistics=plan.variable,
         variable_values=_variables(plan, norms),
         edges=statistics.EDGES if plan.bins else np.zeros(0),
-        counts=counts,
+        counts=counts[fed:],
         loss=float(loss),
+        inputs=tuple(row.name.removeprefix(":") for row in layout.rows[:fed]),
+        input_values=values[:fed],
     )
 
 
@@ -278,9 +312,9 @@ def _layers(plan: Plan, rows: Sequence[Row], places: Places, packed: Any) -> tup
 
 
 def _variables(plan: Plan, norms: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    weight, gradient, update, nonfinite = norms.T if norms.size else np.zeros((4, 0), np.float32)
+    columns = dict(zip(MEASURED, norms.T, strict=True))
+    weight, update = columns["weight_norm"], columns["update_norm"]
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where((weight > 0) & (update > 0), update / weight, np.nan)
-    columns = dict(zip(VARIABLE, (weight, gradient, update, ratio, nonfinite), strict=True))
+        columns["update_ratio"] = np.where((weight > 0) & (update > 0), update / weight, np.nan)
     chosen = [columns[name] for name in plan.variable]
     return np.array(chosen, np.float32).reshape(len(chosen), len(norms)).T

@@ -31,6 +31,7 @@ UNSATURATED = (
     keras.activations.relu,
     keras.activations.leaky_relu,
     keras.activations.exponential,
+    keras.activations.softmax,
 )
 
 
@@ -65,6 +66,8 @@ def patched(model: Any, watch: Watch) -> Iterator[None]:
         scope = getattr(LOCAL, "scope", None)
         if scope is None:
             return call(self, *args, **kwargs)
+        if self is model:
+            scope.record_inputs(args)
         recurrent = isinstance(self, keras.layers.RNN)
         scope.within += recurrent
         try:
@@ -150,6 +153,7 @@ def _carry_out(model: Any, put: Put) -> None:
             return forward(trainable, others, *args, **kwargs)
         others, earlier = split(model, others)
         with level(scope):
+            scope.record_inputs(args)
             outputs, others, *rest = forward(trainable, others, *args, **kwargs)
             seen = {**earlier, **scope.layers}
         return outputs, [*others, seen], *rest
@@ -229,7 +233,10 @@ def _record_updates(variables: Any, gradients: Any, scale: Any, before: Any, aft
                 gradient = _whole(gradient)
                 if gradient is not None:
                     gradient = ops.cast(gradient, "float32") / scale
-                scope.variables[variable.path] = measure_variable(old, gradient, new - old)
+                axes = scope.watch.unit_axes.get(variable.path, ())
+                scope.variables[variable.path] = measure_variable(
+                    scope.watch.plan, old, gradient, new - old, axes
+                )
     except Exception as error:
         scope.watch.miss("optimizer", reason(error))
 

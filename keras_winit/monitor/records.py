@@ -1,6 +1,6 @@
 """What the monitor measured at one training step, as plain rows: nothing here computes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ class Sample:
         counts: Of shape (L, B): how many entries of each layer fall into each bin. Its first
             and last bin hold what lies beyond. Or of shape (L, 0).
         loss: Of this step, if known; else NaN.
+        inputs: The I inputs of the model that hold floats, as "input", "input:1".
+        input_values: Of shape (I, S), float32; the batch as the model gets it.
     """
 
     step: int
@@ -36,3 +38,5 @@ class Sample:
     edges: npt.NDArray[np.float64]
     counts: npt.NDArray[np.float32]
     loss: float
+    inputs: tuple[str, ...] = ()
+    input_values: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), "f"))

@@ -11,6 +11,7 @@ from keras import ops
 from keras.src.backend import get_keras_mask
 
 from keras_winit.monitor.measure import (
+    INPUT,
     Layout,
     Output,
     Plan,
@@ -92,6 +93,8 @@ class Watch:
         # Of each activation, whether it acts on each entry by itself and can be flat.
         self.saturates: dict[Any, bool] = {}
         self.broken: str | None = None
+        # Of each kernel, by the path of the variable.
+        self.unit_axes: dict[str, tuple[int, ...]] = {}
 
     def name(self, layer: Any) -> str:
         """A layer's path; a second layer of that path gets a number."""
@@ -128,6 +131,14 @@ class Scope:
         self.loss: Any = None
         # How many recurrent layers we are in: their cells run in loops of their own.
         self.within = 0
+
+    def record_inputs(self, inputs: Any) -> None:
+        """The model has been called; a second call in a step is no news."""
+        tensors = [tensor for tensor in keras.tree.flatten(inputs) if is_float_tensor(tensor)]
+        for place, tensor in enumerate(tensors):
+            name = f"{INPUT}:{place}" if place else INPUT
+            if name not in self.layers and trace_now() == trace_of(tensor) == self.base:
+                self._measure(None, name, tensor)
 
     def keep_activation(self, layer: Any, activation: Any, z: Any) -> None:
         """A layer is about to apply its activation, for the first time in this call."""

@@ -1,0 +1,86 @@
+"""The monitor's rules on one batch, before any training."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_winit.monitor.callback import ActivationMonitor
+from keras_winit.monitor.findings import Findings
+from keras_winit.monitor.rules import RULES, Rule
+
+
+def check(
+    model: Any, x: Any, y: Any = None, steps: int = 4, rules: Sequence[Rule] = RULES
+) -> Findings:
+    """What is wrong with a compiled model, by a few steps on one batch that are taken back.
+
+    The steps let rules persist; afterwards the weights, the optimizer, the metrics and the
+    states of random layers are what they were.
+
+    Args:
+        model: Compiled.
+        x: A batch of inputs, as `fit` takes them.
+        y: Its targets.
+        steps: To take, at least 1.
+        rules: To apply.
+
+    Returns:
+        The findings, the worst first.
+
+    Raises:
+        ValueError: If the model is not compiled, or `steps` is less than 1.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
+        >>> model.compile("sgd", "mse")
+        >>> print(check(model, keras.ops.ones((8, 4)), keras.ops.ones((8, 2))))
+        nothing was found
+    """
+    if not getattr(model, "compiled", False):
+        raise ValueError(
+            f"`check` needs a compiled model. Received: {model.name!r}, not compiled. Call "
+            "`model.compile(optimizer, loss)`."
+        )
+    if steps < 1:
+        raise ValueError(f"`check(steps=...)` must be an integer >= 1. Received: steps={steps!r}.")
+    size = len(keras.tree.flatten(x)[0])
+    monitor = ActivationMonitor(every=1, verbose=0, rules=rules)
+    if not model.built:
+        model(x)
+    model.optimizer.build(model.trainable_variables)
+    with _taken_back(model):
+        # Steps count from the optimizer's own, rules from the start of training.
+        model.optimizer.iterations.assign(0)
+        options = {"batch_size": size, "shuffle": False, "epochs": steps, "verbose": 0}
+        model.fit(x, y, callbacks=[monitor], **options)
+    return monitor.findings
+
+
+@contextlib.contextmanager
+def _taken_back(model: Any) -> Iterator[None]:
+    """All state is put back."""
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    before = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables]
+    history, stop = getattr(model, "history", None), model.stop_training
+    try:
+        with _generators_kept():
+            yield
+    finally:
+        for variable, value in before:
+            variable.assign(value)
+        model.history, model.stop_training = history, stop
+
+
+@contextlib.contextmanager
+def _generators_kept() -> Iterator[None]:
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.random.fork_rng():
+        yield

@@ -1,0 +1,117 @@
+"""Rules applied step by step: persistence, findings, root causes."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keras_winit.monitor.findings import Finding, Findings, Found, folded
+from keras_winit.monitor.records import Sample
+from keras_winit.monitor.rules import RULES, Model, Offence, Rule, View
+from keras_winit.monitor.rules.base import SEVERITIES
+
+
+@dataclass
+class _Run:
+    """How a layer has fared under a rule."""
+
+    in_a_row: int = 0
+    hits: int = 0
+    first_step: int = 0
+    found: Found | None = None
+
+
+class Diagnosis:
+    """What some rules find in a run, sample by sample.
+
+    Args:
+        rules: To apply.
+
+    Raises:
+        TypeError: If something is no rule.
+        ValueError: If two rules have the same `id`.
+    """
+
+    def __init__(self, rules: Sequence[Rule] = RULES) -> None:
+        self.rules = list(rules)
+        for rule in self.rules:
+            if not isinstance(rule, Rule):
+                raise TypeError(
+                    "`ActivationMonitor(rules=...)` must be instances of "
+                    f"`keras_winit.monitor.Rule`. Received: {rule!r}."
+                )
+        names = [rule.id for rule in self.rules]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                "`ActivationMonitor(rules=...)` must have different ids. "
+                f"Received: {sorted(names)}."
+            )
+        self._runs: dict[tuple[str, str], _Run] = {}
+
+    def __call__(self, samples: Sequence[Sample], model: Model) -> list[Finding]:
+        """Look at the last sample.
+
+        Returns:
+            What has come up at this step, unfolded, in the order of the rules.
+        """
+        view, new = View(samples, model), []
+        # Where numbers have ended nothing else means anything.
+        ruined = any(name == "non_finite" and run.found for (name, _), run in self._runs.items())
+        for rule in list(self.rules):
+            if ruined or not rule.applies_at(view.step):
+                continue
+            try:
+                offences = {offence.layer: offence for offence in rule.check(view)}
+            except Exception as error:
+                self.rules.remove(rule)
+                warnings.warn(
+                    f"The rule {rule.id!r} is applied no more. Received: {error!r}.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                continue
+            for (name, layer), run in self._runs.items():
+                if name == rule.id and layer not in offences:
+                    run.in_a_row = 0
+            new += [
+                found
+                for offence in offences.values()
+                if (found := self._count(rule, offence, view.step))
+            ]
+        return new
+
+    @property
+    def findings(self) -> Findings:
+        """All so far: one for each cause, the worst first."""
+        return folded([run.found for run in self._runs.values() if run.found is not None])
+
+    def _count(self, rule: Rule, offence: Offence, step: int) -> Finding | None:
+        """The finding, when it comes up."""
+        run = self._runs.setdefault((rule.id, offence.layer), _Run(first_step=step))
+        if run.in_a_row == 0 and run.found is None:
+            run.first_step = step
+        run.in_a_row += 1
+        run.hits += 1
+        needed = rule.persistence if offence.persistence is None else offence.persistence
+        new = run.found is None
+        if new and run.in_a_row < needed:
+            return None
+        severity = offence.severity or rule.severity
+        if run.found is not None:
+            severity = max(severity, run.found.finding.severity, key=SEVERITIES.index)
+        threshold = rule.threshold if offence.threshold is None else offence.threshold
+        finding = Finding(
+            rule=rule.id,
+            severity=severity,
+            layer=offence.layer,
+            step=step,
+            value=float(offence.value),
+            threshold=float(threshold),
+            healthy_range=rule.healthy,
+            cause=offence.cause or rule.cause,
+            remedy=offence.remedy or rule.remedy,
+            first_step=run.first_step,
+            hits=run.hits,
+            details=offence.details,
+        )
+        run.found = Found(finding, offence.order)
+        return finding if new else None

@@ -1,0 +1,148 @@
+"""Rules on gradients and on the updates that come of them."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_winit.monitor.rules.base import Offence, Rule, use
+from keras_winit.monitor.rules.view import View, Weight
+
+
+def _by_branch(view: View) -> list[list[Weight]]:
+    """Kernels that may be compared: of the main path, and of each residual branch."""
+    groups: dict[int | None, list[Weight]] = {}
+    for weight in view.kernels:
+        # What chooses whom to attend to hardly matters at first.
+        if weight.part.activation != "softmax" or not weight.part.hidden:
+            groups.setdefault(weight.part.branch, []).append(weight)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class VanishingBackward(Rule):
+    """A gradient that does not reach a layer."""
+
+    id = "vanishing_backward"
+    severity = "error"
+    statistic = "gradient_norm"
+    fires = "norm of a kernel's gradient, as a share of the largest; or all are zero"
+    applies = "kernels that are not zero; a residual branch by itself"
+    healthy = "0.008 .. 0.94"
+    cause = "each layer on the way back makes the gradient smaller"
+    remedy = "a scheme for the activation"
+    origin = "healthy 1 % quantile .008; AUTOTRAINER's 1e-3 without its absolute bound"
+    threshold: float = 1e-3
+    persistence: int = 3
+
+    def check(self, view: View) -> Iterator[Offence]:
+        for group in _by_branch(view):
+            norms = [weight["gradient_norm"] for weight in group]
+            largest = max((norm for norm in norms if math.isfinite(norm)), default=math.nan)
+            for weight, norm in zip(group, norms, strict=True):
+                ratio = norm / largest if largest > 0 else norm
+                if ratio < self.threshold and weight["weight_norm"] > 0:
+                    yield Offence(weight.layer, ratio, weight.order, remedy=use(weight.part))
+
+
+@dataclass(frozen=True)
+class ExplodingBackward(Rule):
+    """A gradient that grows on its way back, or from step to step."""
+
+    id = "exploding_backward"
+    statistic = "gradient_norm"
+    fires = "norm of a kernel's gradient over the median of all; or all 10 times what they were"
+    applies = "kernels; all together by the running median of at least 5 watched steps"
+    healthy = "up to 16 times"
+    cause = "each layer on the way back makes the gradient larger"
+    remedy = "clipping, a lower learning rate, a smaller gain, orthogonal recurrent kernels"
+    origin = "not calibrated"
+    threshold: float = 1e3
+    growth: float = 10.0
+    persistence: int = 3
+
+    def check(self, view: View) -> Iterator[Offence]:
+        weights = [w for w in view.kernels if math.isfinite(w["gradient_norm"])]
+        if not weights:
+            return
+        middle = float(np.median([weight["gradient_norm"] for weight in weights]))
+        for weight in weights:
+            if weight["gradient_norm"] > self.threshold * middle > 0:
+                yield Offence(weight.layer, weight["gradient_norm"] / middle, weight.order)
+        past = [_whole(view, back) for back in range(2, len(view.samples) + 1)]
+        past = [norm for norm in past if norm > 0]
+        if len(past) >= 5 and _whole(view, 1) > self.growth * np.median(past):
+            largest = max(weights, key=lambda weight: weight["gradient_norm"])
+            growth = _whole(view, 1) / float(np.median(past))
+            yield Offence(
+                largest.layer,
+                growth,
+                largest.order,
+                threshold=self.growth,
+                cause="gradients have grown from step to step",
+            )
+
+
+def _whole(view: View, back: int) -> float:
+    """The norm of all gradients together; NaN if one is not known."""
+    return math.sqrt(sum(norm**2 for norm in view.column("gradient_norm", back).values()))
+
+
+@dataclass(frozen=True)
+class UpdateTooLarge(Rule):
+    """Updates that leave little of the weights."""
+
+    id = "update_too_large"
+    statistic = "update_ratio"
+    fires = "norm of an update over that of the kernel; in hidden layers at once above 3"
+    applies = "kernels that did not start at zero, from step 3"
+    healthy = "3.7e-5 .. 6.4e-2"
+    cause = "a step changes a good part of what the kernel is"
+    remedy = "a lower learning rate, or a warm-up"
+    origin = "healthy 99 % quantile .064"
+    threshold: float = 0.1
+    persistence: int = 3
+    settled: int = 3
+    at_once: float = 3.0
+
+    def check(self, view: View) -> Iterator[Offence]:
+        for weight in view.kernels:
+            ratio = weight["update_ratio"]
+            if weight.started_at_zero or not ratio > self.threshold:
+                continue
+            if ratio > self.at_once and weight.part.hidden:
+                yield Offence(
+                    weight.layer, ratio, weight.order, threshold=self.at_once, persistence=1
+                )
+            elif view.step >= self.settled:
+                yield Offence(weight.layer, ratio, weight.order)
+
+
+@dataclass(frozen=True)
+class UpdateFrozen(Rule):
+    """A kernel that does not learn while others do."""
+
+    id = "update_frozen"
+    statistic = "update_ratio"
+    fires = "norm of an update over that of the kernel, while others have a hundred times it"
+    applies = "trainable kernels; not between the updates of accumulated gradients"
+    healthy = "3.7e-5 .. 6.4e-2"
+    cause = "no gradient reaches the layer"
+    remedy = "look for dead or saturated layers behind it, a stopped gradient, an unused output"
+    origin = "a hundredth of the healthy 1 % quantile; not calibrated"
+    threshold: float = 1e-7
+    persistence: int = 3
+
+    def check(self, view: View) -> Iterator[Offence]:
+        ratios = [self._ratio(weight) for weight in view.kernels]
+        moving = max((ratio for ratio in ratios if math.isfinite(ratio)), default=0.0)
+        # If all stand still the rate is low, or gradients are being collected.
+        if moving < 100 * self.threshold:
+            return
+        for weight, ratio in zip(view.kernels, ratios, strict=True):
+            if ratio < self.threshold and weight["weight_norm"] > 0:
+                yield Offence(weight.layer, ratio, weight.order)
+
+    def _ratio(self, weight: Weight) -> float:
+        return 0.0 if weight["update_norm"] == 0 else weight["update_ratio"]

@@ -1,0 +1,174 @@
+"""What a rule looks at: one watched step, those before it, and the layers at rest."""
+
+import functools
+import math
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from keras_winit.models.anatomy import Kernel, Part
+from keras_winit.monitor.history import split_site
+from keras_winit.monitor.records import Sample
+
+NAN = math.nan
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of a model at rest.
+
+    Args:
+        parts: Its layers by their names in the samples.
+        expected_loss: Of a classifier that knows nothing yet; None for other models.
+        scaled_loss: Whether the optimizer tries out by what to multiply the loss, and so
+            meets infinite gradients now and then.
+        accumulation: Over how many steps gradients are collected for an update.
+    """
+
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    expected_loss: float | None = None
+    scaled_loss: bool = False
+    accumulation: int = 1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A layer's output, or its pre-activation, at one step.
+
+    Args:
+        layer: Its name.
+        order: Its place in the order of execution.
+        part: What is known of it, if it is not made of others.
+        values: By the name of the statistic.
+        before: Whether this is its pre-activation.
+    """
+
+    layer: str
+    order: int
+    part: Part | None
+    values: Mapping[str, float]
+    before: bool = False
+
+    def __getitem__(self, statistic: str) -> float:
+        """NaN if it was not measured or does not apply."""
+        return self.values.get(statistic, NAN)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A trainable kernel at one step; `start` holds its values at the first watched step."""
+
+    layer: str
+    order: int
+    part: Part
+    kernel: Kernel
+    values: Mapping[str, float]
+    start: Mapping[str, float]
+
+    def __getitem__(self, statistic: str) -> float:
+        """NaN if it was not measured or does not apply."""
+        return self.values.get(statistic, NAN)
+
+    @property
+    def started_at_zero(self) -> bool:
+        """Whether all its entries were zero at the first watched step."""
+        return self.start.get("weight_norm") == 0
+
+
+class View:
+    """The last of some samples, as a rule reads it.
+
+    Args:
+        samples: Of a run, one at least.
+        model: That they are of.
+    """
+
+    def __init__(self, samples: Sequence[Sample], model: Model) -> None:
+        self.samples, self.model = samples, model
+        self.sample = samples[-1]
+        self.step = self.sample.step
+
+    @property
+    def is_start(self) -> bool:
+        """Whether nothing has been trained yet."""
+        return self.step == 0
+
+    @functools.cached_property
+    def seen(self) -> list[Seen]:
+        """Outputs and pre-activations in the order of execution."""
+        sample, found = self.sample, []
+        for order, (site, values) in enumerate(zip(sample.layers, sample.values, strict=True)):
+            name, before = _base(site, self.model.parts)
+            named = dict(zip(sample.statistics, map(float, values), strict=True))
+            found.append(Seen(name, order, self.model.parts.get(name), named, before))
+        return found
+
+    @functools.cached_property
+    def inputs(self) -> list[Seen]:
+        """The model's own inputs that hold floats."""
+        sample = self.sample
+        return [
+            Seen(name, -1, None, dict(zip(sample.statistics, map(float, values), strict=True)))
+            for name, values in zip(sample.inputs, sample.input_values, strict=True)
+        ]
+
+    @functools.cached_property
+    def outputs(self) -> list[Seen]:
+        """The first output of each layer that holds a kernel."""
+        first: dict[str, Seen] = {}
+        for seen in self.seen:
+            if not seen.before and seen.part is not None and seen.part.kernels:
+                first.setdefault(seen.layer, seen)
+        return list(first.values())
+
+    @functools.cached_property
+    def pre_activations(self) -> dict[str, Seen]:
+        """The first of each layer that has one, by the layer's name."""
+        return {seen.layer: seen for seen in reversed(self.seen) if seen.before}
+
+    @functools.cached_property
+    def weights(self) -> list[Weight]:
+        """Kernels in the order in which their layers run, or else were made."""
+        orders = {seen.layer: seen.order for seen in reversed(self.seen)}
+        now, start = _variables(self.sample), _variables(self.samples[0])
+        found = []
+        for place, (name, part) in enumerate(self.model.parts.items()):
+            order = orders.get(name, len(orders) + place)
+            for kernel in part.kernels:
+                if kernel.path in now:
+                    values, first = now[kernel.path], start.get(kernel.path, {})
+                    found.append(Weight(name, order, part, kernel, values, first))
+        return sorted(found, key=lambda weight: weight.order)
+
+    @property
+    def kernels(self) -> list[Weight]:
+        """Of the weights those that multiply a signal."""
+        return [w for w in self.weights if w.kernel.role in ("kernel", "recurrent")]
+
+    def weight_of(self, layer: str) -> Weight | None:
+        """The first kernel of a layer."""
+        return next((weight for weight in self.weights if weight.layer == layer), None)
+
+    def column(self, statistic: str, back: int = 1) -> dict[str, float]:
+        """One statistic of all variables, some samples back."""
+        return {
+            path: values[statistic]
+            for path, values in _variables(self.samples[-back]).items()
+            if statistic in values
+        }
+
+
+def _base(site: str, known: Container[str]) -> tuple[str, bool]:
+    """The name of a site's layer, and whether the site is before the activation."""
+    name, _ = split_site(site)
+    before = name.endswith(".pre")
+    name = name.removesuffix(".pre")
+    head, colon, number = name.rpartition(":")
+    second = colon and number.isdigit() and name not in known
+    return (head if second else name), before
+
+
+def _variables(sample: Sample) -> dict[str, dict[str, float]]:
+    return {
+        path: dict(zip(sample.variable_statistics, map(float, values), strict=True))
+        for path, values in zip(sample.variables, sample.variable_values, strict=True)
+    }

@@ -1,0 +1,375 @@
+"""Each rule on planted samples: it fires, is silent just inside, and persists."""
+
+import html
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+import keras_winit
+from keras_winit.models.anatomy import Kernel, Part
+from keras_winit.monitor import RULES, Finding, Findings, Offence, Rule, Sample
+from keras_winit.monitor.diagnosis import Diagnosis
+from keras_winit.monitor.measure import LAYER, VARIABLE
+from keras_winit.monitor.rules import Model
+from keras_winit.monitor.rules.signal import most_dead
+
+NAMES = ("a", "b", "c", "head")
+GOOD = dict(zip(LAYER, (0.0, 0.5, 0.5, -2, 2, 0.1, 0.1, 6, 0.01, 0, 10.0), strict=True))
+FINE = dict(zip(VARIABLE, (8.0, 0.1, 0.01, 0.00125, 0, 0.0, 0.0), strict=True))
+
+
+def part(name, **options):
+    hidden = name != "head"
+    kernel = Kernel(f"{name}/kernel", 64 * 64, "kernel", (1,), (1 / 64, 2 / 64))
+    known = {"kernels": (kernel,), "activation": "relu", "hidden": hidden, "raw": name == "a"}
+    return Part(name, "Dense", **{**known, **options})
+
+
+def model(parts=None, **options):
+    made = {name: part(name, **(parts or {}).get(name, {})) for name in NAMES}
+    return Model(parts=made, **options)
+
+
+def sample(step=0, layers=None, variables=None, loss=2.3, fed=None):
+    """A healthy sample, but for what is given by layer and statistic."""
+    rows = [{**GOOD, **(layers or {}).get(name, {})} for name in NAMES]
+    kernels = [{**FINE, **(variables or {}).get(name, {})} for name in NAMES]
+    fed = {**GOOD, **(fed or {})}
+    return Sample(
+        step=step,
+        layers=NAMES,
+        statistics=LAYER,
+        values=np.array([[row[s] for s in LAYER] for row in rows], "float32"),
+        variables=tuple(f"{name}/kernel" for name in NAMES),
+        variable_statistics=VARIABLE,
+        variable_values=np.array([[row[s] for s in VARIABLE] for row in kernels], "float32"),
+        edges=np.zeros(0),
+        counts=np.zeros((4, 0), "float32"),
+        loss=loss,
+        inputs=("input",),
+        input_values=np.array([[fed[s] for s in LAYER]], "float32"),
+    )
+
+
+def found(samples, known=None, rules=RULES):
+    diagnosis = Diagnosis(rules)
+    for place in range(len(samples)):
+        diagnosis(samples[: place + 1], known or model())
+    return diagnosis.findings
+
+
+def run(count, start=0, **options):
+    return [sample(step, **options) for step in range(start, start + count)]
+
+
+def rule(name):
+    return next(one for one in RULES if one.id == name)
+
+
+ALL = dict.fromkeys(NAMES)
+# By rule: what is planted, just outside; the same just inside; steps needed; first step; layer.
+CASES = {
+    "non_finite": ({"layers": {"b": {"nonfinite": 1}}}, {}, 1, 0, "b"),
+    "constant_units": (
+        {"variables": {"b": {"weight_repeated": 0.5}}},
+        {"variables": {"b": {"weight_repeated": 0.49}}},
+        1,
+        0,
+        "b",
+    ),
+    "symmetric_units": (
+        {"variables": {"b": {"weight_repeated": 0.6, "gradient_repeated": 0.5}}},
+        {"variables": {"b": {"weight_repeated": 1.0, "gradient_repeated": 0.49}}},
+        3,
+        1,
+        "b",
+    ),
+    "input_scale": ({"fed": {"stddev": 10.1}}, {"fed": {"stddev": 9.9}}, 1, 0, "input"),
+    "wrong_init_for_activation": (
+        {"variables": {"b": {"weight_norm": 64 * (2.8 * 2 / 64) ** 0.5}}},
+        {"variables": {"b": {"weight_norm": 64 * (2.6 * 2 / 64) ** 0.5}}},
+        1,
+        0,
+        "b",
+    ),
+    "vanishing_forward": (
+        {"layers": {"b": {"unit_stddev": 0.0049}}},
+        {"layers": {"b": {"unit_stddev": 0.0051}}},
+        2,
+        0,
+        "b",
+    ),
+    "exploding_forward": (
+        {"layers": {"b": {"stddev": 25.1}}},
+        {"layers": {"b": {"stddev": 24.9}}},
+        1,
+        0,
+        "b",
+    ),
+    "vanishing_backward": (
+        {"variables": {"b": {"gradient_norm": 0.9e-4}}},
+        {"variables": {"b": {"gradient_norm": 1.1e-4}}},
+        3,
+        0,
+        "b",
+    ),
+    "exploding_backward": (
+        {"variables": {"b": {"gradient_norm": 101}}},
+        {"variables": {"b": {"gradient_norm": 99}}},
+        3,
+        0,
+        "b",
+    ),
+    "dead_units": (
+        {"layers": {"b": {"dead_units": 35, "dead_share": 35 / 64}}},
+        {"layers": {"b": {"dead_units": 34, "dead_share": 34 / 64}}},
+        3,
+        0,
+        "b",
+    ),
+    "saturated": (
+        {"layers": {"b": {"saturated_share": 0.51}}},
+        {"layers": {"b": {"saturated_share": 0.49}}},
+        3,
+        0,
+        "b",
+    ),
+    "bad_initial_loss": ({"loss": 6.91}, {"loss": 6.89}, 1, 0, "loss"),
+    "update_too_large": (
+        {"variables": {"b": {"update_ratio": 0.11}}},
+        {"variables": {"b": {"update_ratio": 0.09}}},
+        3,
+        3,
+        "b",
+    ),
+    "update_frozen": (
+        {"variables": {"b": {"update_ratio": 0.9e-7}}},
+        {"variables": {"b": {"update_ratio": 1.1e-7}}},
+        3,
+        0,
+        "b",
+    ),
+}
+
+
+def test_every_rule_has_a_case():
+    assert list(CASES) == [one.id for one in RULES]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_fires_just_outside_after_so_many_steps_and_not_inside(name):
+    bad, good, needed, start, layer = CASES[name]
+    known = model(expected_loss=2.3)
+    (finding,) = found(run(needed, start, **bad), known)
+    assert (finding.rule, finding.layer, finding.first_step) == (name, layer, start)
+    assert (finding.hits, finding.step) == (needed, start + needed - 1)
+    worse = "error" if name == "exploding_backward" else "warning"  # By what it explains.
+    assert finding.severity in (rule(name).severity, worse)
+    assert finding.cause
+    assert finding.remedy
+    assert found(run(needed - 1, start, **bad), known) == ()
+    assert found(run(needed, start, **good), known) == ()
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2] > 1])
+def test_a_pause_starts_the_count_anew(name):
+    bad, good, needed, start, _ = CASES[name]
+    steps = range(start, start + 2 * needed)
+    pause = [
+        sample(step, **(good if place == needed - 1 else bad)) for place, step in enumerate(steps)
+    ]
+    assert found(pause[: 2 * needed - 1]) == ()
+    assert found(pause)[0].rule == name
+
+
+def test_a_healthy_run_is_silent():
+    assert found(run(12), model(expected_loss=2.3)) == ()
+    assert str(found(run(12))) == "nothing was found"
+
+
+@pytest.mark.parametrize(
+    ("planted", "parts"),
+    [
+        # A zero head, a zero end of a branch, and what repeats on purpose.
+        ({"head": {"weight_norm": 0, "weight_repeated": 1}}, {}),
+        ({"head": {"weight_repeated": 1, "gradient_repeated": 1}}, {}),
+        ({"c": {"weight_norm": 0, "weight_repeated": 1}}, {"c": {"branch": 0, "closes": True}}),
+        (
+            {"b": {"weight_repeated": 1, "gradient_repeated": 1}},
+            {"b": {"kernels": (Kernel("b/kernel", 4096, repeats=True),)}},
+        ),
+        # Small on purpose, within a branch.
+        ({"b": {"weight_norm": 0.1}}, {"b": {"branch": 0}}),
+        # Updates of what started at zero.
+        ({"b": {"weight_norm": 0, "update_ratio": 5}}, {"b": {"branch": 0}}),
+    ],
+)
+def test_rules_know_what_is_meant(planted, parts):
+    assert found(run(5, variables=planted), model(parts)) == ()
+
+
+def test_severity_grows():
+    dead = {"layers": {"b": {"dead_units": 64, "dead_share": 1.0}}}
+    (finding,) = found(run(2, **dead))
+    assert (finding.rule, finding.severity) == ("dead_units", "error")
+    far = {"variables": {"b": {"weight_norm": 64 * (11 * 2 / 64) ** 0.5}}}
+    assert found(run(1, **far))[0].severity == "warning"
+    assert found(run(1, **far), model({"b": {"normalized": True}}))[0].severity == "info"
+    # 3 of the steps from 30 on.
+    late = found(run(3, 31, layers={"b": {"saturated_share": 0.9}}))
+    assert late[0].severity == "info"
+
+
+def test_bounds_of_dead_units_by_width():
+    # Of the binomial distribution with share .35, by scipy.stats.binom.ppf(.999, n, .35).
+    assert [most_dead(n, 0.35) for n in (16, 64, 128, 512)] == [12, 34, 62, 213]
+    few = {"dead_units": 4, "dead_share": 0.8}
+    assert found(run(3, layers={"b": few})) == ()
+
+
+def test_gradients_that_overflow_under_a_scaled_loss_are_usual():
+    bad = {"variables": {"b": {"gradient_nonfinite": 3, "gradient_norm": np.inf}}}
+    assert found(run(4, **bad), model(scaled_loss=True)) == ()
+    assert found(run(1, **bad))[0].layer == "b"
+
+
+def test_not_finite_names_the_first_layer_and_the_ranges_before_it():
+    bad = {"b": {"nonfinite": 2, "max": np.nan}, "c": {"nonfinite": 9}}
+    (finding,) = found(run(1, layers=bad))
+    assert finding.layer == "b"
+    assert finding.details == ("a -2 .. 2", "b -2 .. nan")
+
+
+def test_consequences_fold_under_their_cause():
+    worse = {
+        "variables": {
+            **{
+                n: {
+                    "weight_norm": 0,
+                    "weight_repeated": 1,
+                    "gradient_repeated": 1,
+                    "gradient_norm": 0,
+                }
+                for n in "abc"
+            },
+        },
+        "layers": {n: {"unit_stddev": 0, "dead_units": 64, "dead_share": 1} for n in "abc"},
+    }
+    (finding,) = found(run(4, **worse))
+    assert (finding.rule, finding.layer) == ("symmetric_units", "a")
+    rules = [one.rule for one in finding.consequences]
+    assert {"symmetric_units", "vanishing_forward"} == set(rules)
+
+
+def test_the_input_comes_before_what_it_saturates():
+    layers = {"a": {"saturated_share": 0.9}, "c": {"saturated_share": 0.9}}
+    (finding,) = found(run(3, layers=layers, fed={"stddev": 300}))
+    assert (finding.rule, finding.severity) == ("input_scale", "warning")
+    assert [one.layer for one in finding.consequences] == ["a", "c"]
+
+
+def test_causes_apart_stay_apart():
+    variables = {"a": {"gradient_norm": 1e-5}, "c": {"update_ratio": 0.2}}
+    both = found(run(6, variables=variables))
+    assert [finding.rule for finding in both] == ["vanishing_backward", "update_too_large"]
+
+
+@dataclass(frozen=True)
+class Loud(Rule):
+    id = "loud"
+    cause = "it is loud"
+    threshold: float = 1.0
+
+    def check(self, view):
+        for seen in view.outputs:
+            if seen["max"] > self.threshold:
+                yield Offence(seen.layer, seen["max"], seen.order)
+
+
+def test_rules_of_ones_own():
+    (finding,) = found(run(2), rules=(*RULES, Loud()))
+    assert (finding.rule, finding.layer, finding.value) == ("loud", "a", 2.0)
+    assert [one.layer for one in finding.consequences] == ["b", "c", "head"]
+    assert found(run(2), rules=(Loud(threshold=2.0),)) == ()
+
+
+def test_a_rule_that_fails_is_left_out():
+    class Broken(Loud):
+        id = "broken"
+
+        def check(self, view):
+            raise KeyError("x")
+
+    with pytest.warns(RuntimeWarning) as caught:
+        assert len(found(run(3), rules=(Broken(), Loud()))) == 1
+    assert [str(w.message) for w in caught] == [
+        "The rule 'broken' is applied no more. Received: KeyError('x')."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "error", "message"),
+    [
+        (
+            (Loud,),
+            TypeError,
+            "`ActivationMonitor(rules=...)` must be instances of `keras_winit.monitor.Rule`. "
+            f"Received: {Loud!r}.",
+        ),
+        (
+            (Loud(), Loud(2.0)),
+            ValueError,
+            "`ActivationMonitor(rules=...)` must have different ids. Received: ['loud', 'loud'].",
+        ),
+    ],
+)
+def test_what_is_no_set_of_rules(rules, error, message):
+    with pytest.raises(error) as caught:
+        keras_winit.ActivationMonitor(rules=rules)
+    assert str(caught.value) == message
+
+
+HOSTILE = '<script>alert("x")</script>\n| é\x1b[31m' + "x" * 500
+
+
+def test_hostile_names_stay_on_their_line_and_out_of_the_page():
+    (finding,) = found(run(1, layers={"b": {"nonfinite": 1}}))
+    finding = replace(finding, layer=HOSTILE, cause=HOSTILE)
+    shown = Findings([finding])
+    text = str(shown)
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) < 600
+    page = shown._repr_html_()
+    assert "<script>" not in page
+    assert html.escape("alert(") in page or "xxx" in page
+
+
+def test_the_table():
+    finding = Finding(
+        "dead_units",
+        "warning",
+        "conv",
+        8,
+        0.61,
+        0.53,
+        "0 .. 0.385",
+        "they died",
+        "another start",
+        3,
+        3,
+        consequences=(),
+    )
+    assert str(Findings([finding])) == (
+        "severity  rule        layer  step    value  limit\n"
+        "warning   dead_units  conv   3 .. 8  0.61   0.53\n"
+        "  why: they died\n"
+        "  try: another start"
+    )
+
+
+def test_every_rule_says_what_it_is():
+    for one in RULES:
+        texts = (one.statistic, one.fires, one.applies, one.healthy, one.cause, one.remedy)
+        assert all(texts), one.id
+        assert one.origin
