@@ -67,8 +67,9 @@ class ExplodingBackward(Rule):
         if not weights:
             return
         for group in _by_branch(view):
+            group = [weight for weight in group if math.isfinite(weight["gradient_norm"])]
             norms = [weight["gradient_norm"] for weight in group]
-            middle = float(np.median(norms))
+            middle = float(np.median(norms)) if norms else 0.0
             for weight, norm in zip(group, norms, strict=True):
                 if norm > self.threshold * middle > 0:
                     yield Offence(weight.layer, norm / middle, weight.order)
