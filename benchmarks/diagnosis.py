@@ -230,7 +230,7 @@ def sound():
         "MLP orthogonal, series": ("series", lambda: mlp("winit>orthogonal", shape=(32,))),
         "MLP 10 deep": ("flat", lambda: mlp(depth=10)),
         "MLP 20 deep, 128 wide": ("flat", lambda: mlp(depth=20, width=128)),
-        "MLP sparse": ("flat", lambda: mlp("winit>sparse", "tanh", depth=3)),
+        "MLP sparse": ("flat", lambda: mlp(keras_winit.Sparse(stddev=0.4), "tanh")),
         "narrow MLP": ("flat", lambda: mlp(width=12, depth=2)),
         "CNN": ("image", cnn),
         "CNN batch norm": ("image", lambda: cnn("glorot_uniform", norm=True)),

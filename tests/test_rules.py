@@ -135,7 +135,7 @@ CASES = {
         0,
         "b",
     ),
-    "bad_initial_loss": ({"loss": 6.91}, {"loss": 6.89}, 1, 0, "loss"),
+    "bad_initial_loss": ({"loss": 13.81}, {"loss": 13.79}, 1, 0, "loss"),
     "update_too_large": (
         {"variables": {"b": {"update_ratio": 0.11}}},
         {"variables": {"b": {"update_ratio": 0.09}}},

@@ -2,7 +2,6 @@
 
 import fnmatch
 import functools
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -14,14 +13,14 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_winit.models.anatomy import Part, anatomy, unit_axes
-from keras_winit.models.losses import expected_loss
-from keras_winit.monitor.diagnosis import Diagnosis
-from keras_winit.monitor.findings import Finding, FindingError, Findings
+from keras_winit.monitor.diagnosis import Diagnosis, at_rest
+from keras_winit.monitor.findings import Finding, Findings
 from keras_winit.monitor.history import History
 from keras_winit.monitor.measure import ALL, CHEAP, Plan, read
 from keras_winit.monitor.rules import RULES, Model, Rule
 from keras_winit.monitor.scope import Watch
 from keras_winit.monitor.taps import Once, Tapped
+from keras_winit.monitor.telling import Teller
 
 # Dense where most runs are decided, then now and then.
 DENSE = frozenset((0, 1, 2, 3, 5, 8, 12, 20, 30))
@@ -102,7 +101,8 @@ class ActivationMonitor(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.every, self.layers, self.verbose = every, layers, verbose
-        self.on_finding, self.rules = _action(on_finding), tuple(rules)
+        self.on_finding, self.rules = on_finding, tuple(rules)
+        self._tell = Teller(verbose, on_finding)
         self._diagnosis = Diagnosis(self.rules)
         self._due = _schedule(every)
         self._chosen = _choice(layers)
@@ -119,9 +119,8 @@ class ActivationMonitor(keras.callbacks.Callback):
         self.step = 0
         self._parts: dict[int, Part] | None = None
         self._model: Model | None = None
-        # What has come up and not been told yet; what was told, and how bad it was.
+        # What has come up and not been told yet.
         self._new: list[Finding] = []
-        self._told: dict[tuple[str, str], str] = {}
         self._watched: Any = None
         self._watch: Watch | None = None
         self._tapped: Tapped | None = None
@@ -143,7 +142,8 @@ class ActivationMonitor(keras.callbacks.Callback):
         """Forget all that was measured and found."""
         self.history = History(self.history.keep)
         self._diagnosis = Diagnosis(self.rules)
-        self._new, self._told, self.step = [], {}, 0
+        self._tell = Teller(self.verbose, self.on_finding)
+        self._new, self.step = [], 0
 
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
         """Draw the layers by depth and by step, see `keras_winit.plots.layers`."""
@@ -181,7 +181,8 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self._new:
-            self._tell()
+            new, self._new = self._new, []
+            self._tell(new, self.findings, self._watched)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._write(lambda writer: writer.flush())
@@ -262,58 +263,19 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._parts = {}
             _warn(f"`ActivationMonitor` knows little of the model. Received: {error!r}.")
 
-    def _known(self) -> Model:
-        """The model at rest, by the names that its layers have in samples."""
-        if self._parts is None:
-            self._look_at_rest()
-        model, watch = self._watched, self._watch
-        parts = self._parts or {}
-        found = [layer for layer in model._flatten_layers() if id(layer) in parts]
-        optimizer = model.optimizer
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        return Model(
-            parts={watch.name(layer): parts[id(layer)] for layer in found} if watch else {},
-            expected_loss=expected_loss(model),
-            scaled_loss=isinstance(optimizer, keras.optimizers.LossScaleOptimizer),
-            accumulation=getattr(inner, "gradient_accumulation_steps", None) or 1,
-        )
-
     def _diagnose(self, step: int) -> None:
         if not self.rules:
             return
         if self._model is None:
-            self._model = self._known()
+            if self._parts is None:
+                self._look_at_rest()
+            self._model = at_rest(self._watched, self._parts or {}, self._watch)
         new = self._diagnosis(self.history.samples, self._model)
         self.history.findings = self.findings
         if new:
             self._new += new
             rows = [finding.as_dict() for finding in self.findings]
             self._write(lambda writer: writer.write_findings(step, rows))
-
-    def _tell(self) -> None:
-        """Print what has come up, each cause once and again if it gets worse; then act."""
-        new, self._new = self._new, []
-        ruined = any(finding.rule == "non_finite" for finding in new)
-        told = []
-        for finding in self.findings:
-            key = finding.rule, finding.layer
-            if self._told.get(key) != finding.severity or (ruined and _holds_ruin(finding)):
-                self._told[key] = finding.severity
-                told.append(finding)
-        bad = [finding for finding in told if finding.severity != "info"]
-        shown = Findings({"auto": bad, 0: []}.get(self.verbose, told))
-        if shown:
-            print(f"\n{shown}", file=sys.stderr)
-        if callable(self.on_finding):
-            for finding in told:
-                self.on_finding(finding)
-        elif bad and self.on_finding == "stop":
-            self._watched.stop_training = True
-        elif bad and self.on_finding == "raise":
-            if keras.backend.backend() == "jax":
-                # Else the weights of this epoch are lost.
-                self._watched.jax_state_sync()
-            raise FindingError(bad[0])
 
     def _last(self, block: range, ran: int) -> int:
         """The last step that ran of a block: the data may have ended within."""
@@ -332,19 +294,6 @@ class ActivationMonitor(keras.callbacks.Callback):
             except Exception as error:
                 self.writers.remove(writer)
                 _warn(f"`{writer!r}` writes no more, training goes on. Received: {error!r}.")
-
-
-def _holds_ruin(finding: Finding) -> bool:
-    return any(one.rule == "non_finite" for one in (finding, *finding.consequences))
-
-
-def _action(chosen: Any) -> Any:
-    if callable(chosen) or chosen in ("warn", "raise", "stop"):
-        return chosen
-    raise ValueError(
-        "`ActivationMonitor(on_finding=...)` must be 'warn', 'raise', 'stop' or a function. "
-        f"Received: on_finding={chosen!r}."
-    )
 
 
 def _warn(message: str) -> None:

@@ -1,13 +1,28 @@
 """Rules applied step by step: persistence, findings, root causes."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import keras
+
+from keras_winit.models.anatomy import Part
+from keras_winit.models.losses import expected_loss
 from keras_winit.monitor.findings import Finding, Findings, Found, folded
 from keras_winit.monitor.records import Sample
 from keras_winit.monitor.rules import RULES, Model, Offence, Rule, View
 from keras_winit.monitor.rules.base import SEVERITIES
+
+
+def at_rest(model: Any, parts: Mapping[int, Part], watch: Any) -> Model:
+    """What rules may know of a model, its parts by the names that layers have in samples."""
+    layers = [layer for layer in model._flatten_layers() if id(layer) in parts]
+    return Model(
+        parts={watch.name(layer): parts[id(layer)] for layer in layers},
+        expected_loss=expected_loss(model),
+        scaled_loss=isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer),
+    )
 
 
 @dataclass

@@ -53,7 +53,7 @@ class ExplodingBackward(Rule):
     id = "exploding_backward"
     statistic = "gradient_norm"
     fires = "norm of a kernel's gradient over the median of all; or all 10 times what they were"
-    applies = "kernels; all together by the running median of at least 5 watched steps"
+    applies = "kernels; a residual branch by itself; over time from 5 watched steps on"
     healthy = "up to 16 times"
     cause = "each layer on the way back makes the gradient larger"
     remedy = "clipping, a lower learning rate, a smaller gain, orthogonal recurrent kernels"
@@ -66,10 +66,13 @@ class ExplodingBackward(Rule):
         weights = [w for w in view.kernels if math.isfinite(w["gradient_norm"])]
         if not weights:
             return
-        middle = float(np.median([weight["gradient_norm"] for weight in weights]))
-        for weight in weights:
-            if weight["gradient_norm"] > self.threshold * middle > 0:
-                yield Offence(weight.layer, weight["gradient_norm"] / middle, weight.order)
+        for group in _by_branch(view):
+            group = [weight for weight in group if math.isfinite(weight["gradient_norm"])]
+            norms = [weight["gradient_norm"] for weight in group]
+            middle = float(np.median(norms)) if norms else 0.0
+            for weight, norm in zip(group, norms, strict=True):
+                if norm > self.threshold * middle > 0:
+                    yield Offence(weight.layer, norm / middle, weight.order)
         past = [_whole(view, back) for back in range(2, len(view.samples) + 1)]
         past = [norm for norm in past if norm > 0]
         if len(past) >= 5 and _whole(view, 1) > self.growth * np.median(past):

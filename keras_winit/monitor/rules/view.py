@@ -21,13 +21,11 @@ class Model:
         expected_loss: Of a classifier that knows nothing yet; None for other models.
         scaled_loss: Whether the optimizer tries out by what to multiply the loss, and so
             meets infinite gradients now and then.
-        accumulation: Over how many steps gradients are collected for an update.
     """
 
     parts: Mapping[str, Part] = field(default_factory=dict)
     expected_loss: float | None = None
     scaled_loss: bool = False
-    accumulation: int = 1
 
 
 @dataclass(frozen=True)
