@@ -330,7 +330,7 @@ def _demo(options: argparse.Namespace) -> None:
     monitors = []
     for role, name in zip(("bad", "good"), names, strict=True):
         run = f"{role}_{re.sub('[^a-z0-9]+', '_', name.lower())}"
-        monitors.append(ActivationMonitor(logs / run, statistics="all"))
+        monitors.append(ActivationMonitor(logs / run, statistics="all", verbose=0))
     print(f"{len(data.train_images)} handwritten digits, a network of 8 ReLU layers of 64 units")
     print(f"share of {len(data.test_images)} other digits read rightly:\n")
     widths = [max(10, len(name)) for name in names]
