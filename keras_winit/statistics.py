@@ -150,15 +150,15 @@ def distinct_units(kernel: Any, tolerance: float = 1e-6) -> int:
 class Units:
     """What each of U units did over the samples; non-finite entries are only counted.
 
-    Everything is of shape (U,) and float32, save `nonfinite`, a scalar. Moments are relative
-    to the middle and the half of each unit's range: they neither cancel nor overflow.
+    Everything is of shape (U,) and float32, save `nonfinite`, a scalar. The mean is given
+    from the lowest entry, where it does not cancel, and by half, where it does not overflow.
 
     Args:
         count: Of finite entries.
         low: The smallest. Infinite if there is none.
         high: The largest.
-        mean: Of entries scaled to [-1, 1].
-        stddev: Likewise.
+        rise: Half of what the mean is above `low`.
+        stddev: Of the finite entries.
         zeros: Entries exactly zero.
         nonfinite: Count of NaN and infinite entries.
     """
@@ -166,7 +166,7 @@ class Units:
     count: Any
     low: Any
     high: Any
-    mean: Any
+    rise: Any
     stddev: Any
     zeros: Any
     nonfinite: Any
@@ -199,32 +199,51 @@ def units(values: Any, counts: Any = None) -> Units:
     """Reduce what `flatten` gave over the samples."""
     if counts is not None:
         return Units(*_units_of_some(values, counts))
-    # A sum shows whether all entries are finite; that it overflowed is no harm either.
-    clean = ops.all(ops.isfinite(ops.sum(values, axis=0)))
+    fast = _units_of_all(values)
+    spread = ops.sum(ops.square(fast[4]))
+    # Neither NaN, nor so large or small that squares have over- or underflowed.
+    sound = ops.logical_and(spread > 1e-20, spread < 1e30)
     return Units(
         *ops.cond(
-            clean,
-            lambda: _units_of_all(values),
+            sound,
+            lambda: fast,
             lambda: _units_of_some(values, ops.ones_like(values, "bool")),
         )
     )
 
 
 def _units_of_all(values: Any) -> tuple[Any, ...]:
-    """The fields of `Units`, where all entries are finite: in half the passes."""
-    low, high = ops.min(values, axis=0), ops.max(values, axis=0)
-    center, scale = _range(low, high)
-    scaled = (values - center) / scale
-    mean = ops.mean(scaled, axis=0)
+    """The fields of `Units`, where all entries are finite, in as few passes as possible."""
+    number, width = ops.cast(ops.shape(values)[0], "float32"), values.shape[1]
+    # Several samples side by side: XLA is slow at reducing narrow rows.
+    beside = _divisor(values.shape[0], 256 // width)
+    values = ops.reshape(values, (-1, beside * width))
+
+    def over(reduce: Callable[..., Any], values: Any) -> Any:
+        once = reduce(values, axis=0)
+        return once if beside == 1 else reduce(ops.reshape(once, (beside, width)), axis=0)
+
+    def each(row: Any) -> Any:
+        return row if beside == 1 else ops.tile(row, (beside,))
+
+    low, high = over(ops.min, values), over(ops.max, values)
+    above = values - each(low)
+    mean = over(ops.mean, above)
     return (
-        ops.ones_like(low) * ops.cast(ops.shape(values)[0], "float32"),
+        ops.broadcast_to(number, ops.shape(low)),
         low,
         high,
-        mean,
-        ops.sqrt(ops.mean(ops.square(scaled - mean), axis=0)),
-        _number(values == 0),
+        mean / 2,
+        ops.sqrt(over(ops.mean, ops.square(above - each(mean)))),
+        # Unlike a comparison, TensorFlow does these many at a time.
+        number - over(ops.sum, ops.square(ops.sign(values))),
         ops.zeros((), "float32"),
     )
+
+
+def _divisor(number: int | None, most: int) -> int:
+    """The largest up to `most`, 1 at least; 1 of what is not known."""
+    return next((k for k in range(most, 1, -1) if number and number % k == 0), 1)
 
 
 def _units_of_some(values: Any, counts: Any) -> tuple[Any, ...]:
@@ -234,8 +253,10 @@ def _units_of_some(values: Any, counts: Any) -> tuple[Any, ...]:
     number = _number(valid)
     low = ops.min(ops.where(valid, values, INF), axis=0)
     high = ops.max(ops.where(valid, values, -INF), axis=0)
-    center, scale = _range(low, high)
-    scaled = ops.where(valid, (values - center) / scale, 0.0)
+    some = low <= high
+    center, half = ops.where(some, low / 2 + high / 2, 0.0), high / 2 - low / 2
+    half = ops.where(ops.logical_and(some, half > 0), half, 1.0)
+    scaled = ops.where(valid, (values - center) / half, 0.0)
     least = ops.maximum(number, 1.0)
     mean = ops.sum(scaled, axis=0) / least
     off = ops.where(valid, scaled - mean, 0.0)
@@ -243,8 +264,8 @@ def _units_of_some(values: Any, counts: Any) -> tuple[Any, ...]:
         number,
         low,
         high,
-        mean,
-        ops.sqrt(ops.sum(ops.square(off), axis=0) / least),
+        ops.where(low < high, half * (mean + 1) / 2, 0.0),
+        half * ops.sqrt(ops.sum(ops.square(off), axis=0) / least),
         _number(ops.logical_and(valid, values == 0)),
         ops.sum(_number(ops.logical_and(counts, ops.logical_not(finite)))),
     )
@@ -259,66 +280,57 @@ def _number(flags: Any) -> Any:
     return ops.sum(ops.cast(flags, "float32"), axis=0)
 
 
-def _range(low: Any, high: Any) -> tuple[Any, Any]:
-    """Middle and half of a range; of an empty or a zero one, something to divide by."""
-    center = ops.where(low <= high, low / 2 + high / 2, 0.0)
-    half = high / 2 - low / 2
-    return center, ops.where(half > 0, half, 1.0)
-
-
-def summary(parts: Sequence[Units], starts: Sequence[int] = (0,)) -> dict[str, Any]:
-    """The statistics of `SUMMARY` for each layer, given the units of all layers in a row.
+def summary(units: Units, starts: Sequence[int] = (0,)) -> dict[str, Any]:
+    """The statistics of `SUMMARY` for each of L layers, given the units of all in a row.
 
     On the host and in float64, as it is little work and would be many operations in a
     graph. NaN where no entry of a layer is finite.
 
     Args:
-        parts: Arrays, from different samples of the same units; of `nonfinite` a number
-            for each layer.
+        units: Float64 arrays of shape (P, U), a row for each of P lots of samples of the same U
+            units; of `nonfinite` (P, L).
         starts: Where the units of each layer start; each has at least one.
 
     Returns:
-        By name: an array of a number for each layer.
+        By name: an array of shape (L,).
     """
-
-    def of(name: str) -> npt.NDArray[np.float32]:
-        return np.stack([np.asarray(getattr(part, name), np.float32) for part in parts])
-
-    count, low, high = of("count").astype(np.float64), of("low"), of("high")
-    # With the rounding of `units`, to which the moments are relative.
-    some = low <= high
-    center = np.where(some, low, 0) / 2 + np.where(some, high, 0) / 2
-    half = np.where(low < high, np.where(some, high, 0) / 2 - np.where(some, low, 0) / 2, 1)
-    mean = center + half * of("mean").astype(np.float64)
-    square = (half * of("stddev").astype(np.float64)) ** 2
-    low, high, total = low.min(axis=0), high.max(axis=0), count.sum(axis=0)
-    live, least = total > 0, np.maximum(total, 1)
-    shared = (count * mean).sum(axis=0) / least
-    square = (count * (square + (mean - shared) ** 2)).sum(axis=0) / least
-    sizes = np.diff([*starts, len(total)])
 
     def add(values: Any) -> Any:
         return np.add.reduceat(values, starts)
 
+    low, high, total = units.low.min(axis=0), units.high.max(axis=0), units.count.sum(axis=0)
+    mean, stddev = _joined(units)
+    live = total > 0
     with np.errstate(invalid="ignore"):
         number, alive = add(total), add(live * 1.0)
-        grand = add(total * shared) / number
-        apart = (shared - np.repeat(grand, sizes)) ** 2
-        spread = add(np.where(live, total * (square + apart), 0)) / number
-        dead = add(np.where(live, high <= 0, False) * 1.0)
+        grand = add(total * mean) / number
+        apart = mean - np.repeat(grand, np.diff([*starts, len(total)]))
+        spread = add(total * (stddev**2 + apart**2)) / number
+        dead = add((live & (high <= 0)) * 1.0)
         nothing = 0 * number / number
         return {
             "mean": grand,
             "stddev": np.sqrt(spread),
-            "unit_stddev": add(np.where(live, np.sqrt(square), 0)) / alive,
+            "unit_stddev": add(stddev) / alive,
             "min": np.minimum.reduceat(low, starts) + nothing,
             "max": np.maximum.reduceat(high, starts) + nothing,
-            "zero_share": add(of("zeros").sum(axis=0)) / number,
+            "zero_share": add(units.zeros.sum(axis=0)) / number,
             "dead_share": dead / alive,
             "dead_units": dead,
-            "nonfinite": of("nonfinite").sum(axis=0),
+            "nonfinite": units.nonfinite.sum(axis=0),
             "norm": np.sqrt(number * (grand**2 + spread)),
         }
+
+
+def _joined(units: Units) -> tuple[Any, Any]:
+    """Means and standard deviations of units over all lots of samples; 0 where there is none."""
+    mean = np.where(units.count > 0, units.low, 0) + 2 * units.rise
+    if len(mean) == 1:
+        return mean[0], units.stddev[0]
+    number = np.maximum(units.count.sum(axis=0), 1)
+    shared = (units.count * mean).sum(axis=0) / number
+    square = units.count * (units.stddev**2 + (mean - shared) ** 2)
+    return shared, np.sqrt(square.sum(axis=0) / number)
 
 
 def flat_counts(z: Any, counts: Any, activation: Callable[[Any], Any]) -> tuple[Any, Any]:
@@ -378,42 +390,98 @@ def quantiles(values: Any, counts: Any, shares: Sequence[float]) -> Any:
     return ops.where(last < 0, float("nan"), found)
 
 
-def repeated_share(kernel: Any, unit_axes: Sequence[int]) -> Any:
-    """Share of units that are like another one: 1 - (distinct - 1) / (units - 1).
+def unit_sums(kernel: Any, unit_axes: Sequence[int]) -> Any:
+    """One sum over each unit of a kernel, always with the same random weights.
 
-    1 if all are alike, as in a kernel of zeros; NaN if there is just one, or an entry is
-    not finite. Units are told
-    apart by one weighted sum over each: two that differ by less than a millionth of the
-    kernel's largest entry count as alike, as would, rarely, two whose sums agree by chance.
+    Units with equal weights have equal sums, and hardly any others.
 
     Args:
         kernel: A tensor.
         unit_axes: That tell its units apart.
+
+    Returns:
+        A tensor of a number for each of the U units.
     """
     rest = [axis for axis in range(len(kernel.shape)) if axis not in unit_axes]
     count = math.prod(kernel.shape[axis] for axis in unit_axes)
-    if count < 2:
-        return ops.full((), float("nan"), "float32")
-    columns = ops.reshape(ops.transpose(kernel, (*rest, *unit_axes)), (-1, count))
-    columns, _ = _scaled(columns)
-    entries = columns.shape[0]
-    weights = np.random.Generator(np.random.Philox(0)).normal(size=(entries, 1))
-    # Not a matrix product, which GPUs round more coarsely.
-    sums = ops.sort(ops.sum(columns * ops.convert_to_tensor(weights, "float32"), axis=0))
-    apart = sums[1:] - sums[:-1] > 1e-6 * math.sqrt(entries)
-    share = 1.0 - ops.mean(ops.cast(apart, "float32"))
-    return ops.where(ops.isfinite(ops.sum(sums)), share, float("nan"))
+    columns = ops.cast(ops.transpose(kernel, (*rest, *unit_axes)), "float32")
+    columns = ops.reshape(columns, (-1, count))
+    weights = np.random.Generator(np.random.Philox(0)).normal(size=(1, columns.shape[0]))
+    return _product(ops.convert_to_tensor(weights, "float32"), columns)[0]
+
+
+def _product(left: Any, right: Any) -> Any:
+    """Of matrices, in float32 also where a GPU would round it more coarsely."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.numpy.matmul(left, right, precision="highest")
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if tf.config.list_logical_devices("GPU"):
+            return tf.reduce_sum(tf.transpose(left) * right, axis=0, keepdims=True)
+    return ops.matmul(left, right)
+
+
+def repeated_share(
+    sums: npt.NDArray[np.float32], norms: npt.NDArray[np.float32], sizes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Share of units that are like another one: 1 - (distinct - 1) / (units - 1).
+
+    1 if all are alike, as in a kernel of zeros; NaN if there is just one, or an entry is
+    not finite. Two that differ by less than a millionth of the root mean square of the
+    kernel's entries count as alike, as would, rarely, two whose sums agree by chance.
+
+    Args:
+        sums: Of shape (K, U), a row for each of K kernels: what `unit_sums` gave, and NaN
+            where it has fewer units than another.
+        norms: Of each kernel.
+        sizes: How many units each has.
+    """
+    sums = np.sort(sums, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        alike = sums[:, 1:] - sums[:, :-1] <= (1e-6 * norms / np.sqrt(sizes))[:, None]
+        share = alike.sum(axis=1) / (sizes - 1)
+        known = np.isfinite(sums).sum(axis=1) == sizes
+    return np.where(known & np.isfinite(norms) & (sizes > 1), share, np.nan)
+
+
+def norms(*tensors: Any) -> tuple[Any, Any]:
+    """Roots of the sums of squares, and how many entries are not finite, of each tensor.
+
+    Args:
+        *tensors: N of any shape and size of entries.
+
+    Returns:
+        Two tensors of shape (N,), float32.
+    """
+    values = [ops.cast(tensor, "float32") for tensor in tensors]
+    lengths = ops.stack([_plain_length(value) for value in values])
+
+    def exact() -> tuple[Any, Any]:
+        finite = [ops.cast(ops.isfinite(value), "float32") for value in values]
+        return (
+            ops.stack([length(value) for value in values]),
+            ops.stack([ops.sum(1.0 - one) for one in finite]),
+        )
+
+    # As a rule no square has over- or underflowed.
+    sound = ops.logical_and(ops.min(lengths) > 1e-12, ops.max(lengths) < 1e18)
+    found, nonfinite = ops.cond(sound, lambda: (lengths, ops.zeros_like(lengths)), exact)
+    return found, nonfinite
+
+
+def _plain_length(values: Any) -> Any:
+    """In one pass, wrong where squares over- or underflow."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.sqrt(2 * tf.nn.l2_loss(values))
+    return ops.norm(ops.reshape(values, (-1,)))
 
 
 def length(values: Any) -> Any:
     """Root of the sum of squares, of whatever size they are."""
-    values = ops.cast(values, "float32")
-    total = ops.sum(ops.square(values))
-
-    def scaled() -> Any:
-        reduced, scale = _scaled(values)
-        return scale * ops.sqrt(ops.sum(ops.square(reduced)))
-
-    # Squares neither over- nor underflowed, as a rule.
-    plain = ops.logical_and(ops.isfinite(total), total > 1e-18)
-    return ops.cond(plain, lambda: ops.sqrt(total), scaled)
+    reduced, scale = _scaled(values)
+    return scale * ops.sqrt(ops.sum(ops.square(reduced)))

@@ -85,7 +85,9 @@ def test_saturated_share_of_large_inputs():
 def units(values, **options):
     tensor = keras.ops.convert_to_tensor(values, "float32")
     found = statistics.units(*statistics.flatten(tensor, **options))
-    return replace(found, **{name: numpy(value) for name, value in vars(found).items()})
+    return replace(
+        found, **{name: numpy(value).astype(np.float64) for name, value in vars(found).items()}
+    )
 
 
 def summary(values, **options):
@@ -93,7 +95,11 @@ def summary(values, **options):
 
 
 def together(*parts):
-    found = statistics.summary([replace(part, nonfinite=part.nonfinite[None]) for part in parts])
+    names = list(vars(parts[0]))
+    lots = {
+        name: np.stack([np.atleast_1d(getattr(part, name)) for part in parts]) for name in names
+    }
+    found = statistics.summary(statistics.Units(**lots))
     return {name: float(value[0]) for name, value in found.items()}
 
 
@@ -166,12 +172,12 @@ def test_layers_in_a_row_are_told_apart():
     found = [units(tensor) for tensor in tensors]
     row = statistics.Units(
         *(
-            np.concatenate([getattr(one, name) for one in found])
+            np.concatenate([getattr(one, name) for one in found])[None]
             for name in list(vars(found[0]))[:6]
         ),
-        nonfinite=np.array([one.nonfinite for one in found]),
+        nonfinite=np.array([[one.nonfinite for one in found]]),
     )
-    got = statistics.summary([row], np.cumsum([0, 1, 2, 3]))
+    got = statistics.summary(row, np.cumsum([0, 1, 2, 3]))
     for place, one in enumerate(found):
         alone = together(one)
         assert {k: float(v[place]) for k, v in got.items()} == pytest.approx(alone, nan_ok=True)
@@ -259,6 +265,20 @@ def test_length(size):
     assert float(statistics.length(tensor)) == pytest.approx(size * 30**0.5, rel=1e-6)
 
 
+def test_norms_of_any_size_and_what_is_not_finite():
+    sizes = [1.0, 0.0, 1e-30, 1e30]
+    for chosen in (sizes[:1], sizes):
+        tensors = [keras.ops.convert_to_tensor(s * np.arange(5.0), "float32") for s in chosen]
+        norms, nonfinite = map(numpy, statistics.norms(*tensors))
+        np.testing.assert_allclose(norms, np.array(chosen) * 30**0.5, rtol=1e-6)
+        np.testing.assert_array_equal(nonfinite, 0)
+    broken = keras.ops.convert_to_tensor([1.0, np.nan, np.inf, -np.inf])
+    norms, nonfinite = map(numpy, statistics.norms(tensors[0], broken))
+    np.testing.assert_array_equal(nonfinite, [0, 3])
+    assert norms[0] == pytest.approx(30**0.5)
+    assert not np.isfinite(norms[1])
+
+
 @pytest.mark.parametrize(
     ("kernel", "count"),
     [
@@ -284,7 +304,15 @@ def test_repeated_share():
     kernel[..., 4] = kernel[..., 1]
 
     def share(values, axes):
-        return float(statistics.repeated_share(values, axes))
+        sums = numpy(statistics.unit_sums(values, axes))
+        norm = np.linalg.norm(numpy(values).astype(np.float64))
+        # Beside a kernel of more units.
+        both = np.full((2, len(sums) + 3), np.nan)
+        both[0, : len(sums)], both[1] = sums, np.arange(len(sums) + 3)
+        sizes = np.array([len(sums), len(sums) + 3])
+        found, other = statistics.repeated_share(both, np.array([norm, 1.0]), sizes)
+        assert other == 0
+        return float(found)
 
     assert share(keras.ops.convert_to_tensor(kernel), (2,)) == pytest.approx(1 - 3 / 5)
     # Its rows are all different, and so are they in pairs with a column.

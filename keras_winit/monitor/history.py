@@ -1,6 +1,7 @@
 """What was measured so far: as rows, as curves, as a table."""
 
 import csv
+import functools
 import json
 import math
 import re
@@ -124,6 +125,7 @@ def _rows(sample: Sample) -> Iterator[dict[str, Any]]:
                 yield row(path, 0, name, value)
 
 
+@functools.lru_cache(maxsize=4096)
 def split_site(site: str) -> tuple[str, int]:
     """The layer and the number of its call: `path@2.pre` is `path.pre` for the second time."""
     found = re.fullmatch(r"(.*?)@(\d+)(\.pre)?", site)

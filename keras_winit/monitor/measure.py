@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -27,8 +28,8 @@ VARIABLE = (
 CHEAP = (*LAYER, *VARIABLE)
 ALL = (*CHEAP, "quantiles", "histogram")
 
-# Of a variable, as `measure_variable` has them; the ratio follows.
-MEASURED = ("weight_norm", "gradient_norm", "update_norm", *VARIABLE[4:])
+# Of each variable, as `measure_variable` has them first; sums over units follow.
+MEASURED = ("weight_norm", "update_norm", "gradient_norm", "gradient_nonfinite")
 
 # Sites of the model's own inputs, which are no layers.
 INPUT = ":input"
@@ -76,6 +77,15 @@ class Row:
     units: int
     rectifier: bool
     saturates: bool
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a variable's numbers lie there: how many sums of units of it and its gradient."""
+
+    name: str
+    weight_units: int
+    gradient_units: int
 
 
 @dataclass(frozen=True)
@@ -183,29 +193,44 @@ def _flat(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any, Any]
 
 
 def measure_variable(
-    plan: Plan, weight: Any, gradient: Any, update: Any, unit_axes: Sequence[int] = ()
-) -> Any:
-    """The numbers of `MEASURED`; NaN is what was not asked for, or has no gradient or units."""
-    return _variable_numbers(plan, tuple(unit_axes))(weight, gradient, update)
+    plan: Plan, name: str, weight: Any, gradient: Any, update: Any, unit_axes: Sequence[int] = ()
+) -> tuple[Slot, Any]:
+    """One variable's numbers, as a float32 vector.
+
+    Args:
+        plan: What to measure.
+        name: Of the variable.
+        weight: Before the update.
+        gradient: None if it gets none.
+        update: What was added to it.
+        unit_axes: That tell its units apart. Empty: it has none.
+    """
+    units = math.prod(weight.shape[axis] for axis in unit_axes) if unit_axes else 0
+    slot = Slot(
+        name,
+        units * ("weight_repeated" in plan.statistics),
+        units * ("gradient_repeated" in plan.statistics and gradient is not None),
+    )
+    numbers = _variable_numbers(slot.weight_units > 0, slot.gradient_units > 0, tuple(unit_axes))
+    return slot, numbers(weight, gradient, update)
 
 
 @functools.lru_cache(maxsize=256)
-def _variable_numbers(plan: Plan, unit_axes: tuple[int, ...]) -> Callable[[Any, Any, Any], Any]:
+def _variable_numbers(
+    of_weight: bool, of_gradient: bool, unit_axes: tuple[int, ...]
+) -> Callable[[Any, Any, Any], Any]:
     def vector(weight: Any, gradient: Any, update: Any) -> Any:
-        absent = ops.full((), float("nan"), "float32")
-        numbers = dict.fromkeys(MEASURED, absent)
-        numbers["weight_norm"] = statistics.length(weight)
-        numbers["update_norm"] = statistics.length(update)
-        if unit_axes and "weight_repeated" in plan.statistics:
-            numbers["weight_repeated"] = statistics.repeated_share(weight, unit_axes)
-        if gradient is not None:
-            gradient = ops.cast(gradient, "float32")
-            numbers["gradient_norm"] = statistics.length(gradient)
-            finite = ops.cast(ops.isfinite(gradient), "float32")
-            numbers["gradient_nonfinite"] = ops.sum(1.0 - finite)
-            if unit_axes and "gradient_repeated" in plan.statistics:
-                numbers["gradient_repeated"] = statistics.repeated_share(gradient, unit_axes)
-        return ops.stack(list(numbers.values()))
+        if gradient is None:
+            lengths, _ = statistics.norms(weight, update)
+            parts = [lengths, ops.full((2,), float("nan"), "float32")]
+        else:
+            lengths, nonfinite = statistics.norms(weight, update, gradient)
+            parts = [lengths, nonfinite[2:]]
+        if of_weight:
+            parts.append(statistics.unit_sums(weight, unit_axes))
+        if of_gradient:
+            parts.append(statistics.unit_sums(gradient, unit_axes))
+        return ops.concatenate(parts)
 
     return _once_for_all(vector)
 
@@ -215,7 +240,7 @@ class Layout:
     """What one traced step puts into its vector: loss, rows of layers, of variables."""
 
     rows: tuple[Row, ...]
-    variables: tuple[str, ...]
+    variables: tuple[Slot, ...]
 
 
 def pack(number: int, loss: Any, layers: Sequence[Any], variables: Sequence[Any]) -> Any:
@@ -238,7 +263,6 @@ def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32])
     loss = packed[:, 1].sum()
     places = _places(plan, layout.rows)
     values, counts = _layers(plan, layout.rows, places, packed)
-    norms = packed[0, places.end :].reshape(len(layout.variables), len(MEASURED))
     # The model's inputs are kept apart from its layers.
     fed = sum(row.name.startswith(INPUT) for row in layout.rows)
     return Sample(
@@ -246,9 +270,9 @@ def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32])
         layers=tuple(row.name for row in layout.rows[fed:]),
         statistics=plan.layer,
         values=values[fed:],
-        variables=layout.variables,
+        variables=tuple(slot.name for slot in layout.variables),
         variable_statistics=plan.variable,
-        variable_values=_variables(plan, norms),
+        variable_values=_variables(plan, layout.variables, packed[0, places.end :]),
         edges=statistics.EDGES if plan.bins else np.zeros(0),
         counts=counts[fed:],
         loss=float(loss),
@@ -261,12 +285,12 @@ def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32])
 class Places:
     """Where the numbers of all layers lie in the vector.
 
-    `units`: for each field of `statistics.Units` but the last, of the units of all layers.
+    `units`: of shape (6, U), for each field of `statistics.Units` but the last.
     `starts`: of each layer among these. `rest`: for each layer the places of `nonfinite`,
     of flat and of all pre-activations, of quantiles and of bins. `end`: of the layers.
     """
 
-    units: tuple[Any, ...]
+    units: Any
     starts: Any
     rest: Any
     end: int
@@ -284,7 +308,7 @@ def _places(plan: Plan, rows: tuple[Row, ...]) -> Places:
         at += size
     joined = np.concatenate(units, axis=1) if units else np.zeros((6, 0), int)
     starts = np.cumsum([0, *(row.units for row in rows)])[:-1]
-    return Places(tuple(joined), starts, np.array(rest, int).reshape(-1, size), at)
+    return Places(joined, starts, np.array(rest, int).reshape(-1, size), at)
 
 
 def _layers(plan: Plan, rows: Sequence[Row], places: Places, packed: Any) -> tuple[Any, Any]:
@@ -293,11 +317,9 @@ def _layers(plan: Plan, rows: Sequence[Row], places: Places, packed: Any) -> tup
     if not rows:
         return np.zeros((0, columns), np.float32), np.zeros((0, plan.bins), np.float32)
     rest = packed[:, places.rest]
-    parts = [
-        statistics.Units(*[*(vector[place] for place in places.units), own[:, 0]])
-        for vector, own in zip(packed, rest, strict=True)
-    ]
-    joined = statistics.summary(parts, places.starts)
+    # From (replica, field, unit) to a field after the other.
+    fields = np.moveaxis(packed[:, places.units].astype(np.float64), 1, 0)
+    joined = statistics.summary(statistics.Units(*[*fields, rest[:, :, 0]]), places.starts)
     alive = np.array([row.rectifier for row in rows])
     for name in ("dead_share", "dead_units"):
         joined[name] = np.where(alive, joined[name], np.nan)
@@ -311,10 +333,51 @@ def _layers(plan: Plan, rows: Sequence[Row], places: Places, packed: Any) -> tup
     return values.astype(np.float32), rest[:, :, cut:].sum(axis=0)
 
 
-def _variables(plan: Plan, norms: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    columns = dict(zip(MEASURED, norms.T, strict=True))
+def _variables(
+    plan: Plan, slots: tuple[Slot, ...], packed: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    places = _slots(slots)
+    columns = dict(zip(MEASURED, packed[places.measured].T, strict=True))
     weight, update = columns["weight_norm"], columns["update_norm"]
     with np.errstate(divide="ignore", invalid="ignore"):
         columns["update_ratio"] = np.where((weight > 0) & (update > 0), update / weight, np.nan)
+    # What lies beyond is not there.
+    packed = np.append(packed, np.float32("nan"))
+    for name, (sums, sizes) in places.sums.items():
+        if f"{name}_repeated" in plan.variable:
+            columns[f"{name}_repeated"] = statistics.repeated_share(
+                packed[sums], columns[f"{name}_norm"], sizes
+            )
     chosen = [columns[name] for name in plan.variable]
-    return np.array(chosen, np.float32).reshape(len(chosen), len(norms)).T
+    return np.array(chosen, np.float32).reshape(len(chosen), len(slots)).T
+
+
+@dataclass(frozen=True)
+class SlotPlaces:
+    """Where the numbers of all variables lie behind those of the layers.
+
+    `measured`: of each variable. `sums`: by "weight" and "gradient", those of the units of
+    each, the place after the last where it has fewer than another; and how many it has.
+    """
+
+    measured: Any
+    sums: Mapping[str, tuple[Any, Any]]
+
+
+@functools.lru_cache(maxsize=64)
+def _slots(slots: tuple[Slot, ...]) -> SlotPlaces:
+    measured, at = [], 0
+    starts: dict[str, list[int]] = {"weight": [], "gradient": []}
+    for slot in slots:
+        measured.append(at + np.arange(len(MEASURED)))
+        at += len(MEASURED)
+        starts["weight"].append(at)
+        starts["gradient"].append(at + slot.weight_units)
+        at += slot.weight_units + slot.gradient_units
+    sums = {}
+    for name, own in starts.items():
+        sizes = np.array([getattr(slot, f"{name}_units") for slot in slots], int)
+        ranks = np.arange(sizes.max(initial=0))
+        inside = ranks < sizes[:, None]
+        sums[name] = (np.where(inside, np.array(own, int)[:, None] + ranks, at), sizes)
+    return SlotPlaces(np.array(measured, int).reshape(-1, len(MEASURED)), sums)

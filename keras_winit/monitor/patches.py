@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,6 +57,39 @@ class Patches:
                 target.__dict__[name] = value
 
 
+class Shared:
+    """A context that several threads are in: the first one opens it, the last one closes it.
+
+    Args:
+        make: Gives the context manager.
+    """
+
+    def __init__(self, make: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+        self.make, self.lock, self.inside = make, threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.context = self.make()
+                self.context.__enter__()
+            self.inside += 1
+
+    def __exit__(self, *error: Any) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.context.__exit__(*error)
+
+
+def judge(model: Any, watch: Watch) -> None:
+    """Find out which activations can be flat; not within a trace, as it needs real numbers."""
+    for layer in model._flatten_layers():
+        activation = layer.__dict__.get("activation")
+        if callable(activation) and activation not in watch.saturates:
+            elementwise = activation not in UNSATURATED and statistics.elementwise(activation)
+            watch.saturates[activation] = elementwise
+
+
 @contextlib.contextmanager
 def patched(model: Any, watch: Watch) -> Iterator[None]:
     """Layers, loss and optimizer tell the thread's scope, if there is one, what they do."""
@@ -80,7 +114,7 @@ def patched(model: Any, watch: Watch) -> Iterator[None]:
     keras.layers.Layer.__call__ = tap
     try:
         for layer in model._flatten_layers():
-            _watch_activation(layer, watch, patches.put)
+            _watch_activation(layer, patches.put)
         _watch_loss(model, patches.put)
         if keras.backend.backend() == "jax":
             _carry_out(model, patches.put)
@@ -95,15 +129,11 @@ def patched(model: Any, watch: Watch) -> Iterator[None]:
 Put = Callable[[Any, str, Any], None]
 
 
-def _watch_activation(layer: Any, watch: Watch, put: Put) -> None:
+def _watch_activation(layer: Any, put: Put) -> None:
     activation = layer.__dict__.get("activation")
     unwatched = activation is keras.activations.linear or isinstance(activation, keras.Operation)
     if unwatched or not callable(activation):
         return
-    if activation not in watch.saturates:
-        # Here and not in the tap, as it needs real numbers.
-        elementwise = activation not in UNSATURATED and statistics.elementwise(activation)
-        watch.saturates[activation] = elementwise
 
     @functools.wraps(activation)
     def watched(z: Any, *args: Any, **kwargs: Any) -> Any:
@@ -210,11 +240,11 @@ def _watch_optimizer(optimizer: Any, put: Put) -> None:
 
 
 def _loss_scale(optimizer: Any, value_of: Callable[[Any], Any]) -> Any:
-    """By what the loss was multiplied."""
+    """By what the loss was multiplied; None if it was not."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         scale = getattr(optimizer, "dynamic_scale", None)
         return optimizer.initial_scale if scale is None else value_of(scale)
-    return optimizer.loss_scale_factor or 1.0
+    return optimizer.loss_scale_factor
 
 
 def _record_updates(variables: Any, gradients: Any, scale: Any, before: Any, after: Any) -> None:
@@ -232,10 +262,11 @@ def _record_updates(variables: Any, gradients: Any, scale: Any, before: Any, aft
                 old, new = ops.cast(old, "float32"), ops.cast(new, "float32")
                 gradient = _whole(gradient)
                 if gradient is not None:
-                    gradient = ops.cast(gradient, "float32") / scale
+                    gradient = ops.cast(gradient, "float32")
+                    gradient = gradient if scale is None else gradient / scale
                 axes = scope.watch.unit_axes.get(variable.path, ())
                 scope.variables[variable.path] = measure_variable(
-                    scope.watch.plan, old, gradient, new - old, axes
+                    scope.watch.plan, variable.path, old, gradient, new - old, axes
                 )
     except Exception as error:
         scope.watch.miss("optimizer", reason(error))

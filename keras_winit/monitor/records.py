@@ -1,5 +1,6 @@
-"""What the monitor measured at one training step, as plain rows: nothing here computes."""
+"""What the monitor measured at one training step, as plain rows."""
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,3 +41,12 @@ class Sample:
     loss: float
     inputs: tuple[str, ...] = ()
     input_values: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), "f"))
+
+    @functools.cached_property
+    def gradient_norm(self) -> float:
+        """Of all gradients together; NaN if none was measured."""
+        if "gradient_norm" not in self.variable_statistics:
+            return float("nan")
+        norms = self.variable_values[:, self.variable_statistics.index("gradient_norm")]
+        known = norms[~np.isnan(norms)].astype(np.float64)
+        return float(np.linalg.norm(known)) if known.size else float("nan")

@@ -16,6 +16,7 @@ from keras_winit.monitor.measure import (
     Output,
     Plan,
     Row,
+    Slot,
     measure,
     pack,
     rectifies,
@@ -124,7 +125,7 @@ class Scope:
         self.base = self.outer = trace_now()
         self.rows: dict[str, Row] = {}
         self.layers: dict[str, Any] = {}
-        self.variables: dict[str, Any] = {}
+        self.variables: dict[str, tuple[Slot, Any]] = {}
         self.pending: dict[int, tuple[Any, Any, Any]] = {}
         self.calls: dict[str, int] = {}
         self.hidden: set[str] = set()
@@ -195,13 +196,14 @@ class Scope:
         # Hidden at first is what a model runs once to find its shapes.
         for name in sorted((self.hidden | self.rows.keys()) - layers.keys()):
             self.watch.miss(name, HIDDEN)
-        layout = Layout(tuple(self.rows[name] for name in names), tuple(self.variables))
+        slots = tuple(slot for slot, _ in self.variables.values())
+        layout = Layout(tuple(self.rows[name] for name in names), slots)
         with quiet():
             vector = pack(
                 self.watch.number(layout),
                 layers.get(KEY, self.loss),
                 [layers[name] for name in names],
-                list(self.variables.values()),
+                [vector for _, vector in self.variables.values()],
             )[None]
             count, own = replicas()
             if count > 1:

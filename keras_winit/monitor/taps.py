@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_winit.monitor.patches import Patches, patched, split
+from keras_winit.monitor.patches import Patches, Shared, judge, patched, split
 from keras_winit.monitor.scope import KEY, LOCAL, Scope, Watch, reason
 
 Keep = Callable[[npt.NDArray[np.float32] | None, int], None]
@@ -33,6 +33,9 @@ class Tapped:
         self.plain_step = model.train_step
         self.failed: Exception | None = None
         self.beside = model.train_function
+        # Replicas trace their steps side by side.
+        self.patched = Shared(lambda: patched(model, watch))
+        judge(model, watch)
         self.function = self._made()
 
     def _made(self) -> Any:
@@ -53,7 +56,8 @@ class Tapped:
         """`model.train_step`, with what was measured among the logs."""
         LOCAL.scope = scope = Scope(self.watch)
         try:
-            result = self.plain_step(*arguments)
+            with self.patched:
+                result = self.plain_step(*arguments)
         except Exception as error:
             self.failed = error
             raise
@@ -82,8 +86,7 @@ class Tapped:
         tee = data if _is_replayable(data) else _tee(data, seen)
         self.failed = None
         try:
-            with patched(self.model, self.watch):
-                result = self.function(*state, tee)
+            result = self.function(*state, tee)
         except Exception as error:
             if self.failed is None or not self._untouched():
                 raise

@@ -1,10 +1,9 @@
 """Rules on gradients and on the updates that come of them."""
 
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import numpy as np
 
 from keras_winit.monitor.rules.base import Offence, Rule, use
 from keras_winit.monitor.rules.view import View, Weight
@@ -52,7 +51,9 @@ class ExplodingBackward(Rule):
 
     id = "exploding_backward"
     statistic = "gradient_norm"
-    fires = "norm of a kernel's gradient over the median of all; or all 10 times what they were"
+    fires = (
+        "norm of a kernel's gradient over the median of all; or all 10 times their running median"
+    )
     applies = "kernels; a residual branch by itself; over time from 5 watched steps on"
     healthy = "up to 16 times"
     cause = "each layer on the way back makes the gradient larger"
@@ -60,6 +61,7 @@ class ExplodingBackward(Rule):
     origin = "not calibrated"
     threshold: float = 1e3
     growth: float = 10.0
+    window: int = 32
     persistence: int = 3
 
     def check(self, view: View) -> Iterator[Offence]:
@@ -69,15 +71,15 @@ class ExplodingBackward(Rule):
         for group in _by_branch(view):
             group = [weight for weight in group if math.isfinite(weight["gradient_norm"])]
             norms = [weight["gradient_norm"] for weight in group]
-            middle = float(np.median(norms)) if norms else 0.0
+            middle = statistics.median(norms) if norms else 0.0
             for weight, norm in zip(group, norms, strict=True):
                 if norm > self.threshold * middle > 0:
                     yield Offence(weight.layer, norm / middle, weight.order)
-        past = [_whole(view, back) for back in range(2, len(view.samples) + 1)]
+        past = [sample.gradient_norm for sample in view.samples[-1 - self.window : -1]]
         past = [norm for norm in past if norm > 0]
-        if len(past) >= 5 and _whole(view, 1) > self.growth * np.median(past):
+        growth = view.sample.gradient_norm / statistics.median(past) if len(past) >= 5 else 0.0
+        if growth > self.growth:
             largest = max(weights, key=lambda weight: weight["gradient_norm"])
-            growth = _whole(view, 1) / float(np.median(past))
             yield Offence(
                 largest.layer,
                 growth,
@@ -85,11 +87,6 @@ class ExplodingBackward(Rule):
                 threshold=self.growth,
                 cause="gradients have grown from step to step",
             )
-
-
-def _whole(view: View, back: int) -> float:
-    """The norm of all gradients together; NaN if one is not known."""
-    return math.sqrt(sum(norm**2 for norm in view.column("gradient_norm", back).values()))
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,19 @@ class NonFinite(Rule):
     threshold: float = 0.0
 
     def check(self, view: View) -> Iterator[Offence]:
-        cause, more = self._why(view), self._ranges(view)
+        cause = self._why(view)
         for seen in view.inputs:
             if seen["nonfinite"] > self.threshold:
                 yield Offence(seen.layer, seen["nonfinite"], -1, cause="the data hold NaN or inf")
         for seen in view.seen:
             if seen["nonfinite"] > self.threshold:
-                yield Offence(seen.layer, seen["nonfinite"], seen.order, cause=cause, details=more)
+                yield Offence(
+                    seen.layer,
+                    seen["nonfinite"],
+                    seen.order,
+                    cause=cause,
+                    details=self._ranges(view),
+                )
                 return
         for weight in view.weights:
             bad = weight["gradient_nonfinite"]

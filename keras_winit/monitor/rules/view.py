@@ -94,9 +94,10 @@ class View:
     def seen(self) -> list[Seen]:
         """Outputs and pre-activations in the order of execution."""
         sample, found = self.sample, []
-        for order, (site, values) in enumerate(zip(sample.layers, sample.values, strict=True)):
+        values = sample.values.tolist()
+        for order, (site, row) in enumerate(zip(sample.layers, values, strict=True)):
             name, before = _base(site, self.model.parts)
-            named = dict(zip(sample.statistics, map(float, values), strict=True))
+            named = dict(zip(sample.statistics, row, strict=True))
             found.append(Seen(name, order, self.model.parts.get(name), named, before))
         return found
 
@@ -105,8 +106,8 @@ class View:
         """The model's own inputs that hold floats."""
         sample = self.sample
         return [
-            Seen(name, -1, None, dict(zip(sample.statistics, map(float, values), strict=True)))
-            for name, values in zip(sample.inputs, sample.input_values, strict=True)
+            Seen(name, -1, None, dict(zip(sample.statistics, row, strict=True)))
+            for name, row in zip(sample.inputs, sample.input_values.tolist(), strict=True)
         ]
 
     @functools.cached_property
@@ -167,6 +168,6 @@ def _base(site: str, known: Container[str]) -> tuple[str, bool]:
 
 def _variables(sample: Sample) -> dict[str, dict[str, float]]:
     return {
-        path: dict(zip(sample.variable_statistics, map(float, values), strict=True))
-        for path, values in zip(sample.variables, sample.variable_values, strict=True)
+        path: dict(zip(sample.variable_statistics, row, strict=True))
+        for path, row in zip(sample.variables, sample.variable_values.tolist(), strict=True)
     }
