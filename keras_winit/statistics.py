@@ -447,22 +447,23 @@ def repeated_share(
     return np.where(known & np.isfinite(norms) & (sizes > 1), share, np.nan)
 
 
-def norms(*tensors: Any) -> tuple[Any, Any]:
+def norms(tensors: Callable[[], Sequence[Any]]) -> tuple[Any, Any]:
     """Roots of the sums of squares, and how many entries are not finite, of each tensor.
 
     Args:
-        *tensors: N of any shape and size of entries.
+        tensors: Gives N of any shape and size of entries. Called again for those that need
+            care, as keeping the results of an operation would cost more than repeating it.
 
     Returns:
         Two tensors of shape (N,), float32.
     """
-    values = [ops.cast(tensor, "float32") for tensor in tensors]
-    lengths = ops.stack([_plain_length(value) for value in values])
+    lengths = ops.stack([_plain_length(ops.cast(tensor, "float32")) for tensor in tensors()])
 
     def exact() -> tuple[Any, Any]:
-        finite = [ops.cast(ops.isfinite(value), "float32") for value in values]
+        again = tensors()
+        finite = [ops.cast(ops.isfinite(tensor), "float32") for tensor in again]
         return (
-            ops.stack([length(value) for value in values]),
+            ops.stack([length(tensor) for tensor in again]),
             ops.stack([ops.sum(1.0 - one) for one in finite]),
         )
 

@@ -193,7 +193,7 @@ def _flat(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any, Any]
 
 
 def measure_variable(
-    plan: Plan, name: str, weight: Any, gradient: Any, update: Any, unit_axes: Sequence[int] = ()
+    plan: Plan, name: str, weight: Any, gradient: Any, after: Any, unit_axes: Sequence[int] = ()
 ) -> tuple[Slot, Any]:
     """One variable's numbers, as a float32 vector.
 
@@ -202,7 +202,7 @@ def measure_variable(
         name: Of the variable.
         weight: Before the update.
         gradient: None if it gets none.
-        update: What was added to it.
+        after: The weight after it.
         unit_axes: That tell its units apart. Empty: it has none.
     """
     units = math.prod(weight.shape[axis] for axis in unit_axes) if unit_axes else 0
@@ -212,19 +212,19 @@ def measure_variable(
         units * ("gradient_repeated" in plan.statistics and gradient is not None),
     )
     numbers = _variable_numbers(slot.weight_units > 0, slot.gradient_units > 0, tuple(unit_axes))
-    return slot, numbers(weight, gradient, update)
+    return slot, numbers(weight, gradient, after)
 
 
 @functools.lru_cache(maxsize=256)
 def _variable_numbers(
     of_weight: bool, of_gradient: bool, unit_axes: tuple[int, ...]
 ) -> Callable[[Any, Any, Any], Any]:
-    def vector(weight: Any, gradient: Any, update: Any) -> Any:
+    def vector(weight: Any, gradient: Any, after: Any) -> Any:
         if gradient is None:
-            lengths, _ = statistics.norms(weight, update)
+            lengths, _ = statistics.norms(lambda: [weight, after - weight])
             parts = [lengths, ops.full((2,), float("nan"), "float32")]
         else:
-            lengths, nonfinite = statistics.norms(weight, update, gradient)
+            lengths, nonfinite = statistics.norms(lambda: [weight, after - weight, gradient])
             parts = [lengths, nonfinite[2:]]
         if of_weight:
             parts.append(statistics.unit_sums(weight, unit_axes))

@@ -232,7 +232,8 @@ def _watch_optimizer(optimizer: Any, put: Put) -> None:
             before = [ops.copy(variable.value) for variable in variables]
             scale = _loss_scale(optimizer, lambda variable: ops.copy(variable.value))
         result = apply(gradients, trainable_variables)
-        after = [variable.value for variable in variables]
+        # Also turns a variable into a tensor, which is all that may be kept of it.
+        after = [ops.stop_gradient(variable.value) for variable in variables]
         _record_updates(variables, gradients, scale, before, after)
         return result
 
@@ -266,7 +267,7 @@ def _record_updates(variables: Any, gradients: Any, scale: Any, before: Any, aft
                     gradient = gradient if scale is None else gradient / scale
                 axes = scope.watch.unit_axes.get(variable.path, ())
                 scope.variables[variable.path] = measure_variable(
-                    scope.watch.plan, variable.path, old, gradient, new - old, axes
+                    scope.watch.plan, variable.path, old, gradient, new, axes
                 )
     except Exception as error:
         scope.watch.miss("optimizer", reason(error))
