@@ -74,7 +74,9 @@ def profile(
         axes.set_title(title, fontsize="medium")
     layer_axis(panels[0], rows.layers, severities(findings))
     words = f"{outside} values outside the healthy range" if outside else "all healthy"
-    picture.suptitle(f"{len(rows.layers)} layers at step {rows.steps[0]}: {words}", fontsize="large")
+    picture.suptitle(
+        f"{len(rows.layers)} layers at step {rows.steps[0]}: {words}", fontsize="large"
+    )
     _profile_key(picture, bool(outside))
     return saved(picture, path)
 
@@ -141,7 +143,11 @@ def _profile_key(picture: Any, outside: bool) -> None:
     picture.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
 
 
-def updates(samples: Sequence[Sample], path: str | PathLike[str] | None = None) -> Any:
+def updates(
+    samples: Sequence[Sample],
+    path: str | PathLike[str] | None = None,
+    findings: Iterable[Any] = (),
+) -> Any:
     """Draw how far each step moves the kernels: norm of the update over that of the weights.
 
     A line for each kernel, the first layer's the darkest; of more than 12 the median, the
@@ -151,6 +157,7 @@ def updates(samples: Sequence[Sample], path: str | PathLike[str] | None = None) 
     Args:
         samples: Of a monitor's history.
         path: Where to save the picture; the ending chooses the format. None: nowhere.
+        findings: Of the monitor, or as writers get them: their layers are marked.
 
     Returns:
         The matplotlib figure.
@@ -171,8 +178,9 @@ def updates(samples: Sequence[Sample], path: str | PathLike[str] | None = None) 
     axes.axhline(GUIDE, color="black", linestyle="--", linewidth=1, label=f"guide, {GUIDE:g}")
     moving = ~np.all(np.isnan(ratios), axis=1)
     names = [name for name, moves in zip(rows.kernels, moving, strict=True) if moves]
+    short = labels(names)
     draw = _each if len(names) <= LINES else _range
-    draw(axes, labels(names), ratios[moving])
+    drawn = draw(axes, short, ratios[moving])
     axes.set_yscale("log")
     few_ticks(axes.yaxis)
     axes.set_xlim(-0.5, len(rows.steps) - 0.5)
@@ -181,32 +189,37 @@ def updates(samples: Sequence[Sample], path: str | PathLike[str] | None = None) 
     axes.set_title(f"What a step changes in {len(names)} kernels")
     axes.grid(alpha=0.3)
     legend = picture.legend(loc="outside right upper", fontsize="small", frameon=False)
+    found = severities(findings)
     for text in legend.get_texts():
         text.set_parse_math(False)
+    for text, place in zip(legend.get_texts()[-len(drawn) :], drawn, strict=True):
+        severity = found.get(names[place].rpartition("/")[0])
+        if severity is not None:
+            text.set(color=COLORS[severity], fontweight="bold")
     return saved(picture, path)
 
 
-def _each(axes: Any, names: Sequence[str], ratios: Array) -> None:
+def _each(axes: Any, names: Sequence[str], ratios: Array) -> Sequence[int]:
+    """Draw them all; gives whose lines come last in the legend."""
     from matplotlib import colormaps
 
     shades = colormaps["viridis"](np.linspace(0, 0.9, len(names)))
     for name, color, line in zip(names, shades, ratios, strict=True):
         # What starts with "_" would be left out of the legend.
         axes.plot(line, "o-", color=color, markersize=3, label=f" {name}")
+    return range(len(names))
 
 
-def _range(axes: Any, names: Sequence[str], ratios: Array) -> None:
+def _range(axes: Any, names: Sequence[str], ratios: Array) -> Sequence[int]:
+    """Draw what they have in common and the two that are farthest out; gives these."""
     columns = np.arange(ratios.shape[1])
     known = ~np.all(np.isnan(ratios), axis=0)
     columns, ratios = columns[known], ratios[:, known]
-    low, middle, high = (
-        bound(ratios, axis=0) for bound in (np.nanmin, np.nanmedian, np.nanmax)
-    )
+    low, middle, high = (bound(ratios, axis=0) for bound in (np.nanmin, np.nanmedian, np.nanmax))
     axes.fill_between(columns, low, high, color="#4575b4", alpha=0.3, label="all kernels")
     axes.plot(columns, middle, "o-", color="#313695", markersize=3, label="median")
     last = ratios[:, -1]
-    for word, place, color in (
-        ("largest", np.nanargmax(last), "#d73027"),
-        ("smallest", np.nanargmin(last), "#542788"),
-    ):
+    ends = {"largest": np.nanargmax(last), "smallest": np.nanargmin(last)}
+    for (word, place), color in zip(ends.items(), ("#d73027", "#542788"), strict=True):
         axes.plot(columns, ratios[place], color=color, label=f"{word}: {names[place]}")
+    return list(ends.values())

@@ -34,7 +34,7 @@ COLUMNS = 300
 
 STATISTICS = ("unit_stddev", "gradient_norm", "update_ratio", "dead_share", "saturated_share")
 NOTHING = {"facecolor": "0.88", "hatch": "////", "edgecolor": "0.75"}
-TIMES = ("÷100", "÷10", "1", "×10", "×100")
+TIMES = ("1/100", "1/10", "1", "10", "100")
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,7 @@ def draw(
 
 
 def color_bar(picture: Any, axes: Any, image: Any, shown: Map) -> None:
+    """What the colors of a map stand for, below it."""
     bar = picture.colorbar(image, ax=axes, location="bottom", aspect=18, pad=0.02)
     if shown.ticks is None:
         bar.set_ticks([0, 0.5, 1], labels=["0", "half", "all"])
