@@ -88,7 +88,7 @@ def _first_step(rows: Rows) -> list[tuple[str, Array, tuple[float, float], bool]
     least, _ = healthy(VanishingBackward)
     # What is not finite stands where infinity does.
     gone, bad = rows.missing("unit_stddev"), rows.of_own_kernels("gradient_nonfinite") > 0
-    signal = np.where(gone, np.inf, rows.of_layers("unit_stddev"))[:, 0]
+    signal = np.where(gone, np.inf, rows.signal())[:, 0]
     gradients = np.where(bad, np.inf, rows.of_own_kernels("gradient_norm"))[:, 0]
     gradients = gradients / max(gradients[(gradients > 0) & (gradients < np.inf)], default=1.0)
     shown = [
@@ -136,10 +136,10 @@ def _profile_key(picture: Any, outside: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=HEALTHY, alpha=0.3, label="range of healthy training")]
+    handles: list[Any] = [Patch(color=HEALTHY, alpha=0.3, label="range of healthy training")]
     if outside:
-        style = {"color": COLORS["error"], "marker": "X", "linestyle": "none"}
-        handles.append(Line2D([], [], label="outside", **style))
+        color = COLORS["error"]
+        handles.append(Line2D([], [], color=color, marker="X", linestyle="none", label="outside"))
     picture.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
 
 
@@ -219,7 +219,7 @@ def _range(axes: Any, names: Sequence[str], ratios: Array) -> Sequence[int]:
     axes.fill_between(columns, low, high, color="#4575b4", alpha=0.3, label="all kernels")
     axes.plot(columns, middle, "o-", color="#313695", markersize=3, label="median")
     last = ratios[:, -1]
-    ends = {"largest": np.nanargmax(last), "smallest": np.nanargmin(last)}
+    ends = {"largest": int(np.nanargmax(last)), "smallest": int(np.nanargmin(last))}
     for (word, place), color in zip(ends.items(), ("#d73027", "#542788"), strict=True):
         axes.plot(columns, ratios[place], color=color, label=f"{word}: {names[place]}")
     return list(ends.values())

@@ -13,6 +13,7 @@ from keras_winit.plots.base import (
     COLORS,
     SHAPES,
     SHORT,
+    SMALL,
     SMALL_DPI,
     figure,
     layer_axis,
@@ -21,7 +22,7 @@ from keras_winit.plots.base import (
     step_axis,
     unmeasured,
 )
-from keras_winit.plots.rows import Array, Rows, merged
+from keras_winit.plots.rows import Array, Flags, Rows, merged
 
 # Of an update, relative to the weights: what to aim at (CS231n).
 GUIDE = 1e-3
@@ -33,7 +34,7 @@ DECADES = 2
 COLUMNS = 300
 
 STATISTICS = ("unit_stddev", "gradient_norm", "update_ratio", "dead_share", "saturated_share")
-NOTHING = {"facecolor": "0.88", "hatch": "////", "edgecolor": "0.75"}
+NOTHING: dict[str, Any] = {"facecolor": "0.88", "hatch": "////", "edgecolor": "0.75"}
 TIMES = ("1/100", "1/10", "1", "10", "100")
 
 
@@ -51,7 +52,7 @@ class Map:
 
     title: str
     values: Array
-    broken: Array
+    broken: Flags
     ticks: tuple[str, ...] | None
 
     @property
@@ -77,7 +78,8 @@ def health(
     that of the first layer with a kernel at the first step. So one map shows what fades or
     grows with depth and what changes with training; the ratio to each layer's own start
     would leave a bad start white. Where the first layer itself is beyond the range of
-    healthy training, the nearer end of that range takes its place.
+    healthy training, the nearer end of that range takes its place. The last layer is shown
+    before its activation.
 
     The others: the gradient of each layer's kernel over the median of all kernels at the
     same step, as it falls with the loss anyway; the update over the weights, white at 1e-3;
@@ -124,9 +126,9 @@ def _maps(rows: Rows) -> list[Map]:
     if not rows.layers:
         return []
     with np.errstate(divide="ignore", invalid="ignore"):
-        signal = np.log10(rows.of_layers("unit_stddev") / rows.reference)
+        signal = np.log10(rows.signal() / rows.reference)
         gradient = np.log10(rows.of_own_kernels("gradient_norm") / _usual_gradients(rows))
-        update = np.log10(rows.of_own_kernels("update_ratio") / GUIDE)
+        update = np.log10(rows.updates() / GUIDE)
     # Of a layer that was seen the spread is known, unless no entry is finite.
     lost = rows.of_layers("nonfinite") > 0
     gone = lost | rows.missing("unit_stddev")
@@ -158,7 +160,7 @@ def draw(
     """
     count = values.shape[1]
     values = merged(values, COLUMNS)
-    broken = merged(np.asarray(broken, float), COLUMNS) > 0
+    broken = merged(np.asarray(broken, np.float64), COLUMNS) > 0
     # Nothing at all is as far down as can be.
     values = np.where(np.isneginf(values), -99.0, values)
     # Half a step to each side, however many columns have become one.
@@ -172,13 +174,14 @@ def draw(
     return image
 
 
-def color_bar(picture: Any, axes: Any, image: Any, shown: Map) -> None:
+def color_bar(picture: Any, axes: Any, image: Any, shown: Map, small: bool = False) -> None:
     """What the colors of a map stand for, below it."""
+    apart = 2 if small else 1
     bar = picture.colorbar(image, ax=axes, location="bottom", aspect=18, pad=0.02)
     if shown.ticks is None:
         bar.set_ticks([0, 0.5, 1], labels=["0", "half", "all"])
     else:
-        bar.set_ticks(range(-DECADES, DECADES + 1), labels=shown.ticks)
+        bar.set_ticks(range(-DECADES, DECADES + 1, apart), labels=shown.ticks[::apart])
     bar.ax.tick_params(labelsize="small")
 
 
@@ -194,29 +197,30 @@ def key(picture: Any, maps: Sequence[Map], found: Collection[str]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = []
+    handles: list[Any] = []
     if any(one.broken.any() for one in maps):
         handles.append(Patch(color="black", label="NaN or infinite"))
     if any((np.isnan(one.values) & ~one.broken).any() for one in maps):
         handles.append(Patch(label="does not apply", **NOTHING))
     for severity in reversed(SEVERITIES):
         if severity in found:
-            style = {"color": COLORS[severity], "marker": SHAPES[severity], "linestyle": "none"}
-            handles.append(Line2D([], [], label=severity, **style))
+            color, shape = COLORS[severity], SHAPES[severity]
+            handles.append(
+                Line2D([], [], color=color, marker=shape, linestyle="none", label=severity)
+            )
     if handles:
         picture.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
 
 
 def _small(rows: Rows, maps: Sequence[Map], found: dict[str, str]) -> Any:
-    height = 0.5 + 1.8 * len(maps)
-    picture = figure(figsize=(3.3, height), layout="constrained", dpi=SMALL_DPI)
-    panels = picture.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
+    picture = figure(figsize=SMALL, layout="constrained", dpi=SMALL_DPI)
+    picture.get_layout_engine().set(w_pad=0.07)
+    panels = picture.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     for axes, shown in zip(panels, maps, strict=True):
         image = shown.draw(axes)
         axes.set_title(shown.title.partition("\n")[0], fontsize="medium")
-        layer_axis(axes, rows.layers, found, most=8, size=SHORT)
-        bar = picture.colorbar(image, ax=axes, aspect=12)
-        if shown.ticks is not None:
-            bar.set_ticks([-DECADES, 0, DECADES], labels=shown.ticks[::DECADES])
-    step_axis(panels[-1], rows.steps, 4)
+        step_axis(axes, rows.steps, 3)
+        axes.set_xlabel("")
+        color_bar(picture, axes, image, shown, small=True)
+    layer_axis(panels[0], rows.layers, found, most=8, size=SHORT)
     return picture

@@ -46,6 +46,29 @@ class Rows:
                 table[here, column] = sample.values[there, sample.statistics.index(statistic)]
         return table
 
+    def signal(self) -> Array:
+        """`unit_stddev`, of shape (layers, steps).
+
+        Of the last layer before its activation, if that was seen: a softmax is narrow by
+        nature.
+        """
+        table, last = self.of_layers("unit_stddev"), f"{self.layers[-1]}.pre"
+        for column, sample in enumerate(self._samples):
+            if "unit_stddev" in sample.statistics and last in sample.layers:
+                place = sample.layers.index(last), sample.statistics.index("unit_stddev")
+                table[-1, column] = sample.values[place]
+        return table
+
+    def updates(self) -> Array:
+        """`update_ratio` of each layer's first kernel, of shape (layers, steps).
+
+        0 where nothing moves, unless all stand still: gradients are being collected then.
+        """
+        moved = self.of_own_kernels("update_norm")
+        still = (moved == 0) & np.any(moved > 0, axis=0)
+        still &= self.of_own_kernels("weight_norm") > 0
+        return np.where(still, 0.0, self.of_own_kernels("update_ratio"))
+
     def missing(self, statistic: str) -> Flags:
         """Of shape (layers, steps): whether it was measured and is no number."""
         table = np.zeros((len(self.layers), len(self.steps)), bool)

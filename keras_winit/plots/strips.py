@@ -10,6 +10,9 @@ import numpy as np
 from keras_winit.monitor.records import Sample
 from keras_winit.plots.base import (
     COLORS,
+    NAME,
+    SHORT,
+    SMALL,
     SMALL_DPI,
     figure,
     labels,
@@ -71,7 +74,7 @@ def strips(
     used = np.flatnonzero(np.any(shares[chosen] > 0, axis=(0, 2)))
     bins = slice(used[0], used[-1] + 1) if len(used) else slice(0, len(edges) - 1)
     picture, grid = _grid(len(chosen), small)
-    names = labels(rows.layers, 20 if small else 28)
+    names = labels(rows.layers, SHORT if small else NAME)
     panels = list(grid.T.flat)
     for axes, row in zip(panels, chosen, strict=False):
         image = _strip(axes, shares[row], bins)
@@ -81,7 +84,7 @@ def strips(
         axes.set_title(names[row], fontsize="small", loc="left", pad=2, parse_math=False, **style)
     for axes in panels[len(chosen) :]:
         axes.set_axis_off()
-    _label(grid, len(chosen), rows.steps, edges, bins)
+    _label(grid, len(chosen), rows.steps, edges, bins, small)
     across = grid.shape[1]
     bar = picture.colorbar(image, ax=grid, location="bottom", aspect=40 * across, pad=0.01)
     shown = {share: name for share, name in SHARES.items() if not small or share != UNIT}
@@ -97,10 +100,10 @@ def strips(
 
 def _grid(count: int, small: bool) -> tuple[Any, Any]:
     """A figure, and its axes by rows and columns."""
-    across = 1 if small else -(-count // HIGH)
+    across = min(count, 2) if small else -(-count // HIGH)
     down = -(-count // across)
-    size = (3.3, 0.9 + 0.7 * down) if small else (max(8, 1 + 3 * across), 1.4 + 0.85 * down)
-    picture = figure(figsize=size, layout="constrained", **({"dpi": SMALL_DPI} if small else {}))
+    size = SMALL if small else (max(8, 1 + 3 * across), 1.4 + 0.85 * down)
+    picture = figure(figsize=size, layout="constrained", dpi=SMALL_DPI if small else None)
     return picture, picture.subplots(down, across, sharex=True, sharey=True, squeeze=False)
 
 
@@ -110,10 +113,12 @@ def _strip(axes: Any, share: Array, bins: slice) -> Any:
     return draw(axes, np.log1p(share[bins] / UNIT), gone, "YlGnBu", 0, math.log1p(1 / UNIT))
 
 
-def _label(grid: Any, count: int, steps: Sequence[int], edges: Array, bins: slice) -> None:
+def _label(
+    grid: Any, count: int, steps: Sequence[int], edges: Array, bins: slice, small: bool
+) -> None:
     low, high = edges[bins.start], edges[bins.stop]
     values = [value for value in VALUES if low <= value <= high]
-    if len(values) > 5:
+    if len(values) > (3 if small else 5):
         values = [value for value in values if abs(value) != 0.01]
     if len(values) < 2:
         values = sorted({low, *values, high})
@@ -125,5 +130,8 @@ def _label(grid: Any, count: int, steps: Sequence[int], edges: Array, bins: slic
     # The last column may end above the others.
     full = grid.shape[1] if count == grid.size else grid.shape[1] - 1
     for axes in grid[-1, :full]:
-        step_axis(axes, steps, 4)
-    grid[len(grid) // 2, 0].set_ylabel("value")
+        step_axis(axes, steps, 3 if small else 4)
+        if small:
+            axes.set_xlabel("")
+    if not small:
+        grid[len(grid) // 2, 0].set_ylabel("value")
