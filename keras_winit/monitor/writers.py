@@ -7,8 +7,8 @@ import re
 import shlex
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -207,11 +207,12 @@ class TensorBoardWriter(_OneFile):
 
     def flush(self) -> None:
         self._draw()
-        super().flush()
+        with self._sound():
+            super().flush()
 
     def end(self) -> None:
         self._draw(ended=True)
-        super().flush()
+        self.flush()
 
     def close(self) -> None:
         self._draw(closed=True)
@@ -255,9 +256,19 @@ class TensorBoardWriter(_OneFile):
                 )
 
     def _write(self, step: int, summary: Summary) -> None:
-        if self._file is None:
-            self._file = EventFile(self._path / "winit", step)
-        self._file.write(step, summary)
+        with self._sound():
+            if self._file is None:
+                self._file = EventFile(self._path / "winit", step)
+            self._file.write(step, summary)
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Where the file fails, no picture goes there either."""
+        try:
+            yield
+        except OSError:
+            self._album = None
+            raise
 
 
 def _spread(column: Any) -> dict[str, float]:
