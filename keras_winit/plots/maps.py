@@ -154,9 +154,9 @@ def _usual_gradients(rows: Rows) -> Array:
 def draw(
     axes: Any, values: Any, broken: Any, colors: str = "RdBu_r", low: float = -2, high: float = 2
 ) -> Any:
-    """The image of numbers in rows and columns, the first of two.
+    """The image of numbers in rows and columns; gray shows through where there is none.
 
-    Broken ones are black; gray shows through where there is none.
+    Broken ones are black, in an image of their own.
     """
     count = values.shape[1]
     values = merged(values, COLUMNS)
@@ -168,8 +168,9 @@ def draw(
     options = {"aspect": "auto", "interpolation": "nearest", "extent": extent}
     shown = np.ma.masked_invalid(values)
     image = axes.imshow(shown, cmap=colors, vmin=low, vmax=high, **options)
-    black = np.ma.masked_where(~broken, np.ones(broken.shape))
-    axes.imshow(black, cmap="gray", vmin=1, vmax=2, **options)
+    if broken.any():
+        black = np.ma.masked_where(~broken, np.ones(broken.shape))
+        axes.imshow(black, cmap="gray", vmin=1, vmax=2, **options)
     axes.patch.set(**NOTHING)
     return image
 

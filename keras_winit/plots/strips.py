@@ -104,7 +104,7 @@ def _grid(count: int, small: bool) -> tuple[Any, Any]:
     down = -(-count // across)
     size = SMALL if small else (max(8, 1 + 3 * across), 1.4 + 0.85 * down)
     picture = figure(figsize=size, layout="constrained", dpi=SMALL_DPI if small else None)
-    return picture, picture.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    return picture, picture.subplots(down, across, squeeze=False)
 
 
 def _strip(axes: Any, share: Array, bins: slice) -> Any:
@@ -124,9 +124,10 @@ def _label(
         values = sorted({low, *values, high})
     # Bins are of one height, whatever they hold.
     places = np.interp(values, edges, np.arange(len(edges))) - bins.start - 0.5
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[], ylim=(-0.5, bins.stop - bins.start - 0.5))
     for axes in grid[:, 0]:
         axes.set_yticks(places, [f"{value:.3g}" for value in values], fontsize="x-small")
-        axes.set_ylim(-0.5, bins.stop - bins.start - 0.5)
     # The last column may end above the others.
     full = grid.shape[1] if count == grid.size else grid.shape[1] - 1
     for axes in grid[-1, :full]:
