@@ -131,13 +131,13 @@ def test_gradients_are_shown_over_the_median_and_updates_over_the_guide():
 def test_black_is_what_is_not_finite_and_gray_what_does_not_apply():
     broken = {"nonfinite": [0, 3, 5], "dead_share": [0.5, NAN, NAN]}
     one = sample(
-        0, [1, 1, NAN], gradient_norm=[1, NAN, NAN], gradient_nonfinite=[0, 0, 4], **broken
+        0, [1, 1, NAN], gradient_norm=[INF, NAN, NAN], gradient_nonfinite=[0, 0, 4], **broken
     )
     picture = plots.health([one])
     signal, gradient, _, dead = (shown(picture, place) for place in range(4))
     assert signal[1][:, 0].tolist() == [False, True, True]
-    assert gradient[1][:, 0].tolist() == [False, False, True]
-    assert np.ma.getmaskarray(gradient[0])[:, 0].tolist() == [False, True, True]
+    assert gradient[1][:, 0].tolist() == [True, False, True]
+    assert np.ma.getmaskarray(gradient[0])[:, 0].tolist() == [True, True, True]
     assert dead[1][:, 0].tolist() == [False, True, True]
     words = [text.get_text() for text in picture.legends[0].get_texts()]
     assert words == ["NaN or infinite", "does not apply"]

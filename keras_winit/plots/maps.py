@@ -127,12 +127,13 @@ def _maps(rows: Rows) -> list[Map]:
         return []
     with np.errstate(divide="ignore", invalid="ignore"):
         signal = np.log10(rows.signal() / rows.reference)
-        gradient = np.log10(rows.of_own_kernels("gradient_norm") / _usual_gradients(rows))
+        norms = rows.of_own_kernels("gradient_norm")
+        gradient = np.log10(norms / _usual_gradients(rows))
         update = np.log10(rows.updates() / GUIDE)
     # Of a layer that was seen the spread is known, unless no entry is finite.
     lost = rows.of_layers("nonfinite") > 0
     gone = lost | rows.missing("unit_stddev")
-    bad = rows.of_own_kernels("gradient_nonfinite") > 0
+    bad = (rows.of_own_kernels("gradient_nonfinite") > 0) | np.isinf(norms) | np.isposinf(update)
     around = tuple(f"{GUIDE * 10.0**power:.0e}".replace("e-0", "e-") for power in range(-2, 3))
     maps = [
         Map("signal\nstddev of units, over the first layer's", signal, gone, TIMES),

@@ -127,7 +127,11 @@ def _label(
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[], ylim=(-0.5, bins.stop - bins.start - 0.5))
     for axes in grid[:, 0]:
-        axes.set_yticks(places, [f"{value:.3g}" for value in values], fontsize="x-small")
+        axes.set_yticks(
+            places,
+            [f"{value:.1g}" if abs(value) < 100 else f"{value:g}" for value in values],
+            fontsize="x-small",
+        )
     # The last column may end above the others.
     full = grid.shape[1] if count == grid.size else grid.shape[1] - 1
     for axes in grid[-1, :full]:
