@@ -341,12 +341,12 @@ def test_of_many_layers_some_strips_are_drawn():
 
 
 KINDS = {
-    "layers": "'unit_stddev'",
-    "health": "'unit_stddev' or 'gradient_norm' or 'update_ratio' or 'dead_share' or "
-    "'saturated_share'",
-    "strips": "'histogram'",
-    "profile": "'unit_stddev' or 'gradient_norm' or 'dead_share' or 'saturated_share'",
-    "updates": "'update_ratio'",
+    "layers": "`unit_stddev`",
+    "health": "`unit_stddev` or `gradient_norm` or `update_ratio` or `dead_share` or "
+    "`saturated_share`",
+    "strips": "`histogram`",
+    "profile": "`unit_stddev` or `gradient_norm` or `dead_share` or `saturated_share`",
+    "updates": "`update_ratio`",
 }
 
 

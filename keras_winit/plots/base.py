@@ -56,8 +56,9 @@ def saved(picture: Any, path: str | PathLike[str] | None) -> Any:
 
 def unmeasured(picture: str, samples: Sequence[Any], *statistics: str) -> Unmeasured:
     """The error of a picture that needs one of some statistics."""
+    names = " or ".join(f"`{name}`" for name in statistics)
     message = (
-        f"`plots.{picture}(samples=...)` needs samples with {' or '.join(map(repr, statistics))}. "
+        f"`plots.{picture}(samples=...)` needs samples with {names}. "
         f"Received: {len(samples)} samples without."
     )
     if samples:
