@@ -175,7 +175,7 @@ def ticks(axes):
     return [label.get_text() for label in axes.get_yticklabels()]
 
 
-@pytest.mark.parametrize(("depth", "apart"), [(10, 1), (50, 1), (200, 4)])
+@pytest.mark.parametrize(("depth", "apart"), [(10, 1), (50, 1), (60, 2), (200, 4)])
 @pytest.mark.parametrize("kind", ["health", "profile", "layers"])
 def test_layers_are_labeled_in_the_order_of_execution(kind, depth, apart):
     axes = getattr(plots, kind)(run(depth)).axes[0]
@@ -196,6 +196,9 @@ def test_layers_with_findings_are_marked():
     assert marked == {"h7": "#636363", "h53": "#b2182b", "h101": "#d95f02"}
     assert [line.get_marker() for line in axes.lines] == ["X", "^", "o"]
     assert [line.get_ydata().tolist() for line in axes.lines] == [[53], [101], [7]]
+    # Beside the map, not on it.
+    left = axes.transAxes.transform((0, 0))[0]
+    assert all(line.get_transform().transform((0, 0))[0] < left - 5 for line in axes.lines)
 
 
 def test_names_are_shortened_at_their_beginning():
@@ -465,8 +468,8 @@ def test_tensorboard_finds_the_images(loader, tmp_path):
     writer.flush()
     writer.write(at(1))
     writer.end()
-    writer.close()
     found = images(loader, tmp_path)
+    writer.close()
     assert set(found) == {"winit/health", "winit/strips"}
     for points in found.values():
         ((step, (width, height, png)),) = points
@@ -521,9 +524,10 @@ def test_a_picture_that_fails_costs_one_warning(monkeypatch, tmp_path):
 
 
 def test_letters_that_the_font_lacks_are_no_trouble(tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         writer = TensorBoardWriter(tmp_path)
         writer.write(replace(SAMPLE, layers=("\u5c42", "\U0001f4a5", "$", "\ud800")))
         writer.close()
+    assert caught == []
     assert set(images("python", tmp_path)) == {"winit/health", "winit/strips"}
