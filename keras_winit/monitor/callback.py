@@ -26,6 +26,9 @@ from keras_winit.monitor.telling import Teller
 DENSE = frozenset((0, 1, 2, 3, 5, 8, 12, 20, 30))
 SPARSE = 50
 
+# Of pictures, in `keras_winit.plots`.
+KINDS = ("layers", "health", "strips", "profile", "updates")
+
 # What only moves entries about shows the numbers of the layer before.
 UNWATCHED = (
     keras.layers.InputLayer,
@@ -145,11 +148,29 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._tell = Teller(self.verbose, self.on_finding)
         self._new, self.step = [], 0
 
-    def plot(self, path: str | PathLike[str] | None = None) -> Any:
-        """Draw the layers by depth and by step, see `keras_winit.plots.layers`."""
+    def plot(self, path: str | PathLike[str] | None = None, kind: str = "layers") -> Any:
+        """Draw what was measured, as the function of that name in `keras_winit.plots`.
+
+        Args:
+            path: Where to save the picture; the ending chooses the format. None: nowhere.
+            kind: "layers", "health", "strips" (needs "histogram"), "profile" or "updates".
+
+        Returns:
+            The matplotlib figure.
+
+        Raises:
+            ModuleNotFoundError: If matplotlib is not installed.
+            OSError: If `path` cannot be written.
+            ValueError: If there is no such kind, or what it shows was not measured.
+        """
         from keras_winit import plots
 
-        return plots.layers(self.history.samples, path)
+        if kind not in KINDS:
+            raise ValueError(
+                f"`ActivationMonitor.plot(kind=...)` must be one of {', '.join(KINDS)}. "
+                f"Received: kind={kind!r}."
+            )
+        return getattr(plots, kind)(self.history.samples, path, self.findings)
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
@@ -191,7 +212,8 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         self._disarm()
-        self._write(lambda writer: writer.flush())
+        # A writer need not know of ends.
+        self._write(lambda writer: getattr(writer, "end", writer.flush)())
 
     def close(self) -> None:
         """Close what it writes to."""

@@ -84,6 +84,11 @@ class Summary:
     def text(self, tag: str, markdown: str) -> None:
         self._add(tag, markdown.encode(errors="replace"), "text", b"")
 
+    def image(self, tag: str, png: bytes) -> None:
+        """A picture; the start of a PNG tells its size."""
+        size = (str(int.from_bytes(png[at : at + 4])).encode() for at in (16, 20))
+        self._add(tag, [*size, png], "images", b"", blobs=True)
+
     def table(
         self, kind: str, rows: Sequence[str], columns: Sequence[str], values: npt.NDArray[Any]
     ) -> None:
@@ -118,13 +123,13 @@ class Summary:
         layout = layout_pb2.Layout(category=[category]).SerializeToString()
         self._add(metadata.CONFIG_SUMMARY_TAG, layout, metadata.PLUGIN_NAME, b"")
 
-    def _add(self, tag: str, value: Any, plugin: str, content: bytes) -> None:
+    def _add(self, tag: str, value: Any, plugin: str, content: bytes, blobs: bool = False) -> None:
         metadata = None
         if tag not in self._known:
             self._known.add(tag)
             data = self._metadata.PluginData(plugin_name=plugin, content=content)
-            tensors = 2  # DATA_CLASS_TENSOR, which TensorBoard guesses for its own plugins only.
-            metadata = self._metadata(plugin_data=data, data_class=tensors)
+            # DATA_CLASS_BLOB_SEQUENCE, _TENSOR: TensorBoard guesses them for its own plugins only.
+            metadata = self._metadata(plugin_data=data, data_class=3 if blobs else 2)
         self.proto.value.add(tag=tag, tensor=self._tensor(value), metadata=metadata)
 
 

@@ -7,8 +7,8 @@ import re
 import shlex
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_winit.monitor.events import EventFile, Summary, tags
 from keras_winit.monitor.files import LogFile, mend
+from keras_winit.monitor.pictures import Album
 from keras_winit.monitor.plain import dumps
 from keras_winit.monitor.records import Sample
 
@@ -46,6 +47,10 @@ class Writer(Protocol):
 
     def flush(self) -> None:
         """Make durable what was taken."""
+
+    def end(self) -> None:
+        """The same at the end of a training, which another may follow."""
+        self.flush()
 
     def close(self) -> None:
         """Let go of files; the next sample opens them again."""
@@ -112,11 +117,16 @@ class _OneFile(Writer):
 
 
 class TensorBoardWriter(_OneFile):
-    """Writes what TensorBoard shows: tables for our tab, curves, histograms, findings.
+    """Writes what TensorBoard shows: tables for our tab, curves, histograms, findings, images.
 
     Everything goes into a run of its own, `<log_dir>/winit`, one event a sample: beside the
     runs of `keras.callbacks.TensorBoard`, whose files a second writer would hide. TensorFlow
     is not loaded.
+
+    The images are those of `keras_winit.plots`, made small: `winit/health`, and of samples
+    with histograms `winit/strips`. They are drawn at the end of a training, and at the end
+    of an epoch if drawing has taken less than 1 % of the time. Without matplotlib there are
+    none.
 
     Args:
         log_dir: A local directory; the same as that of `keras.callbacks.TensorBoard`.
@@ -125,6 +135,7 @@ class TensorBoardWriter(_OneFile):
             a sample does not have are skipped.
         variable_curves: The same for statistics of variables; a curve for each only.
         most: No curves for single layers (variables) if there are more than this.
+        images: Whether to draw.
 
     Raises:
         ValueError: At construction, if `log_dir` is not a local directory.
@@ -144,6 +155,7 @@ class TensorBoardWriter(_OneFile):
         curves: Sequence[str] = CURVES,
         variable_curves: Sequence[str] = VARIABLE_CURVES,
         most: int = 64,
+        images: bool = True,
     ) -> None:
         if "://" in str(log_dir):
             raise ValueError(
@@ -155,6 +167,7 @@ class TensorBoardWriter(_OneFile):
         self._variable_curves = tuple(variable_curves)
         self._most = most
         self._known: set[str] = set()
+        self._album = Album() if images else None
 
     def write(self, sample: Sample) -> None:
         summary = Summary(self._known)
@@ -179,6 +192,8 @@ class TensorBoardWriter(_OneFile):
             for tag, counts in zip(tags(sample.layers), sample.counts, strict=True):
                 summary.histogram(f"winit_hist/{tag}", sample.edges, counts)
         self._write(sample.step, summary)
+        if self._album is not None:
+            self._album.add(sample)
 
     def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
         summary = Summary(self._known)
@@ -187,8 +202,20 @@ class TensorBoardWriter(_OneFile):
         layers = {finding["layer"] for finding in findings if finding.get("layer")}
         summary.scalar("winit/layers_with_findings", len(layers))
         self._write(step, summary)
+        if self._album is not None:
+            self._album.findings = findings
+
+    def flush(self) -> None:
+        self._draw()
+        with self._sound():
+            super().flush()
+
+    def end(self) -> None:
+        self._draw(ended=True)
+        self.flush()
 
     def close(self) -> None:
+        self._draw(closed=True)
         super().close()
         self._known.clear()
 
@@ -207,10 +234,41 @@ class TensorBoardWriter(_OneFile):
             for tag, value in zip(tags(rows), column, strict=True):
                 summary.scalar(f"winit_{name}/{tag}", value)
 
+    def _draw(self, ended: bool = False, closed: bool = False) -> None:
+        """Pictures, if it is time for them; whatever fails, the rest goes on."""
+        album = self._album
+        if album is None or not album.is_due(ended, closed):
+            return
+        try:
+            summary = Summary(self._known)
+            for tag, png in album.draw().items():
+                summary.image(tag, png)
+            if summary.proto.value:
+                self._write(album.samples[-1].step, summary)
+        except Exception as error:
+            self._album = None
+            # It is an extra.
+            if not isinstance(error, ModuleNotFoundError):
+                warnings.warn(
+                    f"`{self!r}` draws no more, the rest goes on. Received: {error!r}.",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+
     def _write(self, step: int, summary: Summary) -> None:
-        if self._file is None:
-            self._file = EventFile(self._path / "winit", step)
-        self._file.write(step, summary)
+        with self._sound():
+            if self._file is None:
+                self._file = EventFile(self._path / "winit", step)
+            self._file.write(step, summary)
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Where the file fails, no picture goes there either."""
+        try:
+            yield
+        except OSError:
+            self._album = None
+            raise
 
 
 def _spread(column: Any) -> dict[str, float]:

@@ -7,28 +7,13 @@ from typing import Any
 import numpy as np
 
 from keras_winit.experiments import Propagation
-from keras_winit.monitor.records import Sample
+from keras_winit.plots.base import figure, saved
 
 # As many histograms side by side as can be told apart.
 PANELS = 10
 
 # Bars of a histogram, over the range of all layers of a result.
 BARS = 60
-
-
-def figure(**options: Any) -> Any:
-    """A matplotlib figure of its own, outside pyplot's global state.
-
-    Raises:
-        ModuleNotFoundError: If matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "pictures need matplotlib: pip install 'keras-winit[plot]'"
-        ) from error
-    return Figure(**options)
 
 
 def propagation(
@@ -62,9 +47,7 @@ def propagation(
     _curves(curves, results)
     for number, (row, result) in enumerate(zip(rows, results, strict=True)):
         _histograms(row, result, f"C{number}")
-    if path is not None:
-        picture.savefig(path, dpi=120)
-    return picture
+    return saved(picture, path)
 
 
 def _label(result: Propagation) -> str:
@@ -143,102 +126,4 @@ def kernel(values: Any, path: str | PathLike[str] | None = None, label: str = ""
     title = f"{label} {values.shape}: mean {values.mean():.2g}, stddev {values.std():.4g}"
     axes.set_title(title.strip(), fontsize="medium")
     axes.grid(alpha=0.3)
-    if path is not None:
-        picture.savefig(path, dpi=120)
-    return picture
-
-
-# Of `layers`: statistic and title of each map, and whether it shows ratios. Black is what does
-# not apply.
-MAPS = (
-    ("unit_stddev", "standard deviation of a unit over the samples", True),
-    ("dead_share", "share of dead units", False),
-)
-
-# Labels that can be told apart along the layers.
-LABELS = 24
-
-
-def layers(samples: Sequence[Sample], path: str | PathLike[str] | None = None) -> Any:
-    """Draw what an `ActivationMonitor` measured: profiles by depth, maps of layer and step.
-
-    On the left the standard deviation of each layer's units at the first, the middle and
-    the last step; beside it maps of all steps: the same as log10 of the ratio to each
-    layer's first value, and the share of dead units, where layers have any.
-
-    Args:
-        samples: Of a monitor's history.
-        path: Where to save the picture; the ending chooses the format. None: nowhere.
-
-    Returns:
-        The matplotlib figure.
-
-    Raises:
-        ModuleNotFoundError: If matplotlib is not installed.
-        OSError: If `path` cannot be written.
-        ValueError: If there is no sample, or none with statistics of a unit.
-    """
-    names, steps, drawn = _maps(samples)
-    if not drawn:
-        raise ValueError(
-            "`plots.layers(samples=...)` needs samples with `unit_stddev`. "
-            f"Received: {len(samples)} samples without."
-        )
-    height = 2.2 + 0.22 * min(len(names), 4 * LABELS)
-    picture = figure(figsize=(5 + 5 * len(drawn), height), layout="constrained")
-    profile, *maps = picture.subplots(1, 1 + len(drawn), sharey=True, squeeze=False)[0]
-    depth = np.arange(len(names))
-    first = drawn[0][1]
-    for column in sorted({0, len(steps) // 2, len(steps) - 1}):
-        profile.plot(first[:, column], depth, "o-", label=f"step {steps[column]}")
-    if np.any(first > 0):
-        profile.set_xscale("log")
-        profile.xaxis.set_minor_formatter("")
-    profile.set(title=MAPS[0][1])
-    profile.set_yticks(depth[:: 1 + len(names) // LABELS], names[:: 1 + len(names) // LABELS])
-    profile.tick_params(axis="y", labelsize="small")
-    profile.invert_yaxis()
-    profile.legend(fontsize="small")
-    profile.grid(alpha=0.3)
-    for axes, (title, values, relative) in zip(maps, drawn, strict=True):
-        _map(picture, axes, title, values, steps, relative)
-    if path is not None:
-        picture.savefig(path, dpi=120)
-    return picture
-
-
-def _maps(samples: Sequence[Sample]) -> tuple[list[str], list[int], list[tuple[str, Any, bool]]]:
-    """Layers, steps, and title, values and kind of each map that has any value."""
-    names = list(dict.fromkeys(n for s in samples for n in s.layers if not n.endswith(".pre")))
-    drawn = []
-    for statistic, title, relative in MAPS:
-        values = np.full((len(names), len(samples)), np.nan)
-        for column, sample in enumerate(samples):
-            if statistic in sample.statistics:
-                place = sample.statistics.index(statistic)
-                rows = dict(zip(sample.layers, sample.values[:, place], strict=True))
-                values[:, column] = [rows.get(name, np.nan) for name in names]
-        if np.any(np.isfinite(values)):
-            drawn.append((title, values, relative))
-        elif relative:
-            return names, [], []
-    return names, [sample.step for sample in samples], drawn
-
-
-def _map(
-    picture: Any, axes: Any, title: str, values: Any, steps: Sequence[int], relative: bool
-) -> None:
-    if relative:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = np.log10(values / values[:, :1])
-        title, reach = f"log10 of it, over step {steps[0]}", 1.0
-    values = np.ma.masked_invalid(values)
-    low, high, colors = (-reach, reach, "RdBu_r") if relative else (0.0, 1.0, "YlOrRd")
-    image = axes.imshow(
-        values, aspect="auto", interpolation="nearest", cmap=colors, vmin=low, vmax=high
-    )
-    axes.set_facecolor("black")
-    ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 6)).astype(int))
-    axes.set_xticks(ticks, [str(steps[tick]) for tick in ticks])
-    axes.set(title=title, xlabel="step")
-    picture.colorbar(image, ax=axes)
+    return saved(picture, path)
