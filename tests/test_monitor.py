@@ -360,51 +360,8 @@ def test_nothing_is_left_after_an_interrupt():
     assert [sample.step for sample in monitor.history.samples] == [0, 1]
 
 
-class FailsToWrite:
-    def __init__(self):
-        self.taken = []
-
-    def __repr__(self):
-        return "FailsToWrite()"
-
-    def write(self, sample):
-        self.taken.append(sample.step)
-        raise OSError("disk full")
-
-    def flush(self):
-        raise AssertionError
-
-    close = flush
-
-
-class Collects:
-    def __init__(self):
-        self.did = []
-
-    def write(self, sample):
-        self.did.append(sample.step)
-
-    def flush(self):
-        self.did.append("flush")
-
-    def close(self):
-        self.did.append("close")
-
-
-def test_a_writer_that_fails_is_let_go():
-    fails, collects = FailsToWrite(), Collects()
-    monitor = ActivationMonitor(every=1, statistics="mean", writers=[fails, collects])
-    message = "`FailsToWrite()` writes no more, training goes on. Received: OSError('disk full')."
-    with pytest.warns(RuntimeWarning) as caught:
-        fit(tiny(), monitor)
-    assert [str(one.message) for one in caught if one.category is RuntimeWarning] == [message]
-    monitor.close()
-    assert fails.taken == [0]
-    assert collects.did == [0, 1, "flush", "flush", "close"]
-
-
 def test_a_schedule_that_fails_ends_the_watch():
-    message = "`ActivationMonitor` watches no more, training goes on. Received: KeyError(1)."
+    message = "`ActivationMonitor` watches no more, training goes on. Received: KeyError: 1"
     monitor, model = (
         ActivationMonitor(every=lambda step: {0: True}[step], statistics="mean"),
         tiny(),
@@ -427,7 +384,7 @@ def test_a_model_with_its_own_train_function():
     monitor = ActivationMonitor()
     message = (
         "`ActivationMonitor` watches no more, training goes on. "
-        "Received: TypeError('OwnFunction makes its own train function')."
+        "Received: TypeError: OwnFunction makes its own train function"
     )
     with pytest.warns(RuntimeWarning) as caught:
         fit(model, monitor)

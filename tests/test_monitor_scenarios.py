@@ -1,11 +1,13 @@
 """Training is the same, bit by bit, with the monitor and without."""
 
+import os
+import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from scenarios import BACKEND, SCENARIOS, compare, exact_graphs, normalized, train
+from scenarios import BACKEND, SCENARIOS, X, Y, compare, compiled, exact_graphs, normalized, train
 
 import keras_winit
 
@@ -79,6 +81,38 @@ def test_training_on_several_devices_is_the_same(kind):
     finally:
         distribution.set_distribution(None)
     assert len(monitor.history.samples) == 4
+
+
+CXX = any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="of torch")
+@pytest.mark.skipif(not CXX, reason="torch.compile needs a C++ compiler: apt-get install g++")
+def test_what_torch_compiled_stays_compiled():
+    import torch
+    from torch._dynamo.utils import counters
+
+    def build(jit_compile):
+        dense = [keras.layers.Dense(8, "relu"), keras.layers.Dense(3)]
+        model = keras.Sequential([keras.Input((6,)), *dense])
+        return compiled(model, "sgd", jit_compile=jit_compile), (X, Y)
+
+    graphs = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: graphs.append(counters["stats"]["unique_graphs"])
+    )
+    monitor = keras_winit.ActivationMonitor(every=lambda step: step in (0, 3, 4), statistics=FEW)
+    torch._dynamo.reset()
+    counters.clear()
+    _, plain = train(lambda: build(False), epochs=4)
+    _, watched = train(lambda: build(True), [monitor, count], epochs=4)
+    assert [sample.step for sample in monitor.history.samples] == [0, 3, 4]
+    assert monitor.history.unseen == {}
+    # The watched steps run as they are; those between compile once.
+    assert graphs[0] == 0 < graphs[1]
+    assert graphs[1:] == graphs[1:2] * 7
+    for one, other in zip(plain["weights"].values(), watched["weights"].values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
 MIRRORED = """

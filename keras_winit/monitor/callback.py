@@ -4,6 +4,7 @@ import fnmatch
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from os import PathLike
 from typing import Any
 
@@ -18,7 +19,7 @@ from keras_winit.monitor.findings import Finding, Findings
 from keras_winit.monitor.history import History
 from keras_winit.monitor.measure import ALL, CHEAP, Plan, read
 from keras_winit.monitor.rules import RULES, Model, Rule
-from keras_winit.monitor.scope import Watch
+from keras_winit.monitor.scope import Watch, reason
 from keras_winit.monitor.taps import Once, Tapped
 from keras_winit.monitor.telling import Teller
 
@@ -177,7 +178,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             if not self._ended and any(self._due(step) for step in block):
                 self._arm(block)
         except Exception as error:
-            self._end(error)
+            self._end(reason(error))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self._new:
@@ -244,14 +245,15 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def _keep(self, block: range, packed: npt.NDArray[np.float32] | None, ran: int) -> None:
         """Take what a step measured; None if it could not be traced with the taps."""
+        if self._watch is None or packed is None:
+            self._end(self._watch and self._watch.broken)
+            return
         try:
-            if self._watch is None or packed is None:
-                raise RuntimeError(self._watch and self._watch.broken)
             step = self._last(block, ran)
             sample = read(self.plan, self._watch.layouts[int(packed[0, 0])], step, packed)
             self.history.append(sample)
         except Exception as error:
-            self._end(error)
+            self._end(reason(error))
         else:
             self._write(lambda writer: writer.write(sample))
             self._diagnose(sample.step)
@@ -261,7 +263,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._parts = anatomy(self._watched)
         except Exception as error:
             self._parts = {}
-            _warn(f"`ActivationMonitor` knows little of the model. Received: {error!r}.")
+            _warn(f"`ActivationMonitor` knows little of the model. Received: {reason(error)}")
 
     def _diagnose(self, step: int) -> None:
         if not self.rules:
@@ -283,9 +285,9 @@ class ActivationMonitor(keras.callbacks.Callback):
             ran = self._batches() - block.start
         return block[min(max(ran, 1), len(block)) - 1]
 
-    def _end(self, error: Exception) -> None:
+    def _end(self, why: str | None) -> None:
         self._ended = True
-        _warn(f"`ActivationMonitor` watches no more, training goes on. Received: {error!r}.")
+        _warn(f"`ActivationMonitor` watches no more, training goes on. Received: {why}")
 
     def _write(self, act: Callable[[Any], None]) -> None:
         for writer in list(self.writers):
@@ -293,7 +295,9 @@ class ActivationMonitor(keras.callbacks.Callback):
                 act(writer)
             except Exception as error:
                 self.writers.remove(writer)
-                _warn(f"`{writer!r}` writes no more, training goes on. Received: {error!r}.")
+                with suppress(Exception):
+                    writer.close()
+                _warn(f"`{writer!r}` writes no more, training goes on. Received: {reason(error)}")
 
 
 def _warn(message: str) -> None:

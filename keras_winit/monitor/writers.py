@@ -5,10 +5,8 @@ import html
 import io
 import re
 import shlex
-import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,45 +47,6 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Let go of files; the next sample opens them again."""
-
-
-class Guarded(Writer):
-    """A writer whose failure costs one warning, never the training.
-
-    After a failure it takes everything and does nothing.
-    """
-
-    def __init__(self, writer: Writer) -> None:
-        self.writer: Writer | None = writer
-
-    def write(self, sample: Sample) -> None:
-        self._try(lambda writer: writer.write(sample))
-
-    def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
-        self._try(lambda writer: writer.write_findings(step, findings))
-
-    def flush(self) -> None:
-        self._try(lambda writer: writer.flush())
-
-    def close(self) -> None:
-        self._try(lambda writer: writer.close())
-
-    def _try(self, act: Callable[[Writer], None]) -> None:
-        writer = self.writer
-        if writer is None:
-            return
-        try:
-            act(writer)
-        except Exception as error:
-            self.writer = None
-            with suppress(Exception):
-                writer.close()
-            warnings.warn(
-                f"`{writer!r}` writes no more, training goes on. Received: "
-                f"{type(error).__name__}: {error}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
 
 
 class _OneFile(Writer):
