@@ -1,5 +1,6 @@
 """The monitor among other callbacks, and a second monitor, in one `fit`."""
 
+import contextlib
 import csv
 import json
 
@@ -7,7 +8,7 @@ import boards
 import keras
 import numpy as np
 import pytest
-from scenarios import BACKEND, X, Y, compiled, differences, exact_graphs, sequential, stack, train
+from scenarios import X, Y, compiled, differences, exact_graphs, sequential, stack, train
 
 from keras_winit import ActivationMonitor
 from keras_winit.monitor.writers import CsvWriter, JsonLinesWriter
@@ -111,3 +112,67 @@ def read_back(path, ours, model, watched):
     twin.load_weights(path / "3.2.weights.h5")
     for one, other in zip(final.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_that_resumes_goes_on_with_its_steps(tmp_path):
+    def stop(epoch, logs):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    def watched(*others):
+        monitor = ActivationMonitor(every=1, statistics="mean")
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        with contextlib.suppress(KeyboardInterrupt):
+            train(sequential, [monitor, backup, *others], epochs=3)
+        return [sample.step for sample in monitor.history.samples]
+
+    assert watched(keras.callbacks.LambdaCallback(on_epoch_begin=stop)) == [0, 1]
+    assert watched() == [2, 3, 4, 5]
+
+
+SHARED = (
+    "Two `ActivationMonitor` want step 0: what both want goes to the one that has watched fewer "
+    "steps. Give them an `every` without a common step to lose none."
+)
+TURNS = {
+    "first": ([1, 3, 5, 8, 12], [0, 2, 4, 6, 7, 9, 10, 11, 13]),
+    "last": ([0, 2, 5, 8, 12], [1, 3, 4, 6, 7, 9, 10, 11, 13]),
+}
+
+
+@pytest.fixture(scope="module")
+def by_itself():
+    """A monitor of all layers at every step, and what came of the training."""
+    monitor = ActivationMonitor(every=1, statistics=FEW, rules=())
+    return train(sequential, [monitor], epochs=7)[1], monitor.history.samples
+
+
+@pytest.mark.parametrize("place", TURNS)
+def test_two_monitors_take_turns(place, by_itself):
+    of_all = ActivationMonitor(statistics=FEW, rules=())
+    of_one = ActivationMonitor(every=1, layers="dense", statistics="mean", rules=())
+    both = [of_all, of_one] if place == "first" else [of_one, of_all]
+    with pytest.warns(RuntimeWarning) as caught:
+        _, outcome = train(sequential, both, epochs=7)
+    assert [str(one.message) for one in caught if one.category is RuntimeWarning] == [SHARED]
+    assert differences(by_itself[0], outcome) == []
+    turns = tuple([sample.step for sample in one.history.samples] for one in (of_all, of_one))
+    assert turns == TURNS[place]
+    for sample in of_all.history.samples:
+        right = by_itself[1][sample.step]
+        assert sample.layers == right.layers
+        np.testing.assert_array_equal(sample.values, right.values)
+        np.testing.assert_array_equal(sample.variable_values, right.variable_values)
+    for sample in of_one.history.samples:
+        assert sample.layers == ("sequential/dense.pre", "sequential/dense")
+        np.testing.assert_array_equal(sample.values[:, 0], by_itself[1][sample.step].values[:2, 0])
+
+
+def test_monitors_without_a_common_step_share_nothing():
+    monitors = [
+        ActivationMonitor(every=lambda step, left=left: step % 2 == left, statistics="mean")
+        for left in (0, 1)
+    ]
+    train(sequential, monitors)
+    steps = [[sample.step for sample in one.history.samples] for one in monitors]
+    assert steps == [[0, 2], [1, 3]]
