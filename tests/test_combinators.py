@@ -20,6 +20,13 @@ def test_scaled():
     )
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_scaled_is_rounded_once(dtype):
+    values = numpy(keras_winit.Scaled(HE, gain=0.3)((20, 30), dtype))
+    exact = numpy(HE((20, 30), "float32")) * np.float32(0.3)
+    np.testing.assert_array_equal(values, exact.astype(values.dtype))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_masked(dtype):
     mask = np.random.default_rng(0).random((20, 30)) < 0.3

@@ -10,6 +10,7 @@ AXES = (
     "`input_axes` and `output_axes` must name different axes of the kernel, each from -2 to 1 "
     "for shape=(3, 4). Received: input_axes={}, output_axes={}."
 )
+MASK = "`Masked(mask=...)` must be an array of 0 and 1. Received: mask={!r}."
 PROBABILITY = (
     "`PriorBias(probability=...)` must be a number in (0, 1), or one for each class. "
     "Received: probability={}."
@@ -176,6 +177,76 @@ WRONG = [
         ValueError,
         "`ConvolutionAware` needs the kernel of a convolution, of three to five axes. "
         "Received: shape=(4, 4). Use `winit>orthogonal`.",
+    ),
+    (
+        lambda: kw.Scaled(gain=float("inf")),
+        ValueError,
+        "`Scaled(gain=...)` must be a finite number. Received: gain=inf.",
+    ),
+    (
+        lambda: kw.Scaled(gain=None),
+        TypeError,
+        "`Scaled(gain=...)` must be a finite number. Received: gain=None.",
+    ),
+    *(
+        (lambda mask=mask: kw.Masked(mask=mask), ValueError, MASK.format(mask))
+        for mask in (2, 0.5, [0, -1], [[1, 0], [1]], "on", [None])
+    ),
+    (
+        lambda: kw.Masked(mask=[[1, 0, 1]])((3, 4)),
+        ValueError,
+        "`Masked(mask=...)` must fit the kernel. Received: a mask of shape (1, 3), shape=(3, 4).",
+    ),
+    (
+        lambda: kw.Masked(mask=[[[1]]])((3, 4)),
+        ValueError,
+        "`Masked(mask=...)` must fit the kernel. Received: a mask of shape (1, 1, 1), "
+        "shape=(3, 4).",
+    ),
+    *(
+        (
+            lambda inners=inners: kw.Blocks(inners),
+            ValueError,
+            f"`Blocks(inners=...)` must be a list of initializers. Received: inners={inners!r}.",
+        )
+        for inners in ([], "winit>zeros")
+    ),
+    (
+        lambda: kw.Blocks(["zeros", "winit>nope"]),
+        ValueError,
+        "`Blocks(inners=...)` must be an initializer: its name, its config, its class or an "
+        "instance. Received: inners=['zeros', 'winit>nope'].",
+    ),
+    *(
+        (
+            lambda sizes=sizes: kw.Blocks(["zeros", "ones"], sizes),
+            ValueError,
+            f"`Blocks(sizes=...)` must be 2 integers >= 0. Received: sizes={sizes!r}.",
+        )
+        for sizes in ((1, 2, 3), (4,), (-1, 5))
+    ),
+    *(
+        (
+            lambda sizes=sizes: kw.Blocks(["zeros", "ones"], sizes),
+            TypeError,
+            "`Blocks(sizes=...)` must be a list of integers, one for each block. "
+            f"Received: sizes={sizes!r}.",
+        )
+        for sizes in ((1.5, 2), 4)
+    ),
+    (
+        lambda: kw.Blocks(["zeros"], axis=0.5),
+        TypeError,
+        "`Blocks(axis=...)` must be an integer. Received: axis=0.5.",
+    ),
+    *(
+        (
+            lambda sizes=sizes, axis=axis: kw.Blocks(["zeros", "ones"], sizes, axis=axis)((4, 5)),
+            ValueError,
+            "`Blocks` needs blocks that fill the axis. Received: 2 blocks, "
+            f"sizes={sizes}, axis={axis}, shape=(4, 5).",
+        )
+        for sizes, axis in ((None, -1), ((1, 2), 0), (None, 2), (None, -3))
     ),
 ]
 
