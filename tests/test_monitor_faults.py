@@ -159,16 +159,17 @@ def tiny(keep):
     return monitor, steps
 
 
-def test_10_000_steps_leave_nothing_in_memory():
+def test_thousands_of_steps_leave_nothing_in_memory():
+    # Eager steps take six times as long.
+    count = 2_500 if keras.backend.backend() == "torch" else 10_000
     monitor, steps = tiny(keep=2)
     steps(200)
-    # Tracing each allocation would take minutes.
+    # To trace allocations would take minutes; objects are counted for nothing.
     before = sys.getallocatedblocks()
-    steps(10_000)
+    steps(count)
     grown = sys.getallocatedblocks() - before
-    assert [sample.step for sample in monitor.history.samples] == [10_398, 10_399]
-    # One thing of each step would be 10,000.
-    assert grown < 2_000
+    assert [sample.step for sample in monitor.history.samples] == [count + 398, count + 399]
+    assert grown < count / 5
 
 
 def size(things):
