@@ -82,6 +82,13 @@ def test_blocks_in_blocks_share_no_numbers():
     assert len({part.tobytes() for part in twins}) == 4
 
 
+def test_blocks_of_one_instance_of_keras_differ():
+    scheme = keras_winit.Blocks([keras.initializers.GlorotUniform(seed=3)] * 2)
+    one, other = np.split(numpy(scheme((16, 64))), 2, axis=1)
+    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(numpy(scheme((16, 64))), np.hstack([one, other]))
+
+
 def test_a_packed_attention_kernel_in_an_einsum():
     scheme = keras_winit.Blocks(["winit>lecun_normal"] * 3, axis=1)
     layer = keras.layers.EinsumDense("abc,cde->abde", (7, 3, 200), kernel_initializer=scheme)
