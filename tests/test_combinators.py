@@ -82,8 +82,13 @@ def test_blocks_in_blocks_share_no_numbers():
     assert len({part.tobytes() for part in twins}) == 4
 
 
-def test_blocks_of_one_instance_of_keras_differ():
-    scheme = keras_winit.Blocks([keras.initializers.GlorotUniform(seed=3)] * 2)
+@pytest.mark.parametrize(
+    "inner",
+    [keras.initializers.GlorotUniform(seed=3), HE, keras_winit.Scaled(HE)],
+    ids=["Keras", "ours", "wrapped"],
+)
+def test_blocks_of_one_instance_differ(inner):
+    scheme = keras_winit.Blocks([inner, inner])
     one, other = np.split(numpy(scheme((16, 64))), 2, axis=1)
     assert not np.array_equal(one, other)
     np.testing.assert_array_equal(numpy(scheme((16, 64))), np.hstack([one, other]))
