@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from laws import deviations, normal, numpy
+from laws import cut_normal, deviations, normal, numpy
 
 import keras_winit
 from keras_winit.initializers import streams
@@ -18,6 +18,13 @@ def test_scaled():
     np.testing.assert_array_equal(
         numpy(keras_winit.Scaled(HE, gain=0.5)((20, 30))), 0.5 * numpy(HE((20, 30)))
     )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_scaled_is_rounded_once(dtype):
+    values = numpy(keras_winit.Scaled(HE, gain=0.3)((20, 30), dtype))
+    exact = numpy(HE((20, 30), "float32")) * np.float32(0.3)
+    np.testing.assert_array_equal(values, exact.astype(values.dtype))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -40,6 +47,25 @@ def test_blocks_differ_and_follow_their_own_laws():
     np.testing.assert_array_equal(numpy(scheme((256, 900))), kernel)
 
 
+def test_blocks_have_fans_of_their_own():
+    xavier = [keras_winit.XavierNormal(seed=seed) for seed in range(3)]
+    for block in np.split(numpy(keras_winit.Blocks(xavier)((256, 900))), 3, axis=1):
+        assert deviations(block, normal(math.sqrt(2 / (256 + 300)))) == []
+    for block in np.split(numpy(keras_winit.Blocks([HE, HE], axis=0)((512, 300))), 2):
+        assert deviations(block, normal(math.sqrt(2 / 256))) == []
+
+
+def test_blocks_are_for_a_kernel_of_their_use():
+    inners = [HE, HE, keras.initializers.HeNormal(seed=1)]
+    turned = keras_winit.Blocks(inners, input_axes=(1,), output_axes=(0,))
+    ours, _, theirs = np.split(numpy(turned((256, 900))), 3, axis=1)
+    assert deviations(ours, normal(math.sqrt(2 / 300))) == []
+    # Keras cuts its normal at two deviations and widens it by what that takes.
+    assert deviations(theirs, cut_normal(math.sqrt(2 / 300) / 0.87962566)) == []
+    depthwise = keras_winit.Blocks([HE, HE], kind="depthwise")
+    assert deviations(numpy(depthwise((5, 5, 128, 16))), normal(math.sqrt(2 / 25))) == []
+
+
 def test_blocks_of_sizes_along_an_axis():
     scheme = keras_winit.Blocks(["ones", "winit>zeros", "winit>identity"], (2, 3, 4), axis=0)
     kernel = numpy(scheme((9, 4)))
@@ -52,6 +78,20 @@ def test_blocks_in_blocks_share_no_numbers():
     parts = [part.tobytes() for part in np.split(kernel[:, :64], 4, axis=1)]
     parts.append(kernel[:, 64:80].tobytes())
     assert len(set(parts)) == 5
+    twins = np.split(numpy(keras_winit.Blocks([inside, inside])((16, 64))), 4, axis=1)
+    assert len({part.tobytes() for part in twins}) == 4
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [keras.initializers.GlorotUniform(seed=3), HE, keras_winit.Scaled(HE)],
+    ids=["Keras", "ours", "wrapped"],
+)
+def test_blocks_of_one_instance_differ(inner):
+    scheme = keras_winit.Blocks([inner, inner])
+    one, other = np.split(numpy(scheme((16, 64))), 2, axis=1)
+    assert not np.array_equal(one, other)
+    np.testing.assert_array_equal(numpy(scheme((16, 64))), np.hstack([one, other]))
 
 
 def test_a_packed_attention_kernel_in_an_einsum():

@@ -1,11 +1,13 @@
 """Training is the same, bit by bit, with the monitor and without."""
 
+import os
+import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from scenarios import BACKEND, SCENARIOS, compare, exact_graphs, normalized, train
+from scenarios import BACKEND, SCENARIOS, X, Y, compare, compiled, exact_graphs, normalized, train
 
 import keras_winit
 
@@ -19,7 +21,12 @@ SITES = {
     "sequential/bidirectional/backward_gru sequential/bidirectional sequential/dense_1",
     "custom step": "dense.pre dense dropout dense_1",
 }
-
+UNSEEN = {
+    "over time": {
+        "sequential/time_distributed/dense": "runs in the loop of sequential/time_distributed: "
+        "watch that one"
+    }
+}
 
 # What is read matters here, not how much is made of it: quick to compile.
 FEW = ("mean", "unit_stddev", "saturated_share", "weight_norm", "gradient_norm", "update_norm")
@@ -36,7 +43,7 @@ def test_training_is_the_same(name):
     statistics = "all" if name == "last batch smaller" else FEW
     monitor = keras_winit.ActivationMonitor(every=1, statistics=statistics)
     assert compare(SCENARIOS[name], monitor) == []
-    assert monitor.history.unseen == {}
+    assert monitor.history.unseen == UNSEEN.get(name, {})
     steps = [sample.step for sample in monitor.history.samples]
     # Of several steps at once the last is kept.
     assert steps == ([1, 3] if name == "several steps at once" else [0, 1, 2, 3])
@@ -79,6 +86,38 @@ def test_training_on_several_devices_is_the_same(kind):
     finally:
         distribution.set_distribution(None)
     assert len(monitor.history.samples) == 4
+
+
+CXX = any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="of torch")
+@pytest.mark.skipif(not CXX, reason="torch.compile needs a C++ compiler: apt-get install g++")
+def test_what_torch_compiled_stays_compiled():
+    import torch
+    from torch._dynamo.utils import counters
+
+    def build(jit_compile):
+        dense = [keras.layers.Dense(8, "relu"), keras.layers.Dense(3)]
+        model = keras.Sequential([keras.Input((6,)), *dense])
+        return compiled(model, "sgd", jit_compile=jit_compile), (X, Y)
+
+    graphs = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: graphs.append(counters["stats"]["unique_graphs"])
+    )
+    monitor = keras_winit.ActivationMonitor(every=lambda step: step in (0, 3, 4), statistics=FEW)
+    torch._dynamo.reset()
+    counters.clear()
+    _, plain = train(lambda: build(False), epochs=4)
+    _, watched = train(lambda: build(True), [monitor, count], epochs=4)
+    assert [sample.step for sample in monitor.history.samples] == [0, 3, 4]
+    assert monitor.history.unseen == {}
+    # The watched steps run as they are; those between compile once.
+    assert graphs[0] == 0 < graphs[1]
+    assert graphs[1:] == graphs[1:2] * 7
+    for one, other in zip(plain["weights"].values(), watched["weights"].values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
 MIRRORED = """

@@ -518,7 +518,7 @@ def test_a_picture_that_fails_costs_one_warning(monkeypatch, tmp_path):
     monkeypatch.setattr(plots, "health", fails)
     message = (
         f"`TensorBoardWriter('{tmp_path}')` draws no more, the rest goes on. "
-        "Received: ZeroDivisionError('no paint')."
+        "Received: ZeroDivisionError: no paint"
     )
     assert written(tmp_path) == (set(), [message])
 

@@ -304,7 +304,7 @@ def test_a_rule_that_fails_is_left_out():
     with pytest.warns(RuntimeWarning) as caught:
         assert len(found(run(3), rules=(Broken(), Loud()))) == 1
     assert [str(w.message) for w in caught] == [
-        "The rule 'broken' is applied no more. Received: KeyError('x')."
+        "The rule 'broken' is applied no more. Received: KeyError: 'x'"
     ]
 
 

@@ -1,7 +1,9 @@
 """Writers in trouble: full disks, deleted directories, killed processes, other files."""
 
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,15 +13,14 @@ from pathlib import Path
 
 import boards
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
-from boards import FINDING, MAKE, SAMPLE, at, steps
+from boards import MAKE, SAMPLE, at, steps
 
-from keras_winit.monitor.writers import (
-    Guarded,
-    TensorBoardWriter,
-    Writer,
-)
+from keras_winit import ActivationMonitor
+from keras_winit.monitor.rules import Offence, Rule
+from keras_winit.monitor.writers import TensorBoardWriter, Writer
 
 
 @pytest.fixture(params=MAKE)
@@ -99,19 +100,72 @@ def full_disk(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk(make, tmp_path):
-    writer = Guarded(make())
-    name = repr(writer.writer)
-    with warnings.catch_warnings(record=True) as caught, full_disk(10_000):
+class Collects(Writer):
+    def __init__(self):
+        self.did = []
+
+    def write(self, sample):
+        self.did.append(sample.step)
+
+    def write_findings(self, step, findings):
+        self.did.append("findings")
+
+    def flush(self):
+        self.did.append("flush")
+
+    def close(self):
+        self.did.append("close")
+
+
+class AtBatch(keras.callbacks.Callback):
+    def __init__(self, batch, act):
+        super().__init__()
+        self.batch, self.act = batch, act
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == self.batch:
+            self.act()
+
+
+def trained(monitor, *callbacks, count=4):
+    """Steps of one sample each, and what was warned of; they go on in any case."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    # Nothing to compile: quicker.
+    model.compile("sgd", "mse", run_eagerly=True)
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for step in range(100):
-            writer.write(at(step))
-        writer.write_findings(99, [FINDING])
-        writer.flush()
-        writer.close()
-    assert [str(warning.message) for warning in caught] == [
-        f"`{name}` writes no more, training goes on. Received: OSError: [Errno 27] File too large"
-    ]
+        model.fit(
+            *(np.ones((count, 3)), np.ones((count, 2))),
+            batch_size=1,
+            verbose=0,
+            callbacks=[*callbacks, monitor],
+        )
+    assert int(model.optimizer.iterations) == count
+    return [str(one.message) for one in caught if one.category is RuntimeWarning]
+
+
+@pytest.fixture
+def monitor(make):
+    """It writes to a second place, too."""
+    return ActivationMonitor(every=1, rules=(), writers=[make(), Collects()])
+
+
+def collected(monitor, count):
+    """The other writer has all, whatever has become of the first."""
+    (collects,) = monitor.writers
+    assert collects.did == [*range(count), "flush", "flush"]
+
+
+def stops(name, error):
+    return f"`{name}` writes no more, training goes on. Received: {error}"
+
+
+def test_a_full_disk(monitor, tmp_path):
+    name = repr(monitor.writers[0])
+    with full_disk(10_000):
+        said = trained(monitor, count=50)
+    assert said == [stops(name, "OSError: [Errno 27] File too large")]
+    collected(monitor, 50)
     # What was there stays readable to the last byte.
     read = steps(tmp_path)
     assert len(read) > 3
@@ -124,51 +178,48 @@ def test_a_full_disk(make, tmp_path):
 
 
 @pytest.mark.parametrize("noticed_by", ["write", "flush"])
-def test_a_deleted_directory(noticed_by, make, tmp_path):
-    writer = Guarded(make())
-    writer.write(SAMPLE)
-    if noticed_by == "write":
-        for path in sorted((tmp_path / "logs").rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        (tmp_path / "logs").rmdir()
-    else:
-        (tmp_path / "logs").rename(tmp_path / "gone")
-    with pytest.warns(
-        RuntimeWarning,
-        match=r"^`.*Writer\('.*'\)` writes no more, training goes on\. Received: "
-        r"FileNotFoundError: \[Errno 2\] deleted while in use: '.*'$",
-    ):
-        writer.write(at(1)) if noticed_by == "write" else writer.flush()
-    writer.write(at(2))
-    assert not (tmp_path / "logs").exists()
+def test_a_deleted_directory(noticed_by, monitor, tmp_path):
+    logs = tmp_path / "logs"
+    remove = {
+        "write": lambda: shutil.rmtree(logs),
+        "flush": lambda: logs.rename(tmp_path / "gone"),
+    }
+    name, opened = repr(monitor.writers[0]), monitor.writers[0]
+    (said,) = trained(monitor, AtBatch(2, remove[noticed_by]))
+    error = "FileNotFoundError: [Errno 2] deleted while in use: "
+    assert re.fullmatch(re.escape(stops(name, error)) + f"'{re.escape(str(logs))}.*'", said)
+    collected(monitor, 4)
+    assert opened._file is None
+    assert not logs.exists()
 
 
-def test_an_unwritable_directory(make, tmp_path):
+def test_an_unwritable_directory(monitor, tmp_path):
     (tmp_path / "logs").write_text("not a directory")
-    writer = Guarded(make())
-    with pytest.warns(RuntimeWarning, match=r"Received: (NotADirectory|FileExists)Error: \[Errno"):
-        writer.write(SAMPLE)
-    writer.write(at(1))
+    (said,) = trained(monitor)
+    assert re.search(r"Received: (NotADirectory|FileExists)Error: \[Errno \d+\] ", said)
+    collected(monitor, 4)
     assert (tmp_path / "logs").read_text() == "not a directory"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_forbidden_directory(make, tmp_path):
+def test_a_forbidden_directory(monitor, tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.warns(RuntimeWarning, match=r"Received: PermissionError: \[Errno 13\]"):
-        Guarded(make()).write(SAMPLE)
+    (said,) = trained(monitor)
+    assert "Received: PermissionError: [Errno 13] " in said
+    collected(monitor, 4)
 
 
 def test_without_tensorboard(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
-    writer = Guarded(TensorBoardWriter(tmp_path))
-    with pytest.warns(RuntimeWarning) as caught:
-        writer.write(SAMPLE)
-    assert [str(warning.message) for warning in caught] == [
-        f"`TensorBoardWriter('{tmp_path}')` writes no more, training goes on. Received: "
-        "ImportError: it needs tensorboard: pip install 'keras-winit[tensorboard]'"
+    monitor = ActivationMonitor(tmp_path, every=1, rules=(), writers=[Collects()])
+    assert trained(monitor) == [
+        stops(
+            f"TensorBoardWriter('{tmp_path}')",
+            "ImportError: it needs tensorboard: pip install 'keras-winit[tensorboard]'",
+        )
     ]
-    writer.write(at(1))
+    collected(monitor, 4)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_with_a_tensorboard_that_breaks(monkeypatch, tmp_path):
@@ -184,25 +235,46 @@ def test_with_a_tensorboard_that_breaks(monkeypatch, tmp_path):
         TensorBoardWriter(tmp_path).write(SAMPLE)
 
 
-def test_other_writers_are_guarded_too():
-    class Mine(Writer):
-        def write(self, sample):
-            raise ZeroDivisionError("mine")
+class Always(Rule):
+    id = "always"
 
-        def close(self):
-            raise ZeroDivisionError("mine again")
+    def check(self, view):
+        yield Offence("dense", 1.0)
 
+
+DOES = {
+    "write": [0, "close"],
+    "write_findings": [0, "findings", "close"],
+    "flush": [0, "findings", 1, "flush", "close"],
+    "close": [0, "findings", 1, "flush", "flush", "close", "close"],
+}
+
+
+@pytest.mark.parametrize("at_fault", DOES)
+def test_a_writer_that_fails_is_closed_and_let_go(at_fault):
+    class Mine(Collects):
         def __repr__(self):
             return "Mine()"
 
-    writer = Guarded(Mine())
-    writer.flush()
-    writer.write_findings(0, [])
-    with pytest.warns(RuntimeWarning) as caught:
-        writer.write(SAMPLE)
-    assert [str(warning.message) for warning in caught] == [
-        "`Mine()` writes no more, training goes on. Received: ZeroDivisionError: mine"
-    ]
+        def close(self):
+            super().close()
+            raise ZeroDivisionError("again, which is no news")
+
+    def fails(self, *arguments):
+        getattr(Collects, at_fault)(self, *arguments)
+        raise ZeroDivisionError("mine\nand more of it")
+
+    setattr(Mine, at_fault, fails)
+    mine, other = Mine(), Collects()
+    monitor = ActivationMonitor(every=1, verbose=0, rules=[Always()], writers=[mine, other])
+    said = trained(monitor, count=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        monitor.close()
+    said += [str(one.message) for one in caught]
+    assert said == [stops("Mine()", "ZeroDivisionError: mine")]
+    assert mine.did == DOES[at_fault]
+    assert other.did == DOES["close"][:-1]
 
 
 @pytest.mark.parametrize("log_dir", ["gs://bucket/logs", "s3://bucket"])
@@ -220,7 +292,6 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from boards import MAKE, at
-from keras_winit.monitor.writers import Guarded
 writers = [make(Path(sys.argv[2]) / name) for name, make in MAKE.items()]
 step = 0
 while True:

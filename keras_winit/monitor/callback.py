@@ -1,9 +1,9 @@
 """The callback that watches the layers of a model while it trains."""
 
-import fnmatch
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from os import PathLike
 from typing import Any
 
@@ -13,34 +13,18 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_winit.models.anatomy import Part, anatomy, unit_axes
+from keras_winit.monitor import arguments
 from keras_winit.monitor.diagnosis import Diagnosis, at_rest
 from keras_winit.monitor.findings import Finding, Findings
 from keras_winit.monitor.history import History
-from keras_winit.monitor.measure import ALL, CHEAP, Plan, read
+from keras_winit.monitor.measure import Plan, read
 from keras_winit.monitor.rules import RULES, Model, Rule
-from keras_winit.monitor.scope import Watch
-from keras_winit.monitor.taps import Once, Tapped
+from keras_winit.monitor.scope import Watch, reason
+from keras_winit.monitor.taps import Once, Tapped, note_loops
 from keras_winit.monitor.telling import Teller
-
-# Dense where most runs are decided, then now and then.
-DENSE = frozenset((0, 1, 2, 3, 5, 8, 12, 20, 30))
-SPARSE = 50
 
 # Of pictures, in `keras_winit.plots`.
 KINDS = ("layers", "health", "strips", "profile", "updates")
-
-# What only moves entries about shows the numbers of the layer before.
-UNWATCHED = (
-    keras.layers.InputLayer,
-    keras.layers.Flatten,
-    keras.layers.Reshape,
-    keras.layers.Permute,
-)
-
-
-def usual(step: int) -> bool:
-    """The default schedule: steps 0, 1, 2, 3, 5, 8, 12, 20, 30, then every 50."""
-    return step in DENSE or (step > 0 and step % SPARSE == 0)
 
 
 class ActivationMonitor(keras.callbacks.Callback):
@@ -50,7 +34,8 @@ class ActivationMonitor(keras.callbacks.Callback):
     model's for one call. It does the same and measures besides: the real batch in training
     mode, each call of each layer, the gradients as the optimizer gets them and the updates
     it makes of them. Between these steps nothing is different from training without the
-    monitor; the training itself never is.
+    monitor; the training itself never is. A step that two monitors want goes to the one that
+    has watched fewer.
 
     Args:
         log_dir: Where TensorBoard looks. None: nothing is written.
@@ -107,12 +92,12 @@ class ActivationMonitor(keras.callbacks.Callback):
         self.on_finding, self.rules = on_finding, tuple(rules)
         self._tell = Teller(verbose, on_finding)
         self._diagnosis = Diagnosis(self.rules)
-        self._due = _schedule(every)
-        self._chosen = _choice(layers)
+        self._due = arguments.schedule(every)
+        self._chosen = arguments.choice(layers)
         for name, number in (("samples", samples), ("keep", keep)):
             if number is not None:
-                _require_whole(name, number)
-        self.plan = Plan(_statistics(statistics), samples)
+                arguments.require_whole(name, number)
+        self.plan = Plan(arguments.statistics(statistics), samples)
         self.history = History(keep)
         self.writers = list(writers)
         if log_dir is not None:
@@ -128,7 +113,9 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._watch: Watch | None = None
         self._tapped: Tapped | None = None
         self._epoch_began = True
-        self._ended = False
+        self._ended = self._noted = False
+        # How many steps it has watched, and whether another monitor has wanted one of them.
+        self._seen, self._shares = 0, False
 
     def __str__(self) -> str:
         return str(self.history)
@@ -178,6 +165,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         model = model if isinstance(model, keras.Model) else getattr(model, "module", None)
         if model is not self._watched:
             self._watched, self._watch, self._tapped = model, None, None
+            self._noted = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._disarm()
@@ -198,7 +186,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             if not self._ended and any(self._due(step) for step in block):
                 self._arm(block)
         except Exception as error:
-            self._end(error)
+            self._end(reason(error))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self._new:
@@ -238,11 +226,14 @@ class ActivationMonitor(keras.callbacks.Callback):
     def _arm(self, block: range) -> None:
         model, plain = self._watched, self._watched.train_function
         if isinstance(plain, Once):
+            self._say_shared(block[0])
+            if plain.seen < self._seen:
+                return
             plain = plain.plain
         if self._tapped is None or self._tapped.beside is not plain:
             self._tapped = self._tap()
         keep = functools.partial(self._keep, block)
-        model.train_function = Once(model, plain, self._tapped, keep)
+        model.train_function = Once(model, plain, self._tapped, keep, self._seen)
 
     def _tap(self) -> Tapped:
         model, kind = self._watched, type(self._watched)
@@ -266,14 +257,22 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def _keep(self, block: range, packed: npt.NDArray[np.float32] | None, ran: int) -> None:
         """Take what a step measured; None if it could not be traced with the taps."""
+        watch = self._watch
+        if watch is None:
+            return  # An interrupt has left it, of a model before this one.
+        if packed is None:
+            self._end(watch.broken)
+            return
         try:
-            if self._watch is None or packed is None:
-                raise RuntimeError(self._watch and self._watch.broken)
             step = self._last(block, ran)
-            sample = read(self.plan, self._watch.layouts[int(packed[0, 0])], step, packed)
+            sample = read(self.plan, watch.layouts[int(packed[0, 0])], step, packed)
+            if not self._noted:
+                note_loops(self._watched, watch)
+            self._noted = True
+            self._seen += 1
             self.history.append(sample)
         except Exception as error:
-            self._end(error)
+            self._end(reason(error))
         else:
             self._write(lambda writer: writer.write(sample))
             self._diagnose(sample.step)
@@ -283,7 +282,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._parts = anatomy(self._watched)
         except Exception as error:
             self._parts = {}
-            _warn(f"`ActivationMonitor` knows little of the model. Received: {error!r}.")
+            _warn(f"`ActivationMonitor` knows little of the model. Received: {reason(error)}")
 
     def _diagnose(self, step: int) -> None:
         if not self.rules:
@@ -305,9 +304,17 @@ class ActivationMonitor(keras.callbacks.Callback):
             ran = self._batches() - block.start
         return block[min(max(ran, 1), len(block)) - 1]
 
-    def _end(self, error: Exception) -> None:
+    def _end(self, why: str | None) -> None:
         self._ended = True
-        _warn(f"`ActivationMonitor` watches no more, training goes on. Received: {error!r}.")
+        _warn(f"`ActivationMonitor` watches no more, training goes on. Received: {why}")
+
+    def _say_shared(self, step: int) -> None:
+        if not self._shares:
+            self._shares = True
+            _warn(
+                f"Two `ActivationMonitor` want step {step}: what both want goes to the one that "
+                "has watched fewer steps. Give them an `every` without a common step to lose none."
+            )
 
     def _write(self, act: Callable[[Any], None]) -> None:
         for writer in list(self.writers):
@@ -315,68 +322,10 @@ class ActivationMonitor(keras.callbacks.Callback):
                 act(writer)
             except Exception as error:
                 self.writers.remove(writer)
-                _warn(f"`{writer!r}` writes no more, training goes on. Received: {error!r}.")
+                with suppress(Exception):
+                    writer.close()
+                _warn(f"`{writer!r}` writes no more, training goes on. Received: {reason(error)}")
 
 
 def _warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=3)
-
-
-def _require_whole(name: str, number: Any) -> None:
-    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-    if not whole or number < 1:
-        raise (ValueError if whole else TypeError)(
-            f"`ActivationMonitor({name}=...)` must be an integer >= 1. Received: {name}={number!r}."
-        )
-
-
-def _schedule(every: Any) -> Callable[[int], bool]:
-    if every is None:
-        return usual
-    if callable(every):
-        return lambda step: bool(every(step))
-    _require_whole("every", every)
-    return lambda step: step % every == 0
-
-
-def _statistics(chosen: Any) -> tuple[str, ...]:
-    if chosen is None:
-        return CHEAP
-    if chosen == "all":
-        return ALL
-    names = (chosen,) if isinstance(chosen, str) else tuple(chosen)
-    if not names or any(name not in ALL for name in names):
-        raise ValueError(
-            f"`ActivationMonitor(statistics=...)` must be names out of {', '.join(ALL)}. "
-            f"Received: statistics={chosen!r}."
-        )
-    return names
-
-
-def _choice(layers: Any) -> Callable[[Any], bool]:
-    if layers is None:
-        return lambda layer: not isinstance(layer, UNWATCHED) and not _only_holds(layer)
-    tests = [_test(one) for one in (layers if isinstance(layers, list | tuple) else [layers])]
-    return lambda layer: any(test(layer) for test in tests)
-
-
-def _only_holds(layer: Any) -> bool:
-    """A Sequential or a Functional: its output is that of a layer within."""
-    return isinstance(layer, keras.Sequential) or (
-        isinstance(layer, keras.Model) and hasattr(layer, "operations")
-    )
-
-
-def _test(one: Any) -> Callable[[Any], bool]:
-    if isinstance(one, str):
-        return lambda layer: any(
-            fnmatch.fnmatchcase(name, one) for name in (layer.name, layer.path or layer.name)
-        )
-    if isinstance(one, type):
-        return lambda layer: isinstance(layer, one)
-    if callable(one):
-        return lambda layer: bool(one(layer))
-    raise TypeError(
-        "`ActivationMonitor(layers=...)` must be a pattern, a layer class, a predicate or several "
-        f"of them. Received: layers={one!r}."
-    )

@@ -13,6 +13,7 @@ from keras_winit.monitor.findings import Finding, Findings, Found, folded
 from keras_winit.monitor.records import Sample
 from keras_winit.monitor.rules import RULES, Model, Offence, Rule, View
 from keras_winit.monitor.rules.base import SEVERITIES
+from keras_winit.monitor.scope import reason
 
 
 def at_rest(model: Any, parts: Mapping[int, Part], watch: Any) -> Model:
@@ -79,7 +80,7 @@ class Diagnosis:
             except Exception as error:
                 self.rules.remove(rule)
                 warnings.warn(
-                    f"The rule {rule.id!r} is applied no more. Received: {error!r}.",
+                    f"The rule {rule.id!r} is applied no more. Received: {reason(error)}",
                     RuntimeWarning,
                     stacklevel=2,
                 )

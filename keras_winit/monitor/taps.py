@@ -116,12 +116,35 @@ def _tee(data: Iterator[Any], seen: list[Any]) -> Iterator[Any]:
 
 
 class Once:
-    """Takes the place of a model's train function for one call, after which that is back."""
+    """Takes the place of a model's train function for one call, after which that is back.
 
-    def __init__(self, model: Any, plain: Any, tapped: Tapped, keep: Keep) -> None:
+    `seen` tells another monitor that wants the same step how many the first has watched.
+    """
+
+    def __init__(self, model: Any, plain: Any, tapped: Tapped, keep: Keep, seen: int) -> None:
         self.model, self.plain, self.tapped, self.keep = model, plain, tapped, keep
+        self.seen = seen
 
     def __call__(self, *arguments: Any) -> Any:
         """Put the train function back, then run the tapped one."""
         self.model.train_function = self.plain
         return self.tapped(self.plain, self.keep, *arguments)
+
+
+def note_loops(model: Any, watch: Watch) -> None:
+    """Name the layers that a loop over timesteps runs past the taps.
+
+    An LSTM's cell is named only if the LSTM, whose numbers are its own, has no row.
+    """
+    for outer in model._flatten_layers():
+        if isinstance(outer, keras.layers.TimeDistributed):
+            inner, numbers = [outer.layer], False
+        elif isinstance(outer, keras.layers.RNN):
+            inner = list(outer.cell._flatten_layers())
+            numbers = type(outer) is not keras.layers.RNN and watch.wanted(outer)
+        else:
+            continue
+        for layer in inner:
+            if watch.wanted(layer) and not numbers:
+                why = f"runs in the loop of {watch.name(outer)}: watch that one"
+                watch.miss(watch.name(layer), why)

@@ -7,8 +7,8 @@ import re
 import shlex
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,45 +54,6 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Let go of files; the next sample opens them again."""
-
-
-class Guarded(Writer):
-    """A writer whose failure costs one warning, never the training.
-
-    After a failure it takes everything and does nothing.
-    """
-
-    def __init__(self, writer: Writer) -> None:
-        self.writer: Writer | None = writer
-
-    def write(self, sample: Sample) -> None:
-        self._try(lambda writer: writer.write(sample))
-
-    def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
-        self._try(lambda writer: writer.write_findings(step, findings))
-
-    def flush(self) -> None:
-        self._try(lambda writer: writer.flush())
-
-    def close(self) -> None:
-        self._try(lambda writer: writer.close())
-
-    def _try(self, act: Callable[[Writer], None]) -> None:
-        writer = self.writer
-        if writer is None:
-            return
-        try:
-            act(writer)
-        except Exception as error:
-            self.writer = None
-            with suppress(Exception):
-                writer.close()
-            warnings.warn(
-                f"`{writer!r}` writes no more, training goes on. Received: "
-                f"{type(error).__name__}: {error}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
 
 
 class _OneFile(Writer):
@@ -250,7 +211,8 @@ class TensorBoardWriter(_OneFile):
             # It is an extra.
             if not isinstance(error, ModuleNotFoundError):
                 warnings.warn(
-                    f"`{self!r}` draws no more, the rest goes on. Received: {error!r}.",
+                    f"`{self!r}` draws no more, the rest goes on. Received: "
+                    f"{type(error).__name__}: {error}",
                     RuntimeWarning,
                     stacklevel=3,
                 )
@@ -283,9 +245,13 @@ def _markdown(findings: Sequence[Finding]) -> str:
     names = ("severity", "rule", "layer", "step", "value", "cause", "remedy")
     lines = [" | ".join(names), " | ".join("---" for _ in names)]
     for finding in findings:
-        cells = (" ".join(str(finding.get(name, "")).split()) for name in names)
+        cells = (_cell(finding.get(name, "")) for name in names)
         lines.append(" | ".join(html.escape(cell).translate(MARKUP) for cell in cells))
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 class JsonLinesWriter(_OneFile):

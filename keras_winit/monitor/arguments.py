@@ -1,0 +1,91 @@
+"""What the arguments of the monitor say: when to look, at which layers, for what."""
+
+import fnmatch
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_winit.monitor.measure import ALL, CHEAP
+
+# Dense where most runs are decided, then now and then.
+DENSE = frozenset((0, 1, 2, 3, 5, 8, 12, 20, 30))
+SPARSE = 50
+
+# What only moves entries about shows the numbers of the layer before.
+UNWATCHED = (
+    keras.layers.InputLayer,
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Permute,
+)
+
+
+def usual(step: int) -> bool:
+    """The default schedule: steps 0, 1, 2, 3, 5, 8, 12, 20, 30, then every 50."""
+    return step in DENSE or (step > 0 and step % SPARSE == 0)
+
+
+def require_whole(name: str, number: Any) -> None:
+    """Refuse what is not an integer >= 1."""
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    if not whole or number < 1:
+        raise (ValueError if whole else TypeError)(
+            f"`ActivationMonitor({name}=...)` must be an integer >= 1. Received: {name}={number!r}."
+        )
+
+
+def schedule(every: Any) -> Callable[[int], bool]:
+    """Whether to watch a step."""
+    if every is None:
+        return usual
+    if callable(every):
+        return lambda step: bool(every(step))
+    require_whole("every", every)
+    return lambda step: step % every == 0
+
+
+def statistics(chosen: Any) -> tuple[str, ...]:
+    """The names of what to measure."""
+    if chosen is None:
+        return CHEAP
+    if chosen == "all":
+        return ALL
+    names = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+    if not names or any(name not in ALL for name in names):
+        raise ValueError(
+            f"`ActivationMonitor(statistics=...)` must be names out of {', '.join(ALL)}. "
+            f"Received: statistics={chosen!r}."
+        )
+    return names
+
+
+def choice(layers: Any) -> Callable[[Any], bool]:
+    """Whether to watch a layer."""
+    if layers is None:
+        return lambda layer: not isinstance(layer, UNWATCHED) and not _only_holds(layer)
+    tests = [_test(one) for one in (layers if isinstance(layers, list | tuple) else [layers])]
+    return lambda layer: any(test(layer) for test in tests)
+
+
+def _only_holds(layer: Any) -> bool:
+    """A Sequential or a Functional: its output is that of a layer within."""
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and hasattr(layer, "operations")
+    )
+
+
+def _test(one: Any) -> Callable[[Any], bool]:
+    if isinstance(one, str):
+        return lambda layer: any(
+            fnmatch.fnmatchcase(name, one) for name in (layer.name, layer.path or layer.name)
+        )
+    if isinstance(one, type):
+        return lambda layer: isinstance(layer, one)
+    if callable(one):
+        return lambda layer: bool(one(layer))
+    raise TypeError(
+        "`ActivationMonitor(layers=...)` must be a pattern, a layer class, a predicate or several "
+        f"of them. Received: layers={one!r}."
+    )

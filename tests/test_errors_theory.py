@@ -1,0 +1,225 @@
+"""Mistakes with gains, mean field theory, fans, experiments and plots."""
+
+import re
+
+import numpy as np
+import pytest
+
+import keras_winit as kw
+from keras_winit import experiments, plots
+from keras_winit.theory import fans, mean_field
+
+AXES = (
+    "`input_axes` and `output_axes` must name different axes of the kernel, each from -2 to 1 "
+    "for shape=(3, 4). Received: input_axes={}, output_axes={}."
+)
+
+
+def scalar(x):
+    raise RuntimeError("one at a time")
+
+
+def explosive(x):
+    return np.exp(x * x / 3)
+
+
+WRONG = [
+    (lambda: fans((3, 4), [0, 0]), ValueError, AXES.format("[0, 0]", "None")),
+    (
+        lambda: experiments.propagate("winit>zeros", depth=0),
+        ValueError,
+        "`propagate(depth=...)` must be an integer >= 1. Received: depth=0.",
+    ),
+    (
+        lambda: experiments.propagate("winit>zeros", width=2.5),
+        TypeError,
+        "`propagate(width=...)` must be an integer >= 1. Received: width=2.5.",
+    ),
+    (
+        lambda: experiments.propagate("winit>zeros", seed=-1),
+        ValueError,
+        "`propagate(seed=...)` must be an integer >= 0. Received: seed=-1.",
+    ),
+    (
+        lambda: experiments.propagate(None),
+        ValueError,
+        "`propagate(initializer=...)` must be an initializer. Received: None.",
+    ),
+    (
+        lambda: experiments.propagate("winit>zeros", "softmax"),
+        ValueError,
+        "`propagate(activation=...)` must act on each entry by itself. "
+        "Received: activation='softmax'.",
+    ),
+    (
+        lambda: plots.propagation([]),
+        ValueError,
+        "`plots.propagation(results=...)` needs a result. Received: none.",
+    ),
+    (
+        lambda: experiments.symmetry("winit>zeros", units=1),
+        ValueError,
+        "`symmetry(units=...)` must be an integer >= 2. Received: units=1.",
+    ),
+    (
+        lambda: kw.gain("gleu"),
+        ValueError,
+        "`gain(activation=...)` must be the name of an activation of Keras, or a function. "
+        "Received: activation='gleu'. Did you mean 'gelu'?",
+    ),
+    (
+        lambda: kw.gain(3),
+        TypeError,
+        "`gain(activation=...)` must be a name or a function of arrays. Received: activation=3.",
+    ),
+    *(
+        (
+            lambda name=name: kw.gain(name),
+            ValueError,
+            "`gain(activation=...)` must act on each entry by itself. "
+            f"Received: activation={name!r}.",
+        )
+        for name in ("softmax", "log_softmax", "sparsemax", "glu", np.cumsum, np.sum)
+    ),
+    (
+        lambda: kw.gain("relu", slope=0.1),
+        ValueError,
+        "`gain` with 'relu' takes `negative_slope` and `max_value` and `threshold`. "
+        "Received: slope=0.1.",
+    ),
+    (
+        lambda: kw.gain("threshold"),
+        ValueError,
+        "`gain` with 'threshold' takes `threshold` and `default_value`. Received: none.",
+    ),
+    (
+        lambda: kw.gain("leaky_relu", negative_slope="0.1"),
+        ValueError,
+        "`gain(negative_slope=...)` must be a finite number. Received: negative_slope='0.1'.",
+    ),
+    (
+        lambda: kw.gain("tanh", "fan_in"),
+        ValueError,
+        "`gain(mode=...)` must be one of 'second_moment', 'centered', 'backward', 'torch'. "
+        "Received: mode='fan_in'.",
+    ),
+    (
+        lambda: kw.gain("gelu", "torch"),
+        ValueError,
+        "`gain(mode='torch')` knows conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, "
+        "conv_transpose3d, leaky_relu, linear, relu, selu, sigmoid, tanh. "
+        "Received: activation='gelu'. Another mode has a gain for it.",
+    ),
+    *(
+        (
+            lambda function=function: kw.gain(function),
+            ValueError,
+            "`gain(activation=...)` must have a finite second moment over N(0, 1) that is not "
+            f"zero. Received: activation={function!r}.",
+        )
+        for function in (np.zeros_like, np.log, np.reciprocal, explosive)
+    ),
+    (
+        lambda: kw.gain(np.ones_like, "centered"),
+        ValueError,
+        "`gain(activation=...)` must not be constant for mode='centered'. "
+        f"Received: activation={np.ones_like!r}.",
+    ),
+    (
+        lambda: kw.gain(np.sign, "backward"),
+        ValueError,
+        "`gain(activation=...)` must have a slope for mode='backward'. "
+        f"Received: activation={np.sign!r}.",
+    ),
+    (
+        lambda: kw.gain(scalar),
+        ValueError,
+        "`gain(activation=...)` must take a float64 array and give an array. Received: "
+        f"activation={scalar!r}, which raised RuntimeError: one at a time",
+    ),
+    (
+        lambda: kw.critical_point("tanh"),
+        ValueError,
+        "`critical_point` takes one of `bias_stddev` and `q`. Received: bias_stddev=None, q=None.",
+    ),
+    (
+        lambda: kw.critical_point("tanh", 0.1, 1.0),
+        ValueError,
+        "`critical_point` takes one of `bias_stddev` and `q`. Received: bias_stddev=0.1, q=1.0.",
+    ),
+    (
+        lambda: kw.critical_point("tanh", -0.1),
+        ValueError,
+        "`critical_point(bias_stddev=...)` must be a number >= 0. Received: bias_stddev=-0.1.",
+    ),
+    (
+        lambda: kw.critical_point("tanh", q="1"),
+        TypeError,
+        "`critical_point(q=...)` must be a number > 0. Received: q='1'.",
+    ),
+    *(
+        (
+            lambda name=name: kw.critical_point(name, 0.1),
+            ValueError,
+            "`critical_point(activation=...)` must have a critical point; this one needs a "
+            "negative variance of biases at every q from 1e-06 to 30. "
+            f"Received: activation={name!r}.",
+        )
+        for name in ("sigmoid", "softplus")
+    ),
+    (
+        lambda: kw.critical_point("sigmoid", q=1),
+        ValueError,
+        "`critical_point(q=...)` must leave a variance of biases >= 0 for sigmoid. "
+        "Received: q=1, with which it is -5.543.",
+    ),
+    (
+        lambda: kw.critical_point("relu", 0.1),
+        ValueError,
+        "`critical_point(bias_stddev=...)` must be at most 0 for relu, with q up to 30. "
+        "Received: bias_stddev=0.1.",
+    ),
+    (
+        lambda: kw.critical_point("hard_shrink", 0.1),
+        ValueError,
+        "`critical_point(activation=...)` must be continuous, as chi_1 is infinite at a jump. "
+        "Received: activation='hard_shrink'.",
+    ),
+    (
+        lambda: mean_field.predict("tanh", -1.0),
+        ValueError,
+        "`predict(sigma_w=...)` must be a number >= 0. Received: sigma_w=-1.0.",
+    ),
+    (
+        lambda: mean_field.predict("tanh", 1.0, depth=0),
+        ValueError,
+        "`predict(depth=...)` must be an integer >= 1. Received: depth=0.",
+    ),
+    (
+        lambda: mean_field.correlation_map("tanh", 1.5, 1.0, 1.0),
+        ValueError,
+        "`correlation_map(c=...)` must be a number in [-1, 1]. Received: c=1.5.",
+    ),
+    (
+        lambda: mean_field.chi_q("tanh", 0, 1.0),
+        ValueError,
+        "`chi_q(q=...)` must be a number > 0. Received: q=0.",
+    ),
+    (
+        lambda: mean_field.fixed_point("relu", 3.0),
+        ValueError,
+        "`fixed_point(sigma_w=..., sigma_b=...)` must let the variance settle. Received: "
+        "sigma_w=3.0, sigma_b=0.0, with which it grows beyond 90000.",
+    ),
+    (
+        lambda: plots.kernel([]),
+        ValueError,
+        "`plots.kernel(values=...)` needs values. Received: none.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("mistake", "error", "sentence"), WRONG, ids=lambda v: str(v)[:50])
+def test_mistake(mistake, error, sentence):
+    with pytest.raises(error, match=f"^{re.escape(sentence)}$"):
+        mistake()

@@ -1,0 +1,93 @@
+"""What the monitor looks at and when: steps, layers, and arguments that are wrong."""
+
+import numpy as np
+import pytest
+from keras import layers
+from monitored import dense_pair, fit, tiny
+from scenarios import X, Y
+
+import keras_winit
+from keras_winit import ActivationMonitor
+from keras_winit.monitor import STATISTICS
+
+
+def test_the_default_schedule():
+    monitor = ActivationMonitor(statistics="mean")
+    fit(tiny(), monitor, x=np.tile(X, (7, 1)), y=np.tile(Y, (7, 1)), batch_size=1)
+    steps = [sample.step for sample in monitor.history.samples]
+    assert steps == [0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 100]
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"), [(3, [0, 3, 6]), (lambda step: step in (1, 6), [1, 6]), (100, [0])]
+)
+def test_steps_go_on_over_fits_and_resumed_runs(every, steps):
+    model, monitor = tiny(), ActivationMonitor(every=every, statistics=["mean"])
+    fit(model, monitor)
+    fit(model, monitor, epochs=2)
+    fit(model, monitor)
+    assert [sample.step for sample in monitor.history.samples] == steps
+    later = ActivationMonitor(every=every, statistics=["mean"])
+    fit(model, later)
+    assert [sample.step for sample in later.history.samples] == [s for s in (8, 9) if s % 3 == 0][
+        : every == 3
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layers_", "names"),
+    [
+        (None, ["one.pre", "one", "two.pre", "two"]),
+        ("one", ["one.pre", "one"]),
+        ("m/t*", ["two.pre", "two"]),
+        (layers.Dense, ["one.pre", "one", "two.pre", "two"]),
+        (lambda layer: layer.units == 3, ["two.pre", "two"]),
+        (["two", layers.Conv2D], ["two.pre", "two"]),
+    ],
+)
+def test_layers_are_chosen(layers_, names):
+    monitor = ActivationMonitor(layers=layers_, statistics="mean")
+    fit(dense_pair(), monitor)
+    assert [n.removeprefix("m/") for n in monitor.history.samples[0].layers] == names
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"every": 0},
+            ValueError,
+            "`ActivationMonitor(every=...)` must be an integer >= 1. Received: every=0.",
+        ),
+        (
+            {"every": 1.5},
+            TypeError,
+            "`ActivationMonitor(every=...)` must be an integer >= 1. Received: every=1.5.",
+        ),
+        (
+            {"samples": 0},
+            ValueError,
+            "`ActivationMonitor(samples=...)` must be an integer >= 1. Received: samples=0.",
+        ),
+        (
+            {"statistics": ["mean", "median"]},
+            ValueError,
+            "`ActivationMonitor(statistics=...)` must be names out of "
+            f"{', '.join(STATISTICS)}. Received: statistics=['mean', 'median'].",
+        ),
+        (
+            {"layers": 3},
+            TypeError,
+            "`ActivationMonitor(layers=...)` must be a pattern, a layer class, a predicate or "
+            "several of them. Received: layers=3.",
+        ),
+    ],
+)
+def test_errors(options, error, message):
+    with pytest.raises(error) as caught:
+        ActivationMonitor(**options)
+    assert str(caught.value) == message
+
+
+def test_public_names():
+    assert keras_winit.ActivationMonitor is ActivationMonitor

@@ -1,0 +1,85 @@
+"""What was measured, as rows, files, a table and a picture."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from monitored import dense_pair, fit, row
+
+from keras_winit import ActivationMonitor
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """Of two steps."""
+    monitor = ActivationMonitor(every=1)
+    fit(dense_pair(), monitor)
+    return monitor.history.samples
+
+
+def test_history_as_rows_and_files(samples, tmp_path):
+    monitor = ActivationMonitor()
+    monitor.history.samples = samples
+    rows = list(monitor.history)
+    assert len(rows) == len(monitor.history)
+    assert rows[0] == {
+        "step": 0,
+        "layer": "loss",
+        "call": 0,
+        "statistic": "loss",
+        "value": samples[0].loss,
+    }
+    assert [r["layer"] for r in rows if r["step"] == 0 and r["statistic"] == "dead_share"] == [
+        "m/one"
+    ]
+    monitor.history.to_csv(tmp_path / "rows.csv")
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        read = [{**r, "value": float(r["value"])} for r in csv.DictReader(file)]
+    assert [(r["layer"], r["value"]) for r in read] == [(r["layer"], r["value"]) for r in rows]
+    monitor.history.to_jsonl(tmp_path / "rows.jsonl")
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == rows
+    steps, values = monitor.history.curve("m/two/kernel", "gradient_norm")
+    assert steps.tolist() == [0, 1]
+    place = samples[1].variable_values[2, 1]
+    assert values[1] == pytest.approx(float(place))
+    with pytest.raises(KeyError, match="no step has 'mean' of 'm/three'"):
+        monitor.history.curve("m/three", "mean")
+
+
+def test_the_table_has_a_line_for_each_layer(samples, capsys):
+    monitor = ActivationMonitor(verbose=1)
+    monitor.history.samples = samples
+    title, heads, *lines = str(monitor).splitlines()
+    assert title == f"step 1, loss {samples[1].loss:.4g}"
+    assert heads.split() == [
+        *("layer", "mean", "stddev", "unit", "stddev", "zero", "dead", "saturated"),
+        *("gradient", "update/weight"),
+    ]
+    assert [line.split()[0] for line in lines] == ["m/one", "m/two"]
+    assert {len(line) for line in (heads, *lines)} == {len(heads)}
+    assert lines[1].split()[5] == "-"
+    monitor.on_epoch_end(0)
+    assert capsys.readouterr().out == f"{monitor}\n"
+
+
+def test_the_picture(samples, tmp_path):
+    monitor = ActivationMonitor()
+    message = (
+        "`plots.layers(samples=...)` needs samples with `unit_stddev`. Received: 0 samples without."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        monitor.plot()
+    monitor.history.samples = samples
+    picture = monitor.plot(tmp_path / "layers.png")
+    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
+    profile, ratio, dead, *_ = picture.axes
+    stddevs = [row(samples[1], name)["unit_stddev"] for name in ("m/one", "m/two")]
+    np.testing.assert_allclose(profile.lines[-1].get_xdata(), stddevs, rtol=1e-6)
+    first = [row(samples[0], name)["unit_stddev"] for name in ("m/one", "m/two")]
+    np.testing.assert_allclose(
+        ratio.images[0].get_array()[:, 1], np.log10(np.divide(stddevs, first)), rtol=1e-4
+    )
+    assert dead.images[0].get_array().mask.tolist() == [[False, False], [True, True]]
