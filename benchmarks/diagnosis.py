@@ -7,6 +7,38 @@ as found if a warning or an error names one of the layers it was planted in, and
 rightly if it is by a rule that was noted beforehand; a healthy model as an alarm if there is
 any warning or error. Of the sensitivity table nothing counts: it shows how far off something
 must be.
+
+Rules and models were settled on seeds 0 to 14. Then one run of seeds 100 to 109, on PyTorch and
+a processor, of 114 faults and 57 healthy models in MLPs, CNNs, LSTMs, residual and attention
+models, 20 minutes of one core:
+
+    found at the right layer within 30 steps    1139 of 1140
+    found there by an expected rule             1139 of 1140
+    false alarms                                   0 of  570
+
+    planted             first finding, of ten seeds each
+    zeros               symmetric_units 80
+    constant            constant_units 100
+    small               wrong_init_for_activation 100, vanishing_forward 10
+    large               wrong_init_for_activation 100
+    negative, dead      dead_units 80
+    recurrent           wrong_init_for_activation 30
+    saturated           saturated 60
+    inputs              input_scale 80
+    vanishing signal    vanishing_forward 60
+    exploding signal    exploding_forward 40
+    vanishing gradient  vanishing_backward 50
+    exploding gradient  exploding_backward 30
+    frozen              update_frozen 40, vanishing_backward 20
+    first loss          wrong_init_for_activation 40, bad_initial_loss 9, none 1
+    rate                update_too_large 100
+    not finite          non_finite 80
+    float16             exploding_forward 20, wrong_init_for_activation 10
+
+Where it ends: one layer's stddev off by 3 is not found, by 10 it is; of all five layers 3 times
+too much is found, a third of it 8 times in ten. Adam at 0.1 is found at once, at 0.03 by the
+units it has killed, at 0.01 not. Biases of tanh are found from 3 on, inputs from 10 times on.
+The faults are clear-cut by choice: the figures are no promise for what is nearly right.
 """
 
 import argparse
