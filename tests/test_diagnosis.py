@@ -37,7 +37,8 @@ def mlp(init="winit>he_normal", activation="relu", head="glorot_uniform", rate=1
 
 
 def watch(model, x=DATA, **options):
-    monitor = keras_winit.ActivationMonitor(**{"verbose": 0, **options})
+    # Each step, so that only one train function is compiled.
+    monitor = keras_winit.ActivationMonitor(**{"verbose": 0, "every": 1, **options})
     model.fit(x, LABELS, batch_size=16, verbose=0, shuffle=False, callbacks=[monitor])
     return monitor
 
@@ -75,7 +76,7 @@ def test_the_scale_of_inputs_is_named_for_what_it_saturates():
     ids=["relu", "tanh", "zero head"],
 )
 def test_healthy_training_is_silent(build, capsys):
-    monitor = watch(build(), verbose="auto")
+    monitor = watch(build(), verbose="auto", every=None)
     assert monitor.findings == ()
     assert capsys.readouterr() == ("", "")
 
@@ -111,7 +112,7 @@ def test_writers_get_plain_values():
 
 
 def test_stop_ends_the_fit():
-    monitor = watch(mlp("zeros"), on_finding="stop", every=1)
+    monitor = watch(mlp("zeros"), on_finding="stop")
     assert [sample.step for sample in monitor.history.samples] == [0, 1]
     assert monitor.history.findings[0].rule == "symmetric_units"
 
@@ -121,7 +122,7 @@ def test_raise_names_the_layer_and_leaves_the_model_whole():
     with pytest.raises(
         FindingError, match=r"found symmetric_units in '.*d0' at step 1: "
     ) as caught:
-        watch(model, on_finding="raise", every=1)
+        watch(model, on_finding="raise")
     assert caught.value.finding.rule == "symmetric_units"
     assert all(np.isfinite(value).all() for value in model.get_weights())
     watch(model)
@@ -199,6 +200,13 @@ def test_anatomy_of_attention():
     assert found["query"].kernels[0].unit_axes == (1, 2)
     low, high = found["wide"].kernels[0].variances
     assert (low, round(high * 8, 3)) == (1 / 8, 2.352)
+
+
+def test_rescaling_prepares_an_input_and_normalizes_nothing():
+    rows = [layers.Rescaling(3.0), layers.Dense(4, name="a"), layers.Rescaling(3.0)]
+    model = keras.Sequential([keras.Input((4,)), *rows, layers.Dense(4, name="b")])
+    found = {part.name: part for part in anatomy(model).values()}
+    assert [(found[n].raw, found[n].normalized) for n in "ab"] == [(False, False)] * 2
 
 
 def test_anatomy_of_a_model_with_layers_of_its_own():

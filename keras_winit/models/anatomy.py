@@ -24,8 +24,9 @@ NORMALIZATIONS = (
     layers.RMSNormalization,
     layers.UnitNormalization,
     layers.Normalization,
-    layers.Rescaling,
 )
+# Of what a model is given; between kernels it normalizes nothing.
+PREPARATIONS = (*NORMALIZATIONS, layers.Rescaling)
 SUMS = (layers.Add, layers.Average)
 
 # Activations by the names of Keras' functions, operations and layers, without "_".
@@ -211,7 +212,7 @@ def _is_raw(calls: Sequence[Call], held: Sequence[Held], place: int) -> bool:
         if here in seen:
             continue
         seen.add(here)
-        if here != place and (held[here] or isinstance(calls[here].operation, NORMALIZATIONS)):
+        if here != place and (held[here] or isinstance(calls[here].operation, PREPARATIONS)):
             continue
         if calls[here].reads:
             return True

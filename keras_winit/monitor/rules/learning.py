@@ -95,28 +95,32 @@ class UpdateTooLarge(Rule):
 
     id = "update_too_large"
     statistic = "update_ratio"
-    fires = "norm of an update over that of the kernel; in hidden layers at once above 3"
-    applies = "kernels that did not start at zero, from step 3"
+    fires = "norm of an update over that of the kernel, or what fits it; at once above 0.5"
+    applies = "kernels that did not start at zero, or of which it is known what fits"
     healthy = "3.7e-5 .. 6.4e-2"
     cause = "a step changes a good part of what the kernel is"
     remedy = "a lower learning rate, or a warm-up"
     origin = "healthy 99 % quantile .064"
     threshold: float = 0.1
     persistence: int = 3
-    settled: int = 3
-    at_once: float = 3.0
+    at_once: float = 0.5
 
     def check(self, view: View) -> Iterator[Offence]:
         for weight in view.kernels:
-            ratio = weight["update_ratio"]
-            if weight.started_at_zero or not ratio > self.threshold:
-                continue
-            if ratio > self.at_once and weight.part.hidden:
+            ratio = self._ratio(weight)
+            if ratio > self.at_once:
                 yield Offence(
                     weight.layer, ratio, weight.order, threshold=self.at_once, persistence=1
                 )
-            elif view.step >= self.settled:
+            elif ratio > self.threshold:
                 yield Offence(weight.layer, ratio, weight.order)
+
+    def _ratio(self, weight: Weight) -> float:
+        """To the kernel as it is, or as it should be if it is smaller."""
+        if weight.kernel.variances is None:
+            return math.nan if weight.started_at_zero else weight["update_ratio"]
+        usual = math.sqrt(weight.kernel.size * weight.kernel.variances[0])
+        return weight["update_norm"] / max(weight["weight_norm"], usual)
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,10 @@ class UpdateFrozen(Rule):
     id = "update_frozen"
     statistic = "update_ratio"
     fires = "norm of an update over that of the kernel, while others have a hundred times it"
-    applies = "trainable kernels; not between the updates of accumulated gradients"
+    applies = (
+        "trainable kernels, and other weights with two axes that get none at all; not between "
+        "the updates of accumulated gradients"
+    )
     healthy = "3.7e-5 .. 6.4e-2"
     cause = "no gradient reaches the layer"
     remedy = "look for dead or saturated layers behind it, a stopped gradient, an unused output"
@@ -135,13 +142,15 @@ class UpdateFrozen(Rule):
     persistence: int = 3
 
     def check(self, view: View) -> Iterator[Offence]:
-        ratios = [self._ratio(weight) for weight in view.kernels]
+        ratios = [self._ratio(weight) for weight in view.weights]
         moving = max((ratio for ratio in ratios if math.isfinite(ratio)), default=0.0)
         # If all stand still the rate is low, or gradients are being collected.
         if moving < 100 * self.threshold:
             return
-        for weight, ratio in zip(view.kernels, ratios, strict=True):
-            if ratio < self.threshold and weight["weight_norm"] > 0:
+        for weight, ratio in zip(view.weights, ratios, strict=True):
+            # How small an update may be nobody knows of a weight of unknown use.
+            slow = ratio < self.threshold if weight.multiplies else ratio == 0
+            if slow and weight["weight_norm"] > 0:
                 yield Offence(weight.layer, ratio, weight.order)
 
     def _ratio(self, weight: Weight) -> float:

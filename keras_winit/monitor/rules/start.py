@@ -94,8 +94,8 @@ class ConstantUnits(Rule):
     healthy = "0"
     cause = "units with equal weights compute the same and, if nothing tells them apart, stay so"
     remedy = "a random scheme"
-    origin = "half, as repeated units of random kernels have no share to speak of"
-    threshold: float = 0.5
+    origin = "healthy 0; a kernel of two equal halves has just under half"
+    threshold: float = 0.3
     last_step: int | None = 0
 
     def check(self, view: View) -> Iterator[Offence]:
@@ -119,7 +119,7 @@ class SymmetricUnits(Rule):
     cause = "nothing tells the units apart, so that all learn the same, or nothing"
     remedy = "a random scheme; zeros only for heads and for the ends of residual branches"
     origin = "as constant_units; both kernel and gradient, since a zero head is right"
-    threshold: float = 0.5
+    threshold: float = 0.3
     persistence: int = 3
 
     def check(self, view: View) -> Iterator[Offence]:
@@ -166,19 +166,26 @@ class BadInitialLoss(Rule):
 
     id = "bad_initial_loss"
     statistic = "loss"
-    fires = "first loss over that of an equal guess, log(classes)"
+    fires = "first loss over that of an equal guess, log(classes); or above 12"
     applies = "cross-entropy, step 0"
     healthy = "0.97 .. 2.5 times"
     cause = "before it has learned anything the model is sure, and wrong"
     remedy = 'a small or zero output kernel: kernel_initializer="winit>zeros"'
-    origin = "healthy maximum 4.7, of residual models without normalization; low is no fault"
+    origin = (
+        "healthy maximum 4.7, of residual models without normalization; of probabilities, which "
+        "Keras clips at 1e-7, no loss is above 16"
+    )
     threshold: float = 6.0
+    most: float = 12.0
     last_step: int | None = 0
 
     def check(self, view: View) -> Iterator[Offence]:
         expected = view.model.expected_loss
-        if expected and view.sample.loss / expected > self.threshold:
-            yield Offence("loss", view.sample.loss / expected, len(view.seen))
+        if not expected:
+            return
+        limit = min(self.threshold, max(self.most / expected, 1.0))
+        if view.sample.loss / expected > limit:
+            yield Offence("loss", view.sample.loss / expected, len(view.seen), threshold=limit)
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,10 @@ class WrongInit(Rule):
     severity = "info"
     statistic = "weight_norm"
     fires = "variance of a kernel over the nearest that keeps a signal; warning beyond 10"
-    applies = "kernels of known layers at step 0; not within residual branches, info in heads"
+    applies = (
+        "kernels of known layers at step 0; residual branches may have less, and heads: info; "
+        "before normalization an info"
+    )
     healthy = "1/2.7 .. 2.7"
     cause = "its variance fits neither its fans nor its activation"
     remedy = "the scheme for the activation"
@@ -204,7 +214,7 @@ class WrongInit(Rule):
             if ratio is None or 1 / self.threshold <= ratio <= self.threshold:
                 continue
             far = not 1 / self.warns <= ratio <= self.warns
-            exempt = weight.part.normalized or not weight.part.hidden
+            exempt = weight.part.normalized or (ratio < 1 and not weight.part.hidden)
             stddev = weight["weight_norm"] / math.sqrt(weight.kernel.size)
             low, high = (math.sqrt(v) for v in weight.kernel.variances or (0, 0))
             cause = f"stddev {stddev:.3g} of {weight.kernel.path!r}; {low:.3g} .. {high:.3g} fit"
@@ -221,9 +231,10 @@ class WrongInit(Rule):
     def _ratio(self, weight: Weight) -> float | None:
         """To the nearest of the variances that fit; None if there is nothing to say."""
         fits, kernel = weight.kernel.variances, weight.kernel
-        if fits is None or weight.part.branch is not None or not weight["weight_norm"] > 0:
+        if fits is None or not weight["weight_norm"] > 0:
             return None
         variance = weight["weight_norm"] ** 2 / kernel.size
         ratio = variance / min(max(variance, fits[0]), fits[1])
-        # Less of a recurrent kernel is a choice, and a stable one.
-        return None if kernel.role == "recurrent" and ratio < 1 else ratio
+        # Less of a recurrent kernel, or of a branch, is a choice, and a stable one.
+        chosen = kernel.role == "recurrent" or weight.part.branch is not None
+        return None if chosen and ratio < 1 else ratio

@@ -71,6 +71,11 @@ class Weight:
         """Whether all its entries were zero at the first watched step."""
         return self.start.get("weight_norm") == 0
 
+    @property
+    def multiplies(self) -> bool:
+        """Whether it multiplies a signal; nobody knows of one in a layer of one's own."""
+        return self.kernel.role in ("kernel", "recurrent")
+
 
 class View:
     """The last of some samples, as a rule reads it.
@@ -141,7 +146,7 @@ class View:
     @property
     def kernels(self) -> list[Weight]:
         """Of the weights those that multiply a signal."""
-        return [w for w in self.weights if w.kernel.role in ("kernel", "recurrent")]
+        return [weight for weight in self.weights if weight.multiplies]
 
     def weight_of(self, layer: str) -> Weight | None:
         """The first kernel of a layer."""
