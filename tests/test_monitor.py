@@ -155,6 +155,7 @@ LOOPS = {
     "a cell of Keras": (lambda: layers.LSTM(3, name="outer"), None, []),
     "the cell alone": (lambda: layers.LSTM(3, name="outer"), "*cell", ["outer/lstm_cell"]),
     "others alone": (inner_dense, "last", []),
+    "by what cells lack": (cells, lambda layer: layer.input is not None, []),
 }
 
 
@@ -169,7 +170,10 @@ def test_what_runs_in_a_loop_over_time_is_named(name):
     assert monitor.history.unseen == {
         f"m/{path}": "runs in the loop of m/outer: watch that one" for path in inner
     }
-    assert ("m/outer" in monitor.history.samples[-1].layers) == (chosen is None)
+    assert ("m/outer" in monitor.history.samples[-1].layers) == (not isinstance(chosen, str))
+    if inner:
+        monitor.reset()
+        assert len(monitor.history.unseen) == len(inner)
     notes = [f"m/{path}: not seen, runs in the loop of m/outer: watch that one" for path in inner]
     assert [line for line in str(monitor).splitlines() if "not seen" in line] == notes
 
