@@ -21,7 +21,8 @@ def test_a_model_compiled_anew_trains_with_its_new_optimizer():
         keras.utils.set_random_seed(0)
         model = tiny()
         fit(model, *callbacks)
-        compiled(model, keras.optimizers.SGD(1.0))
+        # Nothing but the compiled function knows of the bound.
+        compiled(model, keras.optimizers.SGD(1.0, clipnorm=0.01))
         fit(model, *callbacks)
         finals.append(model.get_weights())
     for one, other in zip(*finals, strict=True):
@@ -155,6 +156,7 @@ LOOPS = {
     "a cell of Keras": (lambda: layers.LSTM(3, name="outer"), None, []),
     "the cell alone": (lambda: layers.LSTM(3, name="outer"), "*cell", ["outer/lstm_cell"]),
     "others alone": (inner_dense, "last", []),
+    "by what cells lack": (cells, lambda layer: layer.input is not None, []),
 }
 
 
@@ -169,7 +171,10 @@ def test_what_runs_in_a_loop_over_time_is_named(name):
     assert monitor.history.unseen == {
         f"m/{path}": "runs in the loop of m/outer: watch that one" for path in inner
     }
-    assert ("m/outer" in monitor.history.samples[-1].layers) == (chosen is None)
+    assert ("m/outer" in monitor.history.samples[-1].layers) == (not isinstance(chosen, str))
+    if inner:
+        monitor.reset()
+        assert len(monitor.history.unseen) == len(inner)
     notes = [f"m/{path}: not seen, runs in the loop of m/outer: watch that one" for path in inner]
     assert [line for line in str(monitor).splitlines() if "not seen" in line] == notes
 

@@ -131,6 +131,8 @@ class ActivationMonitor(keras.callbacks.Callback):
     def reset(self) -> None:
         """Forget all that was measured and found."""
         self.history = History(self.history.keep)
+        if self._watch is not None:
+            self.history.unseen = self._watch.unseen
         self._diagnosis = Diagnosis(self.rules)
         self._tell = Teller(self.verbose, self.on_finding)
         self._new, self.step = [], 0
@@ -267,8 +269,10 @@ class ActivationMonitor(keras.callbacks.Callback):
             step = self._last(block, ran)
             sample = read(self.plan, watch.layouts[int(packed[0, 0])], step, packed)
             if not self._noted:
-                note_loops(self._watched, watch)
-            self._noted = True
+                self._noted = True
+                # Whoever chooses layers by a predicate may not have thought of cells.
+                with suppress(Exception):
+                    note_loops(self._watched, watch)
             self._seen += 1
             self.history.append(sample)
         except Exception as error:
