@@ -425,7 +425,7 @@ def _product(left: Any, right: Any) -> Any:
 
 
 def repeated_share(
-    sums: npt.NDArray[np.float32], norms: npt.NDArray[np.float32], sizes: npt.NDArray[np.int64]
+    sums: npt.NDArray[np.float32], starts: npt.NDArray[np.int64], norms: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float64]:
     """Share of units that are like another one: 1 - (distinct - 1) / (units - 1).
 
@@ -434,17 +434,25 @@ def repeated_share(
     kernel's entries count as alike, as would, rarely, two whose sums agree by chance.
 
     Args:
-        sums: Of shape (K, U), a row for each of K kernels: what `unit_sums` gave, and NaN
-            where it has fewer units than another.
+        sums: What `unit_sums` gave, of one of K kernels after the other. Sorted in place.
+        starts: Where the sums of each kernel start; each has at least one.
         norms: Of each kernel.
-        sizes: How many units each has.
+
+    Returns:
+        An array of shape (K,).
     """
-    sums = np.sort(sums, axis=1)
+    ends = [*starts[1:], len(sums)]
+    for start, end in zip(starts, ends, strict=True):
+        sums[start:end].sort()
+    sizes = ends - starts
     with np.errstate(invalid="ignore", divide="ignore"):
-        alike = sums[:, 1:] - sums[:, :-1] <= (1e-6 * norms / np.sqrt(sizes))[:, None]
-        share = alike.sum(axis=1) / (sizes - 1)
-        known = np.isfinite(sums).sum(axis=1) == sizes
-    return np.where(known & np.isfinite(norms) & (sizes > 1), share, np.nan)
+        near = np.repeat(1e-6 * norms / np.sqrt(sizes), sizes)
+        alike = np.append(False, sums[1:] - sums[:-1] <= near[1:])
+        # The first of a kernel has none before it.
+        alike[starts] = False
+        share = np.add.reduceat(alike, starts, dtype=np.int64) / (sizes - 1)
+        known = np.logical_and.reduceat(np.isfinite(sums), starts) & np.isfinite(norms)
+    return np.where(known & (sizes > 1), share, np.nan)
 
 
 def norms(tensors: Callable[[], Sequence[Any]]) -> tuple[Any, Any]:

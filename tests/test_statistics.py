@@ -306,12 +306,12 @@ def test_repeated_share():
     def share(values, axes):
         sums = numpy(statistics.unit_sums(values, axes))
         norm = np.linalg.norm(numpy(values).astype(np.float64))
-        # Beside a kernel of more units.
-        both = np.full((2, len(sums) + 3), np.nan)
-        both[0, : len(sums)], both[1] = sums, np.arange(len(sums) + 3)
-        sizes = np.array([len(sums), len(sums) + 3])
-        found, other = statistics.repeated_share(both, np.array([norm, 1.0]), sizes)
-        assert other == 0
+        # Between two others, the first of one unit.
+        sums = np.concatenate([[7.0], sums, [3.0, 1.0, 2.0, 1.0]])
+        starts, norms = np.array([0, 1, len(sums) - 4]), np.array([1.0, norm, 1.0])
+        before, found, after = statistics.repeated_share(sums, starts, norms)
+        assert np.isnan(before)
+        assert after == pytest.approx(1 / 3)
         return float(found)
 
     assert share(keras.ops.convert_to_tensor(kernel), (2,)) == pytest.approx(1 - 3 / 5)

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -262,7 +262,7 @@ def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32])
     """The sample out of what `pack` gave: a vector for each replica."""
     loss = packed[:, 1].sum()
     places = _places(plan, layout.rows)
-    values, counts = _layers(plan, layout.rows, places, packed)
+    values, counts = _layers(plan, places, packed)
     # The model's inputs are kept apart from its layers.
     fed = sum(row.name.startswith(INPUT) for row in layout.rows)
     return Sample(
@@ -283,17 +283,20 @@ def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32])
 
 @dataclass(frozen=True)
 class Places:
-    """Where the numbers of all layers lie in the vector.
+    """Where the numbers of all L layers lie in the vector.
 
-    `units`: of shape (6, U), for each field of `statistics.Units` but the last.
-    `starts`: of each layer among these. `rest`: for each layer the places of `nonfinite`,
-    of flat and of all pre-activations, of quantiles and of bins. `end`: of the layers.
+    `units`: for each layer, from where to where are the fields of `statistics.Units` but the
+    last. `starts`: of each layer among the units of all. `rest`: for each layer the places of
+    `nonfinite`, of flat and of all pre-activations, of quantiles and of bins. `end`: of the
+    layers. `alive` and `saturates`: whether units can be dead, and saturated.
     """
 
-    units: Any
+    units: tuple[tuple[int, int], ...]
     starts: Any
     rest: Any
     end: int
+    alive: Any
+    saturates: Any
 
 
 @functools.lru_cache(maxsize=64)
@@ -302,35 +305,38 @@ def _places(plan: Plan, rows: tuple[Row, ...]) -> Places:
     size = 3 + quantiles + plan.bins
     units, rest, at = [], [], 2
     for row in rows:
-        units.append(at + np.arange(6 * row.units).reshape(6, row.units))
+        units.append((at, at + 6 * row.units))
         at += 6 * row.units
         rest.append(at + np.arange(size))
         at += size
-    joined = np.concatenate(units, axis=1) if units else np.zeros((6, 0), int)
-    starts = np.cumsum([0, *(row.units for row in rows)])[:-1]
-    return Places(joined, starts, np.array(rest, int).reshape(-1, size), at)
+    return Places(
+        units=tuple(units),
+        starts=np.cumsum([0, *(row.units for row in rows)])[:-1],
+        rest=np.array(rest, int).reshape(-1, size),
+        end=at,
+        alive=np.array([row.rectifier for row in rows], bool),
+        saturates=np.array([row.saturates for row in rows], bool),
+    )
 
 
-def _layers(plan: Plan, rows: Sequence[Row], places: Places, packed: Any) -> tuple[Any, Any]:
+def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any]:
     """The statistics and the histogram of each layer, over all replicas."""
-    columns = len(plan.layer)
-    if not rows:
-        return np.zeros((0, columns), np.float32), np.zeros((0, plan.bins), np.float32)
-    rest = packed[:, places.rest]
-    # From (replica, field, unit) to a field after the other.
-    fields = np.moveaxis(packed[:, places.units].astype(np.float64), 1, 0)
-    joined = statistics.summary(statistics.Units(*[*fields, rest[:, :, 0]]), places.starts)
-    alive = np.array([row.rectifier for row in rows])
+    if not places.units:
+        return np.zeros((0, len(plan.layer)), np.float32), np.zeros((0, plan.bins), np.float32)
+    rest, lots = packed[:, places.rest], len(packed)
+    fields = [packed[:, start:end].reshape(lots, 6, -1) for start, end in places.units]
+    joined = np.concatenate(fields, axis=2, dtype=np.float64).swapaxes(0, 1)
+    found = statistics.summary(statistics.Units(*[*joined, rest[:, :, 0]]), places.starts)
     for name in ("dead_share", "dead_units"):
-        joined[name] = np.where(alive, joined[name], np.nan)
+        found[name] = np.where(places.alive, found[name], np.nan)
     flat, valid = rest[:, :, 1].sum(axis=0), rest[:, :, 2].sum(axis=0)
-    saturates = np.array([row.saturates for row in rows]) & (valid > 0)
-    joined["saturated_share"] = np.where(saturates, flat / np.maximum(valid, 1), np.nan)
+    saturates = places.saturates & (valid > 0)
+    found["saturated_share"] = np.where(saturates, flat / np.maximum(valid, 1), np.nan)
     cut = rest.shape[2] - plan.bins
-    chosen = [joined[name] for name in LAYER if name in plan.statistics]
+    chosen = [found[name] for name in LAYER if name in plan.statistics]
     # Each replica's own quantiles, averaged.
-    values = np.column_stack([*chosen, rest[:, :, 3:cut].mean(axis=0)])
-    return values.astype(np.float32), rest[:, :, cut:].sum(axis=0)
+    values = np.array([*chosen, *rest[:, :, 3:cut].mean(axis=0).T], np.float32)
+    return values.reshape(-1, len(rest[0])).T, rest[:, :, cut:].sum(axis=0)
 
 
 def _variables(
@@ -341,43 +347,45 @@ def _variables(
     weight, update = columns["weight_norm"], columns["update_norm"]
     with np.errstate(divide="ignore", invalid="ignore"):
         columns["update_ratio"] = np.where((weight > 0) & (update > 0), update / weight, np.nan)
-    # What lies beyond is not there.
-    packed = np.append(packed, np.float32("nan"))
-    for name, (sums, sizes) in places.sums.items():
-        if f"{name}_repeated" in plan.variable:
-            columns[f"{name}_repeated"] = statistics.repeated_share(
-                packed[sums], columns[f"{name}_norm"], sizes
-            )
+    shares = np.full((2, len(slots)), np.nan, np.float32)
+    if len(places.starts):
+        norms = np.concatenate([weight, columns["gradient_norm"]])[places.owners]
+        shares.flat[places.owners] = statistics.repeated_share(
+            packed[places.sums], places.starts, norms
+        )
+    columns["weight_repeated"], columns["gradient_repeated"] = shares
     chosen = [columns[name] for name in plan.variable]
     return np.array(chosen, np.float32).reshape(len(chosen), len(slots)).T
 
 
 @dataclass(frozen=True)
 class SlotPlaces:
-    """Where the numbers of all variables lie behind those of the layers.
+    """Where the numbers of all V variables lie behind those of the layers.
 
-    `measured`: of each variable. `sums`: by "weight" and "gradient", those of the units of
-    each, the place after the last where it has fewer than another; and how many it has.
+    `measured`: of each. `sums`: those of units, of one kernel or gradient after the other;
+    `starts`: of each of these; `owners`: the number of its variable, plus V for a gradient.
     """
 
     measured: Any
-    sums: Mapping[str, tuple[Any, Any]]
+    sums: Any
+    starts: Any
+    owners: Any
 
 
 @functools.lru_cache(maxsize=64)
 def _slots(slots: tuple[Slot, ...]) -> SlotPlaces:
-    measured, at = [], 0
-    starts: dict[str, list[int]] = {"weight": [], "gradient": []}
-    for slot in slots:
+    measured, sums, owners, at = [], [], [], 0
+    for number, slot in enumerate(slots):
         measured.append(at + np.arange(len(MEASURED)))
         at += len(MEASURED)
-        starts["weight"].append(at)
-        starts["gradient"].append(at + slot.weight_units)
-        at += slot.weight_units + slot.gradient_units
-    sums = {}
-    for name, own in starts.items():
-        sizes = np.array([getattr(slot, f"{name}_units") for slot in slots], int)
-        ranks = np.arange(sizes.max(initial=0))
-        inside = ranks < sizes[:, None]
-        sums[name] = (np.where(inside, np.array(own, int)[:, None] + ranks, at), sizes)
-    return SlotPlaces(np.array(measured, int).reshape(-1, len(MEASURED)), sums)
+        for owner, units in ((0, slot.weight_units), (len(slots), slot.gradient_units)):
+            if units:
+                sums.append(at + np.arange(units))
+                owners.append(number + owner)
+            at += units
+    return SlotPlaces(
+        measured=np.array(measured, int).reshape(-1, len(MEASURED)),
+        sums=np.concatenate(sums) if sums else np.zeros(0, int),
+        starts=np.cumsum([0, *map(len, sums)])[:-1],
+        owners=np.array(owners, int),
+    )
