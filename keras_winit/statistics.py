@@ -1,5 +1,6 @@
 """Numbers of one tensor: what a layer's output or kernel looks like."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -204,7 +205,7 @@ def units(values: Any, counts: Any = None) -> Units:
     # Neither NaN, nor so large or small that squares have over- or underflowed.
     sound = ops.logical_and(spread > 1e-20, spread < 1e30)
     return Units(
-        *ops.cond(
+        *_cond(
             sound,
             lambda: fast,
             lambda: _units_of_some(values, ops.ones_like(values, "bool")),
@@ -212,8 +213,17 @@ def units(values: Any, counts: Any = None) -> Units:
     )
 
 
+def _cond(is_true: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+    """`ops.cond`, which on torch takes longer than most of what it chooses from."""
+    if keras.backend.backend() == "torch":
+        return then() if is_true else otherwise()
+    return ops.cond(is_true, then, otherwise)
+
+
 def _units_of_all(values: Any) -> tuple[Any, ...]:
     """The fields of `Units`, where all entries are finite, in as few passes as possible."""
+    if keras.backend.backend() == "torch":
+        return _units_of_all_by_torch(values)
     number, width = ops.cast(ops.shape(values)[0], "float32"), values.shape[1]
     # Several samples side by side: XLA is slow at reducing narrow rows.
     beside = _divisor(values.shape[0], 256 // width)
@@ -239,6 +249,17 @@ def _units_of_all(values: Any) -> tuple[Any, ...]:
         number - over(ops.sum, ops.square(ops.sign(values))),
         ops.zeros((), "float32"),
     )
+
+
+def _units_of_all_by_torch(values: Any) -> tuple[Any, ...]:
+    """The same in a few calls, each of which costs as much as what it computes."""
+    import torch
+
+    low, high = torch.aminmax(values, dim=0)
+    variance, mean = torch.var_mean(values - low, dim=0, correction=0)
+    zeros = len(values) - torch.count_nonzero(values, dim=0)
+    count = torch.full_like(low, len(values))
+    return count, low, high, mean / 2, variance.sqrt(), zeros.float(), low.new_zeros(())
 
 
 def _divisor(number: int | None, most: int) -> int:
@@ -406,8 +427,14 @@ def unit_sums(kernel: Any, unit_axes: Sequence[int]) -> Any:
     count = math.prod(kernel.shape[axis] for axis in unit_axes)
     columns = ops.cast(ops.transpose(kernel, (*rest, *unit_axes)), "float32")
     columns = ops.reshape(columns, (-1, count))
-    weights = np.random.Generator(np.random.Philox(0)).normal(size=(1, columns.shape[0]))
-    return _product(ops.convert_to_tensor(weights, "float32"), columns)[0]
+    weights = ops.convert_to_tensor(_weights(columns.shape[0]), "float32")
+    return _product(weights, columns)[0]
+
+
+@functools.lru_cache(maxsize=64)
+def _weights(count: int) -> npt.NDArray[np.float32]:
+    normal = np.random.Generator(np.random.Philox(0)).normal(size=(1, count))
+    return normal.astype(np.float32)
 
 
 def _product(left: Any, right: Any) -> Any:
@@ -477,7 +504,7 @@ def norms(tensors: Callable[[], Sequence[Any]]) -> tuple[Any, Any]:
 
     # As a rule no square has over- or underflowed.
     sound = ops.logical_and(ops.min(lengths) > 1e-12, ops.max(lengths) < 1e18)
-    found, nonfinite = ops.cond(sound, lambda: (lengths, ops.zeros_like(lengths)), exact)
+    found, nonfinite = _cond(sound, lambda: (lengths, ops.zeros_like(lengths)), exact)
     return found, nonfinite
 
 
@@ -487,6 +514,10 @@ def _plain_length(values: Any) -> Any:
         import tensorflow as tf
 
         return tf.sqrt(2 * tf.nn.l2_loss(values))
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.linalg.vector_norm(values)
     return ops.norm(ops.reshape(values, (-1,)))
 
 

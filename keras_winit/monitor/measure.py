@@ -165,7 +165,7 @@ def _numbers(plan: Plan, unit_axis: int, activation: Any) -> Callable[[Any, Any,
             parts.append(statistics.quantiles(values, counts, tuple(QUANTILES.values())))
         if plan.bins:
             parts.append(statistics.histogram(values, counts))
-        parts = [ops.reshape(ops.cast(part, "float32"), (-1,)) for part in parts]
+        parts = [part if len(part.shape) else part[None] for part in parts]
         return ops.concatenate(parts)
 
     return _once_for_all(vector)
