@@ -93,6 +93,8 @@ def recipe(every):
 
         def on_train_batch_end(self, batch, logs=None):
             if self.step % every == 0:
+                # On JAX this brings the weights up to date, which the probe shares.
+                assert self.model is not None
                 outputs = self.probe.predict(self.batch, verbose=0)
                 self.seen.append([(a.mean(), a.std(), (a == 0).mean()) for a in outputs])
             self.step += 1
