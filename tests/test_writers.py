@@ -108,6 +108,14 @@ def test_findings_are_read_back(found):
     )
 
 
+def test_values_of_findings_are_short(tmp_path):
+    writer = TensorBoardWriter(tmp_path)
+    writer.write_findings(0, [{**FINDING, "value": 0.0064763123}])
+    writer.close()
+    ((_, text),) = boards.read("python", tmp_path)["winit", "winit/findings_table"]
+    assert "| 1 | 0.00648 |" in text.item().decode()
+
+
 @pytest.mark.parametrize("loader", LOADERS)
 def test_tables_carry_their_names(loader, board):
     boards.read(loader, board, until=(("winit", "winit/loss"), 3))
