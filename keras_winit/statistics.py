@@ -17,9 +17,6 @@ FLAT = 0.05
 
 INF = math.inf
 
-# The smallest normal float32: to divide by.
-TINY = 1.1754944e-38
-
 # Where a common activation is that flat, by its name in `keras.activations`: ends of
 # intervals of z, solved from the derivative. Others are measured by differences.
 BANDS = {
