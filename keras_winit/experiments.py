@@ -172,15 +172,18 @@ def _elementwise(call: str, activation: Any) -> Any:
 
 def _layer(output: Any, saturated: Any) -> Layer:
     output = ops.stop_gradient(output)
-    mean, stddev = statistics.mean_stddev(output)
+    found = statistics.joined([statistics.reduced(*statistics.flatten(output))])
+    units = statistics.Units(*(ops.convert_to_numpy(f)[None].astype(np.float64) for f in found))
+    summary = {name: float(value[0]) for name, value in statistics.summary(units).items()}
     values = ops.convert_to_numpy(output).astype(np.float64)
     counts, edges = np.histogram(values[np.isfinite(values)], BINS)
     return Layer(
-        mean=float(mean),
-        stddev=float(stddev),
-        unit_stddev=float(statistics.unit_stddev(output)),
+        mean=summary["mean"],
+        stddev=summary["stddev"],
+        unit_stddev=summary["unit_stddev"],
         saturated_share=float(saturated),
-        dead_share=float(statistics.dead_share(output)),
+        # Of any activation, not only of one that has no negative outputs.
+        dead_share=float(np.mean((units.low == 0) & (units.high == 0))),
         counts=tuple(counts.tolist()),
         edges=tuple(edges.tolist()),
     )

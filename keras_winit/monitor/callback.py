@@ -20,7 +20,7 @@ from keras_winit.monitor.history import History
 from keras_winit.monitor.measure import Plan, read
 from keras_winit.monitor.rules import RULES, Model, Rule
 from keras_winit.monitor.scope import Watch, reason
-from keras_winit.monitor.taps import Once, Tapped, note_loops
+from keras_winit.monitor.taps import Keep, Once, Tapped, note_loops
 from keras_winit.monitor.telling import Teller
 
 # Of pictures, in `keras_winit.plots`.
@@ -34,8 +34,7 @@ class ActivationMonitor(keras.callbacks.Callback):
     model's for one call. It does the same and measures besides: the real batch in training
     mode, each call of each layer, the gradients as the optimizer gets them and the updates
     it makes of them. Between these steps nothing is different from training without the
-    monitor; the training itself never is. A step that two monitors want goes to the one that
-    has watched fewer.
+    monitor; the training itself never is.
 
     Args:
         log_dir: Where TensorBoard looks. None: nothing is written.
@@ -111,11 +110,10 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._new: list[Finding] = []
         self._watched: Any = None
         self._watch: Watch | None = None
-        self._tapped: Tapped | None = None
+        # By what is watched: another monitor may want the same step.
+        self._tapped: dict[tuple[Watch, ...], Tapped] = {}
         self._epoch_began = True
         self._ended = self._noted = False
-        # How many steps it has watched, and whether another monitor has wanted one of them.
-        self._seen, self._shares = 0, False
 
     def __str__(self) -> str:
         return str(self.history)
@@ -166,7 +164,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         # Not `self.model`, which on JAX gathers and scatters the whole state.
         model = model if isinstance(model, keras.Model) else getattr(model, "module", None)
         if model is not self._watched:
-            self._watched, self._watch, self._tapped = model, None, None
+            self._watched, self._watch, self._tapped = model, None, {}
             self._noted = False
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -227,26 +225,26 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def _arm(self, block: range) -> None:
         model, plain = self._watched, self._watched.train_function
+        keeps: dict[Watch, Keep] = {}
         if isinstance(plain, Once):
-            self._say_shared(block[0])
-            if plain.seen < self._seen:
-                return
-            plain = plain.plain
-        if self._tapped is None or self._tapped.beside is not plain:
-            self._tapped = self._tap()
-        keep = functools.partial(self._keep, block)
-        model.train_function = Once(model, plain, self._tapped, keep, self._seen)
+            plain, keeps = plain.plain, {**plain.keeps}
+        keeps[self._watch or self._look()] = functools.partial(self._keep, block)
+        watches = tuple(keeps)
+        tapped = self._tapped.get(watches)
+        if tapped is None or tapped.beside is not plain:
+            model.train_function = plain
+            tapped = self._tapped[watches] = Tapped(model, watches)
+        model.train_function = Once(model, plain, tapped, keeps)
 
-    def _tap(self) -> Tapped:
+    def _look(self) -> Watch:
         model, kind = self._watched, type(self._watched)
         if not kind.make_train_function.__module__.startswith("keras."):
             raise TypeError(f"{kind.__name__} makes its own train function")
-        if self._watch is None:
-            self._watch = Watch(self.plan, self._wanted)
-            if self._watched.built:
-                self._watch.unit_axes = unit_axes(self._watched)
-            self.history.unseen = self._watch.unseen
-        return Tapped(model, self._watch)
+        self._watch = Watch(self.plan, self._wanted)
+        if model.built:
+            self._watch.unit_axes = unit_axes(model)
+        self.history.unseen = self._watch.unseen
+        return self._watch
 
     def _wanted(self, layer: Any) -> bool:
         return layer is not self._watched and self._chosen(layer)
@@ -273,7 +271,6 @@ class ActivationMonitor(keras.callbacks.Callback):
                 # Whoever chooses layers by a predicate may not have thought of cells.
                 with suppress(Exception):
                     note_loops(self._watched, watch)
-            self._seen += 1
             self.history.append(sample)
         except Exception as error:
             self._end(reason(error))
@@ -311,14 +308,6 @@ class ActivationMonitor(keras.callbacks.Callback):
     def _end(self, why: str | None) -> None:
         self._ended = True
         _warn(f"`ActivationMonitor` watches no more, training goes on. Received: {why}")
-
-    def _say_shared(self, step: int) -> None:
-        if not self._shares:
-            self._shares = True
-            _warn(
-                f"Two `ActivationMonitor` want step {step}: what both want goes to the one that "
-                "has watched fewer steps. Give them an `every` without a common step to lose none."
-            )
 
     def _write(self, act: Callable[[Any], None]) -> None:
         for writer in list(self.writers):

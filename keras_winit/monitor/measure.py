@@ -4,8 +4,8 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,6 +14,7 @@ from keras import ops
 
 from keras_winit import statistics
 from keras_winit.monitor.records import Sample
+from keras_winit.statistics.graph import once_for_all
 
 LAYER = (*statistics.SUMMARY[:-2], "saturated_share", *statistics.SUMMARY[-2:])
 VARIABLE = (
@@ -27,9 +28,6 @@ VARIABLE = (
 )
 CHEAP = (*LAYER, *VARIABLE)
 ALL = (*CHEAP, "quantiles", "histogram")
-
-# Of each variable, as `measure_variable` has them first; sums over units follow.
-MEASURED = ("weight_norm", "update_norm", "gradient_norm", "gradient_nonfinite")
 
 # Sites of the model's own inputs, which are no layers.
 INPUT = ":input"
@@ -59,6 +57,11 @@ class Plan:
         return (*(name for name in LAYER if name in self.statistics), *quantiles)
 
     @property
+    def of_layers(self) -> bool:
+        """Whether there is anything to measure of layers."""
+        return bool(self.layer or self.bins)
+
+    @property
     def variable(self) -> tuple[str, ...]:
         """The names of a variable's row."""
         return tuple(name for name in VARIABLE if name in self.statistics)
@@ -71,21 +74,42 @@ class Plan:
 
 @dataclass(frozen=True)
 class Row:
-    """Where a layer's numbers lie in the vector that leaves the device."""
+    """A layer's output in the vector that leaves the device.
+
+    Args:
+        name: Of the row.
+        order: Its place in the order of execution.
+        units: How many it has.
+        rectifier: Whether a unit without positive output is dead.
+        saturates: The activation, if it can be flat.
+    """
 
     name: str
+    order: int
     units: int
     rectifier: bool
-    saturates: bool
+    saturates: Any
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a variable's numbers lie there: how many sums of units of it and its gradient."""
+    """A variable there: whether it has a gradient, how many sums of units of it and of that."""
 
     name: str
+    learns: bool
     weight_units: int
     gradient_units: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What one traced step puts into its vector: loss, rows of layers, of variables.
+
+    `updates`: the variables of one call of the optimizer after the other.
+    """
+
+    rows: tuple[Row, ...]
+    updates: tuple[tuple[Slot, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -130,262 +154,282 @@ def rectifies(layer: Any) -> bool:
     return inspect.unwrap(getattr(layer, "activation", keras.activations.linear)) in RECTIFIERS
 
 
-def measure(plan: Plan, output: Output) -> tuple[Row, Any]:
-    """One layer's numbers, unit by unit, as a float32 vector; `read` joins them.
+class Seen(NamedTuple):
+    """What was measured of one layer's output where it came about, to be joined with others."""
+
+    units: Any
+    flat: Any
+    spread: Any
+
+
+def measure(plan: Plan, output: Output, order: int) -> tuple[Row, Seen]:
+    """One layer's numbers, unit by unit, as far as they go without those of others.
 
     Args:
         plan: What to measure.
         output: Of what.
+        order: Its place in the order of execution.
     """
-    saturates = output.activation is not None and "saturated_share" in plan.statistics
-    shape = output.values.shape
-    units = shape[output.unit_axis] if len(shape) > 1 else 1
-    row = Row(output.name, units, output.rectifier, saturates)
-    activation = output.activation if saturates else None
-    numbers = _numbers(plan, output.unit_axis, activation)
-    tensors = [output.values, output.mask, output.z if saturates else None]
-    return row, numbers(*(ops.stop_gradient(t) if ops.is_tensor(t) else t for t in tensors))
+    saturates = output.activation if "saturated_share" in plan.statistics else None
+    values, counts = _flat(plan, output.values, output.mask, output.unit_axis)
+    flat = None
+    if saturates is not None:
+        z = _flat(plan, output.z, output.mask, output.unit_axis)
+        flat = statistics.flat(*z, saturates)
+    row = Row(output.name, order, values.shape[1], output.rectifier, saturates)
+    return row, Seen(statistics.reduced(values, counts), flat, _spread(plan)(values, counts))
 
 
-@functools.lru_cache(maxsize=256)
-def _numbers(plan: Plan, unit_axis: int, activation: Any) -> Callable[[Any, Any, Any], Any]:
-    """From values, mask and pre-activation to the vector; traced once for layers alike.
+@functools.lru_cache(maxsize=64)
+def _spread(plan: Plan) -> Callable[[Any, Any], Any]:
+    """Quantiles and histogram, if asked for."""
+    quantiles, bins = "quantiles" in plan.statistics, plan.bins
+    if not (quantiles or bins):
+        return lambda values, counts: None
 
-    Traced into every layer anew, a hundred layers would take half a minute to compile.
-    """
-
-    def vector(values: Any, mask: Any, z: Any) -> Any:
-        values, counts = _flat(plan, values, mask, unit_axis)
-        reduced = statistics.units(values, counts)
-        flat = valid = ops.zeros((), "float32")
-        if activation is not None:
-            flat, valid = statistics.flat_counts(*_flat(plan, z, mask, unit_axis), activation)
-        parts = [getattr(reduced, field.name) for field in fields(reduced)] + [flat, valid]
-        if "quantiles" in plan.statistics:
+    def spread(values: Any, counts: Any) -> Any:
+        parts = []
+        if quantiles:
             parts.append(statistics.quantiles(values, counts, tuple(QUANTILES.values())))
-        if plan.bins:
+        if bins:
             parts.append(statistics.histogram(values, counts))
-        parts = [part if len(part.shape) else part[None] for part in parts]
         return ops.concatenate(parts)
 
-    return _once_for_all(vector)
-
-
-def _once_for_all(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, traced once for each shape; torch runs it as it is."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        noinline = {"_noinline": True}
-        function = tf.function(function, autograph=False, experimental_attributes=noinline)
-    if keras.backend.backend() == "jax":
-        import jax
-
-        function = jax.jit(function)
-    return function
+    return once_for_all(spread)
 
 
 def _flat(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any, Any]:
+    values, mask = (ops.stop_gradient(t) if ops.is_tensor(t) else None for t in (values, mask))
     if plan.samples is not None:
         values = values[: plan.samples]
         mask = None if mask is None else mask[: plan.samples]
     return statistics.flatten(values, mask, unit_axis)
 
 
-def measure_variable(
-    plan: Plan, name: str, weight: Any, gradient: Any, after: Any, unit_axes: Sequence[int] = ()
-) -> tuple[Slot, Any]:
-    """One variable's numbers, as a float32 vector.
+class Update(NamedTuple):
+    """A variable in one step.
 
     Args:
-        plan: What to measure.
         name: Of the variable.
-        weight: Before the update.
-        gradient: None if it gets none.
+        weight: Before the update, float32.
+        gradient: Likewise. None if it gets none.
         after: The weight after it.
         unit_axes: That tell its units apart. Empty: it has none.
     """
-    units = math.prod(weight.shape[axis] for axis in unit_axes) if unit_axes else 0
-    slot = Slot(
-        name,
-        units * ("weight_repeated" in plan.statistics),
-        units * ("gradient_repeated" in plan.statistics and gradient is not None),
+
+    name: str
+    weight: Any
+    gradient: Any
+    after: Any
+    unit_axes: Sequence[int] = ()
+
+
+def measure_variables(plan: Plan, updates: Sequence[Update]) -> tuple[tuple[Slot, ...], Any]:
+    """The numbers of variables, as a float32 vector."""
+    slots, sums = [], []
+    of_weight, of_gradient = (
+        name in plan.statistics for name in ("weight_repeated", "gradient_repeated")
     )
-    numbers = _variable_numbers(slot.weight_units > 0, slot.gradient_units > 0, tuple(unit_axes))
-    return slot, numbers(weight, gradient, after)
+    for name, weight, gradient, _, axes in updates:
+        units = math.prod(weight.shape[axis] for axis in axes) if axes else 0
+        learns = gradient is not None
+        slot = Slot(name, learns, units * of_weight, units * (of_gradient and learns))
+        slots.append(slot)
+        if slot.weight_units:
+            sums.append(statistics.unit_sums(weight, axes))
+        if slot.gradient_units:
+            sums.append(statistics.unit_sums(gradient, axes))
+    gradients = [one.gradient for one in updates if one.gradient is not None]
+
+    def measured() -> list[Any]:
+        return [
+            *(one.weight for one in updates),
+            *(one.after - one.weight for one in updates),
+            *gradients,
+        ]
+
+    lengths, nonfinite = statistics.norms(measured)
+    return tuple(slots), ops.concatenate([lengths, nonfinite[2 * len(updates) :], *sums])
 
 
-@functools.lru_cache(maxsize=256)
-def _variable_numbers(
-    of_weight: bool, of_gradient: bool, unit_axes: tuple[int, ...]
-) -> Callable[[Any, Any, Any], Any]:
-    def vector(weight: Any, gradient: Any, after: Any) -> Any:
-        if gradient is None:
-            lengths, _ = statistics.norms(lambda: [weight, after - weight])
-            parts = [lengths, ops.full((2,), float("nan"), "float32")]
-        else:
-            lengths, nonfinite = statistics.norms(lambda: [weight, after - weight, gradient])
-            parts = [lengths, nonfinite[2:]]
-        if of_weight:
-            parts.append(statistics.unit_sums(weight, unit_axes))
-        if of_gradient:
-            parts.append(statistics.unit_sums(gradient, unit_axes))
-        return ops.concatenate(parts)
-
-    return _once_for_all(vector)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What one traced step puts into its vector: loss, rows of layers, of variables."""
-
-    rows: tuple[Row, ...]
-    variables: tuple[Slot, ...]
-
-
-def pack(number: int, loss: Any, layers: Sequence[Any], variables: Sequence[Any]) -> Any:
+def pack(
+    number: int, loss: Any, layout: Layout, seen: Sequence[Seen], updates: Sequence[Any]
+) -> Any:
     """Everything that was measured in a step as one vector, to leave the device at once.
 
     Args:
         number: Of the layout, to find it again.
         loss: A scalar, or None.
-        layers: A vector each.
-        variables: Likewise.
+        layout: The order of what follows.
+        seen: Of each row, those first that are `unready`.
+        updates: The vectors of their variables.
     """
-    head = [ops.full((1,), float(number), "float32")]
     loss = float("nan") if loss is None else ops.stop_gradient(loss)
-    head.append(ops.reshape(ops.cast(loss, "float32"), (1,)))
-    return ops.concatenate([*head, *layers, *variables])
+    parts = [ops.full((1,), float(number), "float32")]
+    parts.append(ops.reshape(ops.cast(loss, "float32"), (1,)))
+    if seen:
+        parts += statistics.joined([one.units for one in seen])
+    activations = [row.saturates for row in layout.rows if row.saturates is not None]
+    if activations:
+        flats = [one.flat for one in seen if one.flat is not None]
+        parts += statistics.joined_flat(flats, activations)
+    parts += [one.spread for one in seen if one.spread is not None]
+    return ops.concatenate([*parts, *updates])
+
+
+def unready(seen: Seen) -> bool:
+    """Whether its units are yet to be joined with those of others."""
+    return isinstance(seen.units, statistics.Reduced)
 
 
 def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32]) -> Sample:
     """The sample out of what `pack` gave: a vector for each replica."""
-    loss = packed[:, 1].sum()
-    places = _places(plan, layout.rows)
+    places = _places(plan, layout)
     values, counts = _layers(plan, places, packed)
     # The model's inputs are kept apart from its layers.
-    fed = sum(row.name.startswith(INPUT) for row in layout.rows)
+    fed = len(places.inputs)
     return Sample(
         step=step,
-        layers=tuple(row.name for row in layout.rows[fed:]),
+        layers=places.layers,
         statistics=plan.layer,
         values=values[fed:],
-        variables=tuple(slot.name for slot in layout.variables),
+        variables=places.variables,
         variable_statistics=plan.variable,
-        variable_values=_variables(plan, layout.variables, packed[0, places.end :]),
+        variable_values=np.concatenate(
+            [_variables(plan, block, packed[0]) for block in places.blocks]
+            or [np.zeros((0, len(plan.variable)), np.float32)]
+        ),
         edges=statistics.EDGES if plan.bins else np.zeros(0),
         counts=counts[fed:],
-        loss=float(loss),
-        inputs=tuple(row.name.removeprefix(":") for row in layout.rows[:fed]),
+        loss=float(packed[:, 1].sum()),
+        inputs=places.inputs,
         input_values=values[:fed],
     )
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the numbers of all L layers lie in the vector.
+class Block:
+    """Where the numbers of the V variables of one call of the optimizer lie in the vector.
 
-    `units`: for each layer, from where to where are the fields of `statistics.Units` but the
-    last. `starts`: of each layer among the units of all. `rest`: for each layer the places of
-    `nonfinite`, of flat and of all pre-activations, of quantiles and of bins. `end`: of the
-    layers. `alive` and `saturates`: whether units can be dead, and saturated.
+    `start`: of all. `learns`: which variables have a gradient. `sums`: where the sums of
+    units of each kernel and gradient start, and the last end; `owners`: the number of its
+    variable, plus V for a gradient.
     """
 
-    units: tuple[tuple[int, int], ...]
+    start: int
+    learns: Any
+    sums: Any
+    owners: Any
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the numbers of L layers and of variables lie in the vector.
+
+    `inputs`, `layers` and `variables`: their names; `order`: of the layers, as they run.
+    `starts`: of each layer among the `units` of all. `spread`: where quantiles and bins start,
+    `end`: and end. `alive`: whether units of a layer can be dead; `saturates`: and saturated.
+    """
+
+    inputs: tuple[str, ...]
+    layers: tuple[str, ...]
+    variables: tuple[str, ...]
+    order: Any
     starts: Any
-    rest: Any
+    units: int
+    spread: int
     end: int
     alive: Any
     saturates: Any
+    blocks: tuple[Block, ...]
 
 
 @functools.lru_cache(maxsize=64)
-def _places(plan: Plan, rows: tuple[Row, ...]) -> Places:
-    quantiles = len(QUANTILES) if "quantiles" in plan.statistics else 0
-    size = 3 + quantiles + plan.bins
-    units, rest, at = [], [], 2
-    for row in rows:
-        units.append((at, at + 6 * row.units))
-        at += 6 * row.units
-        rest.append(at + np.arange(size))
-        at += size
+def _places(plan: Plan, layout: Layout) -> Places:
+    rows = layout.rows
+    order = np.argsort([row.order for row in rows])
+    names = [rows[place].name for place in order]
+    fed = sum(name.startswith(INPUT) for name in names)
+    starts = np.cumsum([0, *(row.units for row in rows)])
+    saturates = np.array([row.saturates is not None for row in rows], bool)
+    units = int(starts[-1])
+    spread = 2 + 5 * units + 3 * len(rows) + 2 * int(saturates.sum())
+    at = end = spread + len(rows) * _spread_size(plan)
+    blocks = []
+    for slots in layout.updates:
+        blocks.append(_block(slots, at))
+        at = blocks[-1].sums[-1]
     return Places(
-        units=tuple(units),
-        starts=np.cumsum([0, *(row.units for row in rows)])[:-1],
-        rest=np.array(rest, int).reshape(-1, size),
-        end=at,
+        inputs=tuple(name.removeprefix(":") for name in names[:fed]),
+        layers=tuple(names[fed:]),
+        variables=tuple(slot.name for slots in layout.updates for slot in slots),
+        order=order,
+        starts=starts[:-1],
+        units=units,
+        spread=spread,
+        end=end,
         alive=np.array([row.rectifier for row in rows], bool),
-        saturates=np.array([row.saturates for row in rows], bool),
+        saturates=saturates,
+        blocks=tuple(blocks),
     )
+
+
+def _block(slots: tuple[Slot, ...], start: int) -> Block:
+    learns = np.array([slot.learns for slot in slots], bool)
+    sums, owners = [start + 2 * len(slots) + 2 * int(learns.sum())], []
+    for number, slot in enumerate(slots):
+        for owner, count in ((0, slot.weight_units), (len(slots), slot.gradient_units)):
+            if count:
+                sums.append(sums[-1] + count)
+                owners.append(number + owner)
+    return Block(start, learns, np.array(sums), np.array(owners, int))
+
+
+def _spread_size(plan: Plan) -> int:
+    return plan.bins + len(QUANTILES) * ("quantiles" in plan.statistics)
 
 
 def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any]:
     """The statistics and the histogram of each layer, over all replicas."""
-    if not places.units:
+    number, lots = len(places.order), len(packed)
+    if not number:
         return np.zeros((0, len(plan.layer)), np.float32), np.zeros((0, plan.bins), np.float32)
-    rest, lots = packed[:, places.rest], len(packed)
-    fields = [packed[:, start:end].reshape(lots, 6, -1) for start, end in places.units]
-    joined = np.concatenate(fields, axis=2, dtype=np.float64).swapaxes(0, 1)
-    found = statistics.summary(statistics.Units(*[*joined, rest[:, :, 0]]), places.starts)
+    counted = 2 + 5 * places.units
+    units = packed[:, 2:counted].reshape(lots, 5, -1).astype(np.float64)
+    layers = packed[:, counted : counted + 3 * number].reshape(lots, 3, -1).astype(np.float64)
+    fields = (*units.swapaxes(0, 1), *layers.swapaxes(0, 1))
+    found = statistics.summary(statistics.Units(*fields), places.starts)
     for name in ("dead_share", "dead_units"):
-        found[name] = np.where(places.alive, found[name], np.nan)
-    flat, valid = rest[:, :, 1].sum(axis=0), rest[:, :, 2].sum(axis=0)
-    saturates = places.saturates & (valid > 0)
-    found["saturated_share"] = np.where(saturates, flat / np.maximum(valid, 1), np.nan)
-    cut = rest.shape[2] - plan.bins
+        found[name][~places.alive] = np.nan
+    found["saturated_share"] = np.full(number, np.nan)
+    if places.saturates.any():
+        flat, valid = packed[:, counted + 3 * number : places.spread].sum(axis=0).reshape(2, -1)
+        with np.errstate(invalid="ignore"):
+            found["saturated_share"][places.saturates] = flat / valid
+    spread = packed[:, places.spread : places.end].reshape(lots, number, -1)
+    cut = spread.shape[2] - plan.bins
     chosen = [found[name] for name in LAYER if name in plan.statistics]
     # Each replica's own quantiles, averaged.
-    values = np.array([*chosen, *rest[:, :, 3:cut].mean(axis=0).T], np.float32)
-    return values.reshape(-1, len(rest[0])).T, rest[:, :, cut:].sum(axis=0)
+    values = np.array([*chosen, *spread[:, :, :cut].mean(axis=0).T], np.float32)
+    values = values.reshape(-1, number).T
+    return values[places.order], spread[:, :, cut:].sum(axis=0)[places.order]
 
 
 def _variables(
-    plan: Plan, slots: tuple[Slot, ...], packed: npt.NDArray[np.float32]
+    plan: Plan, block: Block, packed: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    places = _slots(slots)
-    columns = dict(zip(MEASURED, packed[places.measured].T, strict=True))
-    weight, update = columns["weight_norm"], columns["update_norm"]
+    number, first = len(block.learns), block.sums[0]
+    weight, update = packed[block.start : block.start + 2 * number].reshape(2, -1)
+    (gradient, nonfinite), shares = np.full((2, 2, number), np.nan, np.float32)
+    of_gradients = packed[block.start + 2 * number : first].reshape(2, -1)
+    gradient[block.learns], nonfinite[block.learns] = of_gradients
+    if len(block.owners):
+        norms = np.concatenate([weight, gradient])[block.owners]
+        sums = packed[first : block.sums[-1]].copy()
+        found = statistics.repeated_share(sums, block.sums[:-1] - first, norms)
+        shares.flat[block.owners] = found
     with np.errstate(divide="ignore", invalid="ignore"):
-        columns["update_ratio"] = np.where((weight > 0) & (update > 0), update / weight, np.nan)
-    shares = np.full((2, len(slots)), np.nan, np.float32)
-    if len(places.starts):
-        norms = np.concatenate([weight, columns["gradient_norm"]])[places.owners]
-        shares.flat[places.owners] = statistics.repeated_share(
-            packed[places.sums], places.starts, norms
-        )
-    columns["weight_repeated"], columns["gradient_repeated"] = shares
-    chosen = [columns[name] for name in plan.variable]
-    return np.array(chosen, np.float32).reshape(len(chosen), len(slots)).T
-
-
-@dataclass(frozen=True)
-class SlotPlaces:
-    """Where the numbers of all V variables lie behind those of the layers.
-
-    `measured`: of each. `sums`: those of units, of one kernel or gradient after the other;
-    `starts`: of each of these; `owners`: the number of its variable, plus V for a gradient.
-    """
-
-    measured: Any
-    sums: Any
-    starts: Any
-    owners: Any
-
-
-@functools.lru_cache(maxsize=64)
-def _slots(slots: tuple[Slot, ...]) -> SlotPlaces:
-    measured, sums, owners, at = [], [], [], 0
-    for number, slot in enumerate(slots):
-        measured.append(at + np.arange(len(MEASURED)))
-        at += len(MEASURED)
-        for owner, units in ((0, slot.weight_units), (len(slots), slot.gradient_units)):
-            if units:
-                sums.append(at + np.arange(units))
-                owners.append(number + owner)
-            at += units
-    return SlotPlaces(
-        measured=np.array(measured, int).reshape(-1, len(MEASURED)),
-        sums=np.concatenate(sums) if sums else np.zeros(0, int),
-        starts=np.cumsum([0, *map(len, sums)])[:-1],
-        owners=np.array(owners, int),
-    )
+        ratio = np.where((weight > 0) & (update > 0), update / weight, np.nan)
+    columns = (weight, gradient, update, ratio, nonfinite, *shares)
+    chosen = [c for name, c in zip(VARIABLE, columns, strict=True) if name in plan.statistics]
+    return np.array(chosen, np.float32).reshape(len(chosen), number).T

@@ -3,23 +3,21 @@
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_winit import statistics
-from keras_winit.monitor.measure import measure_variable
+from keras_winit.monitor.measure import Update
 from keras_winit.monitor.scope import (
-    HIDDEN,
-    KEY,
-    LOCAL,
     Scope,
     Watch,
     quiet,
     reason,
     replicas,
+    scopes,
     trace_now,
     trace_of,
 )
@@ -81,34 +79,43 @@ class Shared:
                 self.context.__exit__(*error)
 
 
-def judge(model: Any, watch: Watch) -> None:
+def judge(model: Any, watches: Sequence[Watch]) -> None:
     """Find out which activations can be flat; not within a trace, as it needs real numbers."""
     for layer in model._flatten_layers():
         activation = layer.__dict__.get("activation")
-        if callable(activation) and activation not in watch.saturates:
+        if callable(activation) and any(activation not in w.saturates for w in watches):
             elementwise = activation not in UNSATURATED and statistics.elementwise(activation)
-            watch.saturates[activation] = elementwise
+            for watch in watches:
+                watch.saturates[activation] = elementwise
 
 
 @contextlib.contextmanager
-def patched(model: Any, watch: Watch) -> Iterator[None]:
-    """Layers, loss and optimizer tell the thread's scope, if there is one, what they do."""
+def patched(model: Any, variables: bool) -> Iterator[None]:
+    """Layers, loss and optimizer tell the thread's scopes, if there are any, what they do.
+
+    Args:
+        model: Compiled.
+        variables: Whether the optimizer is to tell as well.
+    """
     patches, call = Patches(), keras.layers.Layer.__call__
 
     @functools.wraps(call)
     def tap(self: Any, *args: Any, **kwargs: Any) -> Any:
-        scope = getattr(LOCAL, "scope", None)
-        if scope is None:
+        told = scopes()
+        if not told:
             return call(self, *args, **kwargs)
-        if self is model:
-            scope.record_inputs(args)
         recurrent = isinstance(self, keras.layers.RNN)
-        scope.within += recurrent
+        for scope in told:
+            if self is model:
+                scope.record_inputs(args)
+            scope.within += recurrent
         try:
             outputs = call(self, *args, **kwargs)
         finally:
-            scope.within -= recurrent
-        scope.record(self, outputs)
+            for scope in told:
+                scope.within -= recurrent
+        for scope in told:
+            scope.record(self, outputs)
         return outputs
 
     keras.layers.Layer.__call__ = tap
@@ -118,7 +125,7 @@ def patched(model: Any, watch: Watch) -> Iterator[None]:
         _watch_loss(model, patches.put)
         if keras.backend.backend() == "jax":
             _carry_out(model, patches.put)
-        if model.optimizer is not None and watch.plan.variable:
+        if model.optimizer is not None and variables:
             _watch_optimizer(model.optimizer, patches.put)
         yield
     finally:
@@ -137,8 +144,7 @@ def _watch_activation(layer: Any, put: Put) -> None:
 
     @functools.wraps(activation)
     def watched(z: Any, *args: Any, **kwargs: Any) -> Any:
-        scope = getattr(LOCAL, "scope", None)
-        if scope is not None:
+        for scope in scopes():
             scope.keep_activation(layer, activation, z)
         return activation(z, *args, **kwargs)
 
@@ -150,18 +156,23 @@ def _watch_loss(model: Any, put: Put) -> None:
 
     @functools.wraps(compute_loss)
     def watched(*args: Any, **kwargs: Any) -> Any:
-        loss, scope = compute_loss(*args, **kwargs), getattr(LOCAL, "scope", None)
-        if scope is not None and trace_of(loss) == scope.base:
-            scope.loss = loss
+        loss = compute_loss(*args, **kwargs)
+        for scope in scopes():
+            if trace_of(loss) == scope.base:
+                scope.loss = loss
         return loss
 
     put(model, "compute_loss", watched)
 
 
-def split(model: Any, variables: Any) -> tuple[list[Any], dict[str, Any]]:
-    """A model's non-trainable variables, and what `_carry_out` has put behind them."""
+def split(model: Any, variables: Any) -> tuple[list[Any], tuple[Any, Any]]:
+    """A model's non-trainable variables, and what `_carry_out` has put behind them.
+
+    That is what each scope saw of layers, and the loss.
+    """
     count = len(model.non_trainable_variables)
-    return list(variables[:count]), (variables[count] if len(variables) > count else {})
+    carried = variables[count] if len(variables) > count else ([{} for _ in scopes()], None)
+    return list(variables[:count]), carried
 
 
 def _carry_out(model: Any, put: Put) -> None:
@@ -169,37 +180,40 @@ def _carry_out(model: Any, put: Put) -> None:
     forward, compute = model.stateless_call, model.stateless_compute_loss
 
     @contextlib.contextmanager
-    def level(scope: Scope) -> Iterator[None]:
-        kept = scope.base, scope.layers, scope.loss
-        scope.base, scope.layers, scope.loss = trace_now(), {}, None
+    def level(told: Sequence[Scope]) -> Iterator[None]:
+        kept = [(scope.base, scope.layers, scope.loss) for scope in told]
+        for scope in told:
+            scope.base, scope.layers, scope.loss = trace_now(), {}, None
         try:
             yield
         finally:
-            scope.base, scope.layers, scope.loss = kept
+            for scope, before in zip(told, kept, strict=True):
+                scope.base, scope.layers, scope.loss = before
 
     def stateless_call(trainable: Any, others: Any, *args: Any, **kwargs: Any) -> Any:
-        scope = getattr(LOCAL, "scope", None)
-        if scope is None:
+        told = scopes()
+        if not told:
             return forward(trainable, others, *args, **kwargs)
-        others, earlier = split(model, others)
-        with level(scope):
-            scope.record_inputs(args)
+        others, (earlier, loss) = split(model, others)
+        with level(told):
+            for scope in told:
+                scope.record_inputs(args)
             outputs, others, *rest = forward(trainable, others, *args, **kwargs)
-            seen = {**earlier, **scope.layers}
-        return outputs, [*others, seen], *rest
+            seen = [{**b, **s.layers} for b, s in zip(earlier, told, strict=True)]
+        return outputs, [*others, (seen, loss)], *rest
 
     def stateless_compute_loss(
         trainable: Any, others: Any, metrics: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        scope = getattr(LOCAL, "scope", None)
-        if scope is None:
+        told = scopes()
+        if not told:
             return compute(trainable, others, metrics, *args, **kwargs)
-        others, seen = split(model, others)
-        with level(scope):
+        others, (seen, _) = split(model, others)
+        with level(told):
             loss, (trainable, others, metrics) = compute(
                 trainable, others, metrics, *args, **kwargs
             )
-        return loss, (trainable, [*others, {**seen, KEY: loss}], metrics)
+        return loss, (trainable, [*others, (seen, loss)], metrics)
 
     put(model, "stateless_call", stateless_call)
     put(model, "stateless_compute_loss", stateless_compute_loss)
@@ -249,28 +263,33 @@ def _loss_scale(optimizer: Any, value_of: Callable[[Any], Any]) -> Any:
 
 
 def _record_updates(variables: Any, gradients: Any, scale: Any, before: Any, after: Any) -> None:
-    scope = getattr(LOCAL, "scope", None)
-    if scope is None:
+    told = scopes()
+    if not told:
         return
-    if trace_now() != scope.outer:
-        scope.watch.miss("optimizer", HIDDEN)
-        return
+    updates = []
     try:
         with quiet():
-            for variable, gradient, old, new in zip(
+            for variable, gradient, *weights in zip(
                 variables, gradients, before, after, strict=True
             ):
-                old, new = ops.cast(old, "float32"), ops.cast(new, "float32")
+                old, new = (_float32(weight) for weight in weights)
                 gradient = _whole(gradient)
                 if gradient is not None:
-                    gradient = ops.cast(gradient, "float32")
+                    gradient = _float32(gradient)
                     gradient = gradient if scale is None else gradient / scale
-                axes = scope.watch.unit_axes.get(variable.path, ())
-                scope.variables[variable.path] = measure_variable(
-                    scope.watch.plan, variable.path, old, gradient, new, axes
-                )
+                updates.append((variable.path, old, gradient, new))
     except Exception as error:
-        scope.watch.miss("optimizer", reason(error))
+        for scope in told:
+            scope.watch.miss("optimizer", reason(error))
+        return
+    for scope in told:
+        axes = scope.watch.unit_axes
+        scope.record_updates([Update(*one, axes.get(one[0], ())) for one in updates])
+
+
+def _float32(tensor: Any) -> Any:
+    single = keras.backend.standardize_dtype(tensor.dtype) == "float32"
+    return tensor if single else ops.cast(tensor, "float32")
 
 
 def _whole(gradient: Any) -> Any:

@@ -16,19 +16,28 @@ from keras_winit.monitor.measure import (
     Output,
     Plan,
     Row,
+    Seen,
     Slot,
+    Update,
     measure,
+    measure_variables,
     pack,
     rectifies,
     unit_axis,
+    unready,
 )
 
 # Of what was measured, among the logs.
 KEY = "winit"
 HIDDEN = "runs inside a scan, a loop, a checkpoint or a nested function"
 
-# The scope of the step that this thread is in; replicas have threads of their own.
+# Of `scopes`; replicas have threads of their own.
 LOCAL = threading.local()
+
+
+def scopes() -> tuple["Scope", ...]:
+    """Of the step that this thread is in, one for each monitor."""
+    return getattr(LOCAL, "scopes", ())
 
 
 def trace_now() -> Any:
@@ -124,8 +133,9 @@ class Scope:
         self.watch = watch
         self.base = self.outer = trace_now()
         self.rows: dict[str, Row] = {}
-        self.layers: dict[str, Any] = {}
-        self.variables: dict[str, tuple[Slot, Any]] = {}
+        self.layers: dict[str, Seen] = {}
+        # By the variables that the optimizer was called with.
+        self.updates: dict[tuple[str, ...], tuple[tuple[Slot, ...], Any]] = {}
         self.pending: dict[int, tuple[Any, Any, Any]] = {}
         self.calls: dict[str, int] = {}
         self.hidden: set[str] = set()
@@ -135,6 +145,8 @@ class Scope:
 
     def record_inputs(self, inputs: Any) -> None:
         """The model has been called; a second call in a step is no news."""
+        if not self.watch.plan.of_layers:
+            return
         tensors = [tensor for tensor in keras.tree.flatten(inputs) if is_float_tensor(tensor)]
         for place, tensor in enumerate(tensors):
             name = f"{INPUT}:{place}" if place else INPUT
@@ -148,7 +160,7 @@ class Scope:
     def record(self, layer: Any, outputs: Any) -> None:
         """A layer has been called."""
         activation, z, trace = self.pending.pop(id(layer), (None, None, None))
-        if self.within or not self.watch.wanted(layer):
+        if self.within or not self.watch.plan.of_layers or not self.watch.wanted(layer):
             return
         tensors = [t for t in keras.tree.flatten(outputs) if ops.is_tensor(t)]
         if not tensors:
@@ -186,24 +198,41 @@ class Scope:
         )
         try:
             with quiet():
-                self.rows[name], self.layers[name] = measure(self.watch.plan, output)
+                found = measure(self.watch.plan, output, len(self.rows))
+                self.rows[name], self.layers[name] = found
         except Exception as error:
             self.watch.miss(name, reason(error))
 
-    def packed(self, layers: dict[str, Any]) -> Any:
+    def record_updates(self, updates: list[Update]) -> None:
+        """The optimizer has been called."""
+        if trace_now() != self.outer:
+            self.watch.miss("optimizer", HIDDEN)
+            return
+        try:
+            with quiet():
+                names = tuple(update.name for update in updates)
+                self.updates[names] = measure_variables(self.watch.plan, updates)
+        except Exception as error:
+            self.watch.miss("optimizer", reason(error))
+
+    def packed(self, layers: dict[str, Seen], loss: Any) -> Any:
         """All of it as rows: one for each replica, of which this one fills its own."""
         names = [name for name in self.rows if name in layers]
+        names.sort(key=lambda name: not unready(layers[name]))
         # Hidden at first is what a model runs once to find its shapes.
         for name in sorted((self.hidden | self.rows.keys()) - layers.keys()):
             self.watch.miss(name, HIDDEN)
-        slots = tuple(slot for slot, _ in self.variables.values())
-        layout = Layout(tuple(self.rows[name] for name in names), slots)
+        layout = Layout(
+            tuple(self.rows[name] for name in names),
+            tuple(slots for slots, _ in self.updates.values()),
+        )
         with quiet():
             vector = pack(
                 self.watch.number(layout),
-                layers.get(KEY, self.loss),
+                loss,
+                layout,
                 [layers[name] for name in names],
-                [vector for _, vector in self.variables.values()],
+                [vector for _, vector in self.updates.values()],
             )[None]
             count, own = replicas()
             if count > 1:

@@ -6,7 +6,7 @@ logs, which is taken out before anyone sees them.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -25,17 +25,18 @@ class Tapped:
 
     Args:
         model: Compiled, with its own train function made.
-        watch: What to look at.
+        watches: What to look at, for each monitor.
     """
 
-    def __init__(self, model: Any, watch: Watch) -> None:
-        self.model, self.watch = model, watch
+    def __init__(self, model: Any, watches: Sequence[Watch]) -> None:
+        self.model, self.watches = model, watches
         self.plain_step = model.train_step
         self.failed: Exception | None = None
         self.beside = model.train_function
         # Replicas trace their steps side by side.
-        self.patched = Shared(lambda: patched(model, watch))
-        judge(model, watch)
+        variables = any(watch.plan.variable for watch in watches)
+        self.patched = Shared(lambda: patched(model, variables))
+        judge(model, watches)
         self.function = self._made()
 
     def _made(self) -> Any:
@@ -54,32 +55,34 @@ class Tapped:
 
     def _step(self, *arguments: Any) -> Any:
         """`model.train_step`, with what was measured among the logs."""
-        LOCAL.scope = scope = Scope(self.watch)
+        LOCAL.scopes = told = tuple(Scope(watch) for watch in self.watches)
         try:
             with self.patched:
                 result = self.plain_step(*arguments)
+            if keras.backend.backend() == "jax":
+                logs, (trainable, others, *rest) = result
+                others, (layers, loss) = split(self.model, others)
+                result = logs, (trainable, others, *rest)
+            else:
+                logs, layers, loss = result, [scope.layers for scope in told], None
         except Exception as error:
             self.failed = error
             raise
         finally:
-            LOCAL.scope = None
-        if keras.backend.backend() == "jax":
-            logs, (trainable, others, *rest) = result
-            others, layers = split(self.model, others)
-            result = logs, (trainable, others, *rest)
-        else:
-            logs, layers = result, scope.layers
-        try:
-            logs = {**logs, KEY: scope.packed(layers)}
-        except Exception as error:
-            self.watch.miss("step", reason(error))
+            LOCAL.scopes = ()
+        logs = dict(logs)
+        for number, (scope, seen) in enumerate(zip(told, layers, strict=True)):
+            try:
+                logs[f"{KEY}{number}"] = scope.packed(seen, scope.loss if loss is None else loss)
+            except Exception as error:
+                scope.watch.miss("step", reason(error))
         return (logs, *result[1:]) if keras.backend.backend() == "jax" else logs
 
-    def __call__(self, plain: Any, keep: Keep, *arguments: Any) -> Any:
+    def __call__(self, plain: Any, keeps: Sequence[Keep], *arguments: Any) -> Any:
         """One call in the place of `plain`.
 
-        `keep` gets what was measured, a row for each replica, and how many batches were
-        taken, if that is known; None, if the step could not be traced.
+        Each of `keeps` gets what was measured for its watch, a row for each replica, and how
+        many batches were taken, if that is known; None, if the step could not be traced.
         """
         *state, data = arguments
         seen: list[Any] = []
@@ -90,12 +93,15 @@ class Tapped:
         except Exception as error:
             if self.failed is None or not self._untouched():
                 raise
-            self.watch.broken = reason(error)
-            keep(None, 0)
+            for watch, keep in zip(self.watches, keeps, strict=True):
+                watch.broken = reason(error)
+                keep(None, 0)
             return plain(*state, data if tee is data else itertools.chain(seen, data))
         logs = result[0] if state else result
-        if KEY in logs:
-            keep(ops.convert_to_numpy(logs.pop(KEY)), len(seen))
+        for number, keep in enumerate(keeps):
+            packed = logs.pop(f"{KEY}{number}", None)
+            if packed is not None:
+                keep(ops.convert_to_numpy(packed), len(seen))
         return result
 
     def _untouched(self) -> bool:
@@ -118,17 +124,20 @@ def _tee(data: Iterator[Any], seen: list[Any]) -> Iterator[Any]:
 class Once:
     """Takes the place of a model's train function for one call, after which that is back.
 
-    `seen` tells another monitor that wants the same step how many the first has watched.
+    Args:
+        model: Whose function it is.
+        plain: The function.
+        tapped: To be called instead, with the watches of `keeps`.
+        keeps: Who gets what was measured, by what is watched.
     """
 
-    def __init__(self, model: Any, plain: Any, tapped: Tapped, keep: Keep, seen: int) -> None:
-        self.model, self.plain, self.tapped, self.keep = model, plain, tapped, keep
-        self.seen = seen
+    def __init__(self, model: Any, plain: Any, tapped: Tapped, keeps: Mapping[Watch, Keep]) -> None:
+        self.model, self.plain, self.tapped, self.keeps = model, plain, tapped, keeps
 
     def __call__(self, *arguments: Any) -> Any:
         """Put the train function back, then run the tapped one."""
         self.model.train_function = self.plain
-        return self.tapped(self.plain, self.keep, *arguments)
+        return self.tapped(self.plain, tuple(self.keeps.values()), *arguments)
 
 
 def note_loops(model: Any, watch: Watch) -> None:

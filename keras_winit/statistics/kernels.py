@@ -1,0 +1,154 @@
+"""Numbers of kernels, gradients and updates."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from keras_winit.statistics.graph import backend_is, cond, once_for_all
+
+
+def distinct_units(kernel: Any, tolerance: float = 1e-6) -> int:
+    """How many columns of a kernel, its units, differ from each other.
+
+    Args:
+        kernel: Any shape with the units on the last axis.
+        tolerance: Columns are equal if no entry differs by more than this share of the
+            kernel's largest entry.
+    """
+    values = ops.convert_to_numpy(kernel).astype(np.float64)
+    columns: npt.NDArray[np.float64] = values.reshape(-1, values.shape[-1]).T
+    finite = np.abs(columns[np.isfinite(columns)])
+    apart = tolerance * finite.max(initial=0.0)
+    count = 0
+    while len(columns):
+        same = np.isclose(columns, columns[0], rtol=0, atol=apart, equal_nan=True).all(axis=1)
+        columns = columns[~same]
+        count += 1
+    return count
+
+
+def unit_sums(kernel: Any, unit_axes: Sequence[int]) -> Any:
+    """One sum over each unit of a kernel, always with the same random weights.
+
+    Units with equal weights have equal sums, and hardly any others.
+
+    Args:
+        kernel: A tensor.
+        unit_axes: That tell its units apart.
+
+    Returns:
+        A tensor of a number for each of the U units.
+    """
+    rest = [axis for axis in range(len(kernel.shape)) if axis not in unit_axes]
+    count = math.prod(kernel.shape[axis] for axis in unit_axes)
+    columns = ops.cast(ops.transpose(kernel, (*rest, *unit_axes)), "float32")
+    columns = ops.reshape(columns, (-1, count))
+    weights = ops.convert_to_tensor(_weights(columns.shape[0]), "float32")
+    return _product(weights, columns)[0]
+
+
+@functools.lru_cache(maxsize=64)
+def _weights(count: int) -> npt.NDArray[np.float32]:
+    normal = np.random.Generator(np.random.Philox(0)).normal(size=(1, count))
+    return normal.astype(np.float32)
+
+
+def _product(left: Any, right: Any) -> Any:
+    """Of matrices, in float32 also where a GPU would round it more coarsely."""
+    if backend_is("jax"):
+        import jax
+
+        return jax.numpy.matmul(left, right, precision="highest")
+    if backend_is("tensorflow"):
+        import tensorflow as tf
+
+        if tf.config.list_logical_devices("GPU"):
+            return tf.reduce_sum(tf.transpose(left) * right, axis=0, keepdims=True)
+    return ops.matmul(left, right)
+
+
+def repeated_share(
+    sums: npt.NDArray[np.float32], starts: npt.NDArray[np.int64], norms: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Share of units that are like another one: 1 - (distinct - 1) / (units - 1).
+
+    1 if all are alike, as in a kernel of zeros; NaN if there is just one, or an entry is
+    not finite. Two that differ by less than a millionth of the root mean square of the
+    kernel's entries count as alike, as would, rarely, two whose sums agree by chance.
+
+    Args:
+        sums: What `unit_sums` gave, of one of K kernels after the other. Sorted in place.
+        starts: Where the sums of each kernel start; each has at least one.
+        norms: Of each kernel.
+
+    Returns:
+        An array of shape (K,).
+    """
+    ends = [*starts[1:], len(sums)]
+    for start, end in zip(starts, ends, strict=True):
+        sums[start:end].sort()
+    sizes = ends - starts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        near = np.repeat(1e-6 * norms / np.sqrt(sizes), sizes)
+        alike = np.append(False, sums[1:] - sums[:-1] <= near[1:])
+        # The first of a kernel has none before it.
+        alike[starts] = False
+        share = np.add.reduceat(alike, starts, dtype=np.int64) / (sizes - 1)
+        known = np.logical_and.reduceat(np.isfinite(sums), starts) & np.isfinite(norms)
+    return np.where(known & (sizes > 1), share, np.nan)
+
+
+def norms(tensors: Callable[[], Sequence[Any]]) -> tuple[Any, Any]:
+    """Roots of the sums of squares, and how many entries are not finite, of each tensor.
+
+    Args:
+        tensors: Gives N of any shape, float32. Called again if some need care, as keeping
+            the results of an operation would cost more than repeating it.
+
+    Returns:
+        Two tensors of shape (N,), float32.
+    """
+    lengths = _plain_lengths(tensors())
+    # No square has over- or underflowed.
+    sound = ops.logical_and(lengths > 1e-12, lengths < 1e18)
+
+    def exact() -> tuple[Any, Any]:
+        again = tensors()
+        doubtful = ops.unstack(ops.logical_not(sound), len(again))
+        found = ops.stack([_exact_if(*one) for one in zip(doubtful, again, strict=True)], axis=1)
+        return ops.where(sound, lengths, found[0]), found[1]
+
+    found, nonfinite = cond(ops.all(sound), lambda: (lengths, ops.zeros_like(lengths)), exact)
+    return found, nonfinite
+
+
+def _plain_lengths(tensors: Sequence[Any]) -> Any:
+    """In one pass, wrong where squares over- or underflow."""
+    if backend_is("torch"):
+        import torch
+
+        return torch.stack(torch._foreach_norm(list(tensors)))
+    if backend_is("tensorflow"):
+        import tensorflow as tf
+
+        return tf.sqrt(2 * tf.stack([tf.nn.l2_loss(values) for values in tensors]))
+    return ops.stack([ops.norm(ops.reshape(values, (-1,))) for values in tensors])
+
+
+@once_for_all
+def _exact_if(doubtful: Any, values: Any) -> Any:
+    """Length and count of what is not finite, where there is doubt."""
+
+    def exact() -> Any:
+        largest = ops.max(ops.abs(values))
+        scale = ops.where(largest > 0, largest, ops.ones_like(largest))
+        length = scale * ops.sqrt(ops.sum(ops.square(values / scale)))
+        infinite = ops.logical_not(ops.isfinite(values))
+        return ops.stack([length, ops.sum(ops.cast(infinite, "float32"))])
+
+    return cond(doubtful, exact, lambda: ops.zeros((2,), "float32"))

@@ -1,0 +1,77 @@
+"""What the units of a layer are together: joined on the host."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_winit.statistics.units import Units
+
+# The cheap ones, in the order of `summary`.
+SUMMARY = (
+    "mean",
+    "stddev",
+    "unit_stddev",
+    "min",
+    "max",
+    "zero_share",
+    "dead_share",
+    "dead_units",
+    "nonfinite",
+    "norm",
+)
+
+
+def summary(units: Units, starts: Sequence[int] = (0,)) -> dict[str, Any]:
+    """The statistics of `SUMMARY` for each of L layers, given the units of all in a row.
+
+    On the host and in float64, as it is little work and would be many operations in a
+    graph. NaN where no entry of a layer is finite.
+
+    Args:
+        units: Float64 arrays of shape (P, U) or (P, L), a row for each of P lots of samples
+            of the same units.
+        starts: Where the units of each layer start; each has at least one.
+
+    Returns:
+        By name: an array of shape (L,).
+    """
+
+    def add(values: Any) -> Any:
+        return np.add.reduceat(values, starts)
+
+    widths = np.diff([*starts, units.low.shape[1]])
+    count = np.repeat(units.samples, widths, axis=1) - units.missing
+    low, high, total = units.low.min(axis=0), units.high.max(axis=0), count.sum(axis=0)
+    mean, stddev = _joined(units, count)
+    live = total > 0
+    with np.errstate(invalid="ignore"):
+        number, alive = add(total), add(live * 1.0)
+        grand = add(total * mean) / number
+        apart = mean - np.repeat(grand, widths)
+        spread = add(total * (stddev**2 + apart**2)) / number
+        dead = add((live & (high <= 0)) * 1.0)
+        nothing = 0 * number / number
+        return {
+            "mean": grand,
+            "stddev": np.sqrt(spread),
+            "unit_stddev": add(stddev) / alive,
+            "min": np.minimum.reduceat(low, starts) + nothing,
+            "max": np.maximum.reduceat(high, starts) + nothing,
+            "zero_share": units.zeros.sum(axis=0) / number,
+            "dead_share": dead / alive,
+            "dead_units": dead,
+            "nonfinite": units.nonfinite.sum(axis=0),
+            "norm": np.sqrt(number * (grand**2 + spread)),
+        }
+
+
+def _joined(units: Units, count: Any) -> tuple[Any, Any]:
+    """Means and standard deviations of units over all lots of samples; 0 where there is none."""
+    mean = np.where(count > 0, units.low, 0) + 2 * units.rise
+    if len(mean) == 1:
+        return mean[0], units.stddev[0]
+    number = np.maximum(count.sum(axis=0), 1)
+    shared = (count * mean).sum(axis=0) / number
+    square = count * (units.stddev**2 + (mean - shared) ** 2)
+    return shared, np.sqrt(square.sum(axis=0) / number)
