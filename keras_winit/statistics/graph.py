@@ -17,29 +17,35 @@ def backend_is(name: str) -> bool:
 
 
 def once_for_all(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of tensors, traced once for all arguments alike.
+    """The same function of tensors, within a graph traced once for all arguments alike.
 
     Traced into every layer anew, a hundred layers would take half a minute to compile.
     """
 
     @functools.cache
-    def made() -> Any:
+    def traced() -> Any:
         if backend_is("tensorflow"):
             import tensorflow as tf
 
             noinline = {"_noinline": True}
             return tf.function(function, autograph=False, experimental_attributes=noinline)
-        if backend_is("jax"):
-            import jax
+        import jax
 
-            return jax.jit(function)
-        return function
+        return jax.jit(function)
 
     @functools.wraps(function)
     def call(*tensors: Any) -> Any:
-        return made()(*tensors)
+        return traced()(*tensors) if _in_graph() else function(*tensors)
 
     return call
+
+
+def _in_graph() -> bool:
+    if backend_is("tensorflow"):
+        import tensorflow as tf
+
+        return not tf.executing_eagerly()
+    return backend_is("jax")
 
 
 def cond(is_true: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:

@@ -191,7 +191,8 @@ def _checked(plain: Sequence[Reduced]) -> Units:
     )
 
     def closer() -> tuple[Any, ...]:
-        pieces = ops.split(sound, np.cumsum(widths)[:-1].tolist())
+        ends = np.cumsum(widths).tolist()
+        pieces = [sound[end - width : end] for end, width in zip(ends, widths, strict=True)]
         doubtful = [ops.logical_not(ops.all(piece)) for piece in pieces]
         found = _in_a_row(
             [_exact_if(doubt, one.values) for doubt, one in zip(doubtful, plain, strict=True)]
