@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_winit import statistics
 from keras_winit.monitor.records import Sample
-from keras_winit.statistics.graph import once_for_all
+from keras_winit.statistics.graph import as_floats, once_for_all
 
 LAYER = (*statistics.SUMMARY[:-2], "saturated_share", *statistics.SUMMARY[-2:])
 VARIABLE = (
@@ -269,10 +269,8 @@ def pack(
     parts.append(ops.reshape(ops.cast(loss, "float32"), (1,)))
     if seen:
         parts += statistics.joined([one.units for one in seen])
-    activations = [row.saturates for row in layout.rows if row.saturates is not None]
-    if activations:
-        flats = [one.flat for one in seen if one.flat is not None]
-        parts += statistics.joined_flat(flats, activations)
+    flat = [one.flat for one in seen if one.flat is not None]
+    parts += [as_floats(numbers) for numbers in zip(*flat, strict=True)]
     parts += [one.spread for one in seen if one.spread is not None]
     return ops.concatenate([*parts, *updates])
 

@@ -2,14 +2,14 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_winit.statistics.graph import INF, backend_is, cond, finite, number, once_for_all
+from keras_winit.statistics.graph import INF, backend_is, once_for_all, size
 
 # An entry is saturated where the activation is flatter than this share of its steepest.
 FLAT = 0.05
@@ -73,60 +73,27 @@ def _steepest(activation: Callable[[Any], Any]) -> Any:
     return ops.max(_slope(activation, ops.linspace(-8.0, 8.0, 1601, dtype="float32")))
 
 
-class Flat(NamedTuple):
-    """How many pre-activations of a layer lie where its activation is flat.
+def flat(z: Any, counts: Any, activation: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """How many pre-activations lie where the activation is flat, and how many count.
 
-    Args:
-        count: Of those.
-        number: Of all that count and are not NaN.
-        z: The pre-activations, should they need a closer look; None if they have had it.
-    """
-
-    count: Any
-    number: Any
-    z: Any
-
-
-def flat(z: Any, counts: Any, activation: Callable[[Any], Any]) -> Flat:
-    """Count, as far as it goes in one pass; `joined_flat` has the last word.
-
-    Flat is as in `saturated_share`.
+    Flat is as in `saturated_share`. The first number is NaN if a pre-activation is.
 
     Args:
         z: Of shape (samples, units), as `flatten` gives them.
         counts: Likewise.
         activation: That acts on each entry by itself.
     """
+    if counts is not None:
+        z = ops.where(counts, z, 0.0)  # Where no activation counts as flat.
+    number = size(z) if counts is None else ops.sum(ops.cast(counts, "float32"))
     bands = _bands(activation)
-    if counts is not None or not bands or backend_is("torch"):
-        return Flat(*_exact_flat(activation)(z, counts), None)
-    count: Any = 0.0
+    if not bands:
+        return _by_differences(activation)(z), number
+    found: Any = 0.0
     for low, high in bands:
         # All above `low` but those above `high`.
-        count += _above(z, np.nextafter(np.float32(low), np.float32(-INF))) - _above(z, high)
-    return Flat(count, ops.size(z), z)
-
-
-def joined_flat(
-    found: Sequence[Flat], activations: Sequence[Callable[[Any], Any]]
-) -> tuple[Any, Any]:
-    """Counts and numbers of several layers, float32 of shape (L,) each."""
-    count = ops.stack([one.count for one in found])
-    sizes = ops.stack([ops.cast(one.number, "float32") for one in found])
-    if all(one.z is None for one in found):
-        return count, sizes
-
-    def closer() -> tuple[Any, Any]:
-        pairs = [
-            one[:2] if one.z is None else _exact_flat(activation)(one.z, None)
-            for one, activation in zip(found, activations, strict=True)
-        ]
-        counts, numbers = zip(*pairs, strict=True)
-        return ops.stack(counts), ops.stack(numbers)
-
-    # A count has become NaN, where there was one.
-    count, sizes = cond(ops.all(ops.equal(count, count)), lambda: (count, sizes), closer)
-    return count, sizes
+        found += _above(z, np.nextafter(np.float32(low), np.float32(-INF))) - _above(z, high)
+    return found, number
 
 
 def _bands(activation: Callable[[Any], Any]) -> tuple[tuple[float, float], ...]:
@@ -138,7 +105,7 @@ def _bands(activation: Callable[[Any], Any]) -> tuple[tuple[float, float], ...]:
 def _above(z: Any, end: float) -> Any:
     """How many entries are; NaN if one of them is."""
     if abs(end) == INF:
-        return ops.cast(ops.size(z), "float32") if end < 0 else 0.0
+        return ops.cast(size(z), "float32") if end < 0 else 0.0
     if backend_is("tensorflow"):
         import tensorflow as tf
 
@@ -148,23 +115,9 @@ def _above(z: Any, end: float) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def _exact_flat(activation: Callable[[Any], Any]) -> Callable[[Any, Any], tuple[Any, Any]]:
-    bands = _bands(activation)
+def _by_differences(activation: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def measured(z: Any) -> Any:
+        there = ops.cast(_flat(z, activation), "float32")
+        return ops.sum(ops.where(ops.equal(z, z), there, float("nan")))
 
-    def counted(z: Any, counts: Any) -> tuple[Any, Any]:
-        if not bands:
-            valid = finite(z, counts)
-            there = _flat(ops.where(valid, z, 0.0), activation)
-            return _sum(ops.logical_and(valid, there)), _sum(valid)
-        valid = ops.equal(z, z)
-        valid = valid if counts is None else ops.logical_and(valid, counts)
-        there = ops.zeros_like(valid)
-        for low, high in bands:
-            there = ops.logical_or(there, ops.logical_and(z >= low, z <= high))
-        return _sum(ops.logical_and(valid, there)), _sum(valid)
-
-    return once_for_all(counted)
-
-
-def _sum(flags: Any) -> Any:
-    return ops.sum(number(flags))
+    return once_for_all(measured)

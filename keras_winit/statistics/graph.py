@@ -1,11 +1,13 @@
 """What reductions need that run in a graph on TensorFlow and JAX, and as they are on torch."""
 
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 INF = math.inf
@@ -35,24 +37,82 @@ def once_for_all(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*tensors: Any) -> Any:
-        return traced()(*tensors) if _in_graph() else function(*tensors)
+        return traced()(*tensors) if _in_graph(tensors[0]) else function(*tensors)
 
     return call
 
 
-def _in_graph() -> bool:
+def _in_graph(tensor: Any) -> bool:
+    """Whether its value is yet to come."""
     if backend_is("tensorflow"):
         import tensorflow as tf
 
         return not tf.executing_eagerly()
-    return backend_is("jax")
+    if backend_is("jax"):
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    return False
 
 
 def cond(is_true: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
-    """`ops.cond`, which on torch takes longer than most of what it chooses from."""
-    if backend_is("torch"):
-        return then() if is_true else otherwise()
-    return ops.cond(is_true, then, otherwise)
+    """`ops.cond`, which outside of graphs takes longer than most of what it chooses from."""
+    if _in_graph(is_true):
+        return ops.cond(is_true, then, otherwise)
+    return then() if is_true else otherwise()
+
+
+# Of a group that `groups` makes, in entries.
+GROUP = 2**22
+
+
+def groups(sizes: Sequence[int]) -> list[slice]:
+    """Parts of a row of tensors, each as long as its entries together fit into a copy."""
+    starts, held = [0], 0
+    for place, size in enumerate(sizes):
+        held += size
+        if held > GROUP and place > starts[-1]:
+            starts.append(place)
+            held = size
+    return [slice(*ends) for ends in itertools.pairwise([*starts, len(sizes)])]
+
+
+class Segments:
+    """Neighbouring entries of one long tensor that belong together, S segments of them.
+
+    Args:
+        owners: For each entry the number of its segment.
+        count: S.
+    """
+
+    def __init__(self, owners: Any, count: int) -> None:
+        self.owners, self.count = owners, count
+
+    def add(self, values: Any) -> Any:
+        """The sum over each segment."""
+        return ops.segment_sum(values, self.owners, num_segments=self.count)
+
+    def most(self, values: Any) -> Any:
+        """The largest entry of each segment."""
+        return ops.segment_max(values, self.owners, num_segments=self.count)
+
+    def each(self, values: Any) -> Any:
+        """What a segment has, for each of its entries."""
+        return ops.take(values, self.owners)
+
+
+def in_a_row(tensors: Sequence[Any]) -> tuple[Any, Segments]:
+    """All entries of some tensors as one, a segment each."""
+    flat = ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tensors])
+    sizes = as_floats([size(tensor) for tensor in tensors])
+    ends = ops.cumsum(ops.cast(sizes, "int32"))
+    owners = ops.searchsorted(ends, ops.arange(ops.size(flat), dtype="int32"), side="right")
+    return flat, Segments(owners, len(tensors))
+
+
+def size(tensor: Any) -> Any:
+    """The number of its entries, as a whole number if it is known by now."""
+    return ops.size(tensor) if None in tensor.shape else math.prod(tensor.shape)
 
 
 def finite(values: Any, counts: Any) -> Any:
@@ -61,6 +121,8 @@ def finite(values: Any, counts: Any) -> Any:
     return found if counts is None else ops.logical_and(found, counts)
 
 
-def number(flags: Any) -> Any:
-    """How many there are along the first axis, as float32."""
-    return ops.sum(ops.cast(flags, "float32"), axis=0)
+def as_floats(numbers: Sequence[Any]) -> Any:
+    """Whole numbers or scalars, some of them known before the graph runs, as float32."""
+    if all(isinstance(number, int) for number in numbers):
+        return ops.convert_to_tensor(np.array(numbers, np.float32))
+    return ops.stack([ops.cast(number, "float32") for number in numbers])

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_winit.statistics.graph import backend_is, cond, once_for_all
+from keras_winit.statistics.graph import backend_is, cond, groups, in_a_row
 
 
 def distinct_units(kernel: Any, tolerance: float = 1e-6) -> int:
@@ -113,17 +113,18 @@ def norms(tensors: Callable[[], Sequence[Any]]) -> tuple[Any, Any]:
     Returns:
         Two tensors of shape (N,), float32.
     """
-    lengths = _plain_lengths(tensors())
+    first = tensors()
+    lengths = _plain_lengths(first)
     # No square has over- or underflowed.
-    sound = ops.logical_and(lengths > 1e-12, lengths < 1e18)
+    sound = ops.logical_and(ops.min(lengths) > 1e-12, ops.max(lengths) < 1e18)
+    parts = groups([math.prod(tensor.shape) for tensor in first])
 
-    def exact() -> tuple[Any, Any]:
+    def closer() -> tuple[Any, Any]:
         again = tensors()
-        doubtful = ops.unstack(ops.logical_not(sound), len(again))
-        found = ops.stack([_exact_if(*one) for one in zip(doubtful, again, strict=True)], axis=1)
-        return ops.where(sound, lengths, found[0]), found[1]
+        found = [_closer(again[part]) for part in parts]
+        return tuple(map(ops.concatenate, zip(*found, strict=True)))
 
-    found, nonfinite = cond(ops.all(sound), lambda: (lengths, ops.zeros_like(lengths)), exact)
+    found, nonfinite = cond(sound, lambda: (lengths, ops.zeros_like(lengths)), closer)
     return found, nonfinite
 
 
@@ -140,15 +141,11 @@ def _plain_lengths(tensors: Sequence[Any]) -> Any:
     return ops.stack([ops.norm(ops.reshape(values, (-1,))) for values in tensors])
 
 
-@once_for_all
-def _exact_if(doubtful: Any, values: Any) -> Any:
-    """Length and count of what is not finite, where there is doubt."""
-
-    def exact() -> Any:
-        largest = ops.max(ops.abs(values))
-        scale = ops.where(largest > 0, largest, ops.ones_like(largest))
-        length = scale * ops.sqrt(ops.sum(ops.square(values / scale)))
-        infinite = ops.logical_not(ops.isfinite(values))
-        return ops.stack([length, ops.sum(ops.cast(infinite, "float32"))])
-
-    return cond(doubtful, exact, lambda: ops.zeros((2,), "float32"))
+def _closer(tensors: Sequence[Any]) -> tuple[Any, Any]:
+    """Length and count of what is not finite, of entries of any size."""
+    flat, own = in_a_row(tensors)
+    largest = own.most(ops.abs(flat))
+    scale = ops.where(largest > 0, largest, ops.ones_like(largest))
+    lengths = scale * ops.sqrt(own.add(ops.square(flat / own.each(scale))))
+    infinite = ops.logical_not(ops.isfinite(flat))
+    return lengths, own.add(ops.cast(infinite, "float32"))

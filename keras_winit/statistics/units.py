@@ -7,7 +7,21 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_winit.statistics.graph import INF, backend_is, cond, finite, number, once_for_all
+from keras_winit.statistics.graph import (
+    INF,
+    Segments,
+    as_floats,
+    backend_is,
+    cond,
+    finite,
+    groups,
+    in_a_row,
+    once_for_all,
+    size,
+)
+
+# Between these a mean of squares has neither over- nor underflowed.
+LEAST, MOST = 1e-30, 1e30
 
 
 class Units(NamedTuple):
@@ -88,7 +102,7 @@ def flatten(values: Any, mask: Any = None, unit_axis: int = -1) -> tuple[Any, An
 def reduced(values: Any, counts: Any = None) -> Reduced | Units:
     """Reduce what `flatten` gave over the samples, as far as it goes in one pass."""
     if counts is not None:
-        return Units(*_exact(values, counts))
+        return Units(*_masked(values, counts))
     if backend_is("torch"):
         return _reduced_by_torch(values)
     width, nonzero = values.shape[1], _nonzero(values)
@@ -106,7 +120,7 @@ def reduced(values: Any, counts: Any = None) -> Reduced | Units:
         mean=over(ops.mean, wide),
         square=over(ops.mean, ops.square(wide)),
         nonzero=nonzero,
-        size=ops.size(values),
+        size=size(values),
         values=values,
     )
 
@@ -130,119 +144,143 @@ def _reduced_by_torch(values: Any) -> Reduced | Units:
     import torch
 
     low, high = torch.aminmax(values, dim=0)
-    variance, mean = torch.var_mean(values - low, dim=0, correction=0)
-    # As in `_checked`. At once, as who comes after may change a tensor in place.
-    if not 1e-20 < variance.sum().item() < 1e30:
-        return _of_some(values, None)
-    return Reduced(low, high, mean, variance, torch.count_nonzero(values), values.numel(), None)
+    variance, rise = torch.var_mean(values - low, dim=0, correction=0)
+    # At once, as who comes after may change a tensor in place.
+    if not LEAST < variance.sum().item() < MOST:
+        return _closer([values])
+    return Reduced(low, high, rise, variance, torch.count_nonzero(values), values.numel(), None)
 
 
 def joined(layers: Sequence[Reduced | Units]) -> Units:
     """Of several layers in a row, those that are `Reduced` first."""
     plain = [one for one in layers if isinstance(one, Reduced)]
     parts = [one for one in layers if isinstance(one, Units)]
-    if plain:
-        parts.insert(0, _joined_by_torch(plain) if backend_is("torch") else _checked(plain))
-    return parts[0] if len(parts) == 1 else _in_a_row(parts)
+    if backend_is("torch"):
+        made = [_together(plain, *_columns(plain, "mean", "square"))] if plain else []
+    else:
+        sizes = [(one.values.shape[0] or 128) * one.values.shape[1] for one in plain]
+        made = [_checked(plain[group]) for group in groups(sizes)] if plain else []
+    return Units(*map(ops.concatenate, zip(*made, *parts, strict=True)))
 
 
-def _in_a_row(parts: Sequence[Units]) -> Units:
-    return Units(*map(ops.concatenate, zip(*parts, strict=True)))
+def _columns(layers: Sequence[Reduced], *names: str) -> list[Any]:
+    return [ops.concatenate([getattr(one, name) for one in layers]) for name in names]
 
 
-def _joined_by_torch(plain: Sequence[Reduced]) -> Units:
-    import torch
+def _checked(layers: Sequence[Reduced]) -> Units:
+    """By squares, where they tell the spread; in more passes where not."""
+    low, high, mean, square = _columns(layers, "low", "high", "mean", "square")
+    variance, alike = square - ops.square(mean), ops.equal(low, high)
+    # Neither NaN, nor so large or small that squares have over- or underflowed.
+    some = ops.logical_or(alike, square > LEAST)
+    sound = ops.all(ops.logical_and(some, square < MOST))
+    # TensorFlow adds up one by one; of a tenth of the square five digits are left.
+    apart = ops.all(ops.logical_or(alike, variance > 0.1 * square))
 
-    low, high, mean, variance = (torch.cat(parts) for parts in list(zip(*plain, strict=True))[:4])
-    sizes = low.new_tensor([one.size for one in plain])
-    widths = low.new_tensor([len(one.low) for one in plain])
+    def by_squares() -> tuple[Any, ...]:
+        return tuple(_together(layers, mean - low, ops.where(alike, 0.0, variance)))
+
+    def centered() -> tuple[Any, ...]:
+        off = [one.values - one.mean for one in layers]
+        rest = ops.concatenate([ops.mean(values, axis=0) for values in off])
+        again = ops.concatenate([ops.mean(ops.square(values), axis=0) for values in off])
+        rise = ops.where(alike, 0.0, mean - low + rest)
+        return tuple(_together(layers, rise, ops.where(alike, 0.0, again - ops.square(rest))))
+
+    def closer() -> tuple[Any, ...]:
+        return tuple(_closer([one.values for one in layers]))
+
+    usual = ops.logical_and(sound, apart)
+    return Units(*cond(usual, by_squares, lambda: cond(sound, centered, closer)))
+
+
+def _together(layers: Sequence[Reduced], rise: Any, variance: Any) -> Units:
+    low, high = _columns(layers, "low", "high")
+    sizes = as_floats([one.size for one in layers])
     return Units(
         low=low,
         high=high,
-        rise=mean / 2,
-        stddev=variance.sqrt(),
-        missing=torch.zeros_like(low),
-        zeros=sizes - torch.stack([one.nonzero for one in plain]),
-        nonfinite=torch.zeros_like(sizes),
-        samples=sizes / widths,
+        rise=rise / 2,
+        stddev=ops.sqrt(variance),
+        missing=ops.zeros_like(low),
+        zeros=sizes - ops.stack([one.nonzero for one in layers]),
+        nonfinite=ops.zeros_like(sizes),
+        samples=sizes / as_floats([one.low.shape[0] for one in layers]),
     )
 
 
-def _checked(plain: Sequence[Reduced]) -> Units:
-    """Where all entries are finite and squares tell the spread; a closer look where not."""
-    widths = [one.low.shape[0] for one in plain]
-    owners = np.repeat(np.arange(len(plain)), widths)
-    low, high, mean, square = map(ops.concatenate, list(zip(*plain, strict=True))[:4])
-    sizes = ops.cast(ops.stack([one.size for one in plain]), "float32")
-    variance, alike = square - ops.square(mean), ops.equal(low, high)
-    # A variance of a hundredth of the square keeps five of float32's seven digits. Neither
-    # NaN, nor so large or small that squares have over- or underflowed.
-    spread = ops.logical_and(variance > 0.01 * square, square > 1e-30)
-    sound = ops.logical_and(square < 1e30, ops.logical_or(alike, spread))
-    fast = Units(
+def _closer(layers: Sequence[Any]) -> Units:
+    """Of entries of any size, and not finite ones among them; in few operations for many."""
+    widths = [values.shape[1] for values in layers]
+    flat, row = in_a_row(layers)
+    sizes = row.add(ops.ones_like(flat))
+    # Each entry's place in its layer, then its unit among those of all.
+    start = ops.cast(ops.cumsum(sizes) - sizes, "int32")
+    place = ops.arange(ops.size(flat), dtype="int32") - row.each(start)
+    first = ops.convert_to_tensor(np.cumsum([0, *widths])[:-1], "int32")
+    width = row.each(ops.convert_to_tensor(widths, "int32"))
+    unit = Segments(row.each(first) + place % width, sum(widths))
+    valid = ops.isfinite(flat)
+    low, high, rise, stddev, total = _of_some(flat, valid, unit)
+    samples = sizes / as_floats(widths)
+    return Units(
         low=low,
         high=high,
-        rise=ops.where(alike, 0.0, (mean - low) / 2),
-        stddev=ops.sqrt(ops.where(alike, 0.0, ops.maximum(variance, 0.0))),
-        missing=ops.zeros_like(low),
-        zeros=sizes - ops.stack([one.nonzero for one in plain]),
-        nonfinite=ops.zeros_like(sizes),
-        samples=sizes / np.array(widths, np.float32),
+        rise=rise,
+        stddev=stddev,
+        missing=ops.take(samples, np.repeat(np.arange(len(widths)), widths)) - total,
+        zeros=row.add(ops.cast(flat == 0, "float32")),
+        nonfinite=sizes - row.add(ops.cast(valid, "float32")),
+        samples=samples,
     )
 
-    def closer() -> tuple[Any, ...]:
-        ends = np.cumsum(widths).tolist()
-        pieces = [sound[end - width : end] for end, width in zip(ends, widths, strict=True)]
-        doubtful = [ops.logical_not(ops.all(piece)) for piece in pieces]
-        found = _in_a_row(
-            [_exact_if(doubt, one.values) for doubt, one in zip(doubtful, plain, strict=True)]
-        )
-        layers = ops.stack(doubtful)
-        units = ops.take(layers, owners)
-        return tuple(
-            ops.where(units if place < 5 else layers, *both)
-            for place, both in enumerate(zip(found, fast, strict=True))
-        )
-
-    return Units(*cond(ops.all(sound), lambda: tuple(fast), closer))
-
 
 @once_for_all
-def _exact_if(doubtful: Any, values: Any) -> Units:
-    def nothing() -> tuple[Any, ...]:
-        none, one = ops.zeros((values.shape[1],), "float32"), ops.zeros((1,), "float32")
-        return (none,) * 5 + (one,) * 3
+def _masked(values: Any, counts: Any) -> Units:
+    """Of one layer, of whose entries some do not count."""
+    valid, unit = finite(values, counts), _Columns()
+    low, high, rise, stddev, total = _of_some(values, valid, unit)
+    samples = ops.cast(ops.shape(values)[0], "float32")
 
-    return Units(*cond(doubtful, lambda: tuple(_of_some(values, None)), nothing))
+    def all_of(flags: Any) -> Any:
+        return ops.reshape(ops.sum(ops.cast(flags, "float32")), (1,))
+
+    return Units(
+        low=low,
+        high=high,
+        rise=rise,
+        stddev=stddev,
+        missing=samples - total,
+        zeros=all_of(ops.logical_and(valid, values == 0)),
+        nonfinite=all_of(counts) - ops.sum(total),
+        samples=ops.reshape(samples, (1,)),
+    )
 
 
-@once_for_all
-def _exact(values: Any, counts: Any) -> Units:
-    return _of_some(values, counts)
+class _Columns:
+    """Of a matrix, as if they were `Segments`."""
+
+    def add(self, values: Any) -> Any:
+        return ops.sum(values, axis=0)
+
+    def most(self, values: Any) -> Any:
+        return ops.max(values, axis=0)
+
+    def each(self, values: Any) -> Any:
+        return values
 
 
-def _of_some(values: Any, counts: Any) -> Units:
-    """Of the entries that count and are finite, of whatever size."""
-    valid = finite(values, counts)
-    total = number(valid)
-    low = ops.min(ops.where(valid, values, INF), axis=0)
-    high = ops.max(ops.where(valid, values, -INF), axis=0)
+def _of_some(values: Any, valid: Any, unit: Segments | _Columns) -> tuple[Any, ...]:
+    """Low, high, half of the rise, standard deviation and number of the valid ones in a unit."""
+    total = unit.add(ops.cast(valid, "float32"))
+    low = -unit.most(ops.where(valid, -values, -INF))
+    high = unit.most(ops.where(valid, values, -INF))
     some = low <= high
     center, half = ops.where(some, low / 2 + high / 2, 0.0), high / 2 - low / 2
     half = ops.where(ops.logical_and(some, half > 0), half, 1.0)
-    scaled = ops.where(valid, (values - center) / half, 0.0)
+    scaled = ops.where(valid, (values - unit.each(center)) / unit.each(half), 0.0)
     least = ops.maximum(total, 1.0)
-    mean = ops.sum(scaled, axis=0) / least
-    off = ops.where(valid, scaled - mean, 0.0)
-    samples = ops.cast(ops.shape(values)[0], "float32")
-    counted = samples * values.shape[1] if counts is None else ops.sum(number(counts))
-    return Units(
-        low=low,
-        high=high,
-        rise=ops.where(low < high, half * (mean + 1) / 2, 0.0),
-        stddev=half * ops.sqrt(ops.sum(ops.square(off), axis=0) / least),
-        missing=samples - total,
-        zeros=ops.reshape(ops.sum(number(ops.logical_and(valid, values == 0))), (1,)),
-        nonfinite=ops.reshape(counted - ops.sum(total), (1,)),
-        samples=ops.reshape(samples, (1,)),
-    )
+    mean = unit.add(scaled) / least
+    off = ops.where(valid, scaled - unit.each(mean), 0.0)
+    rise = ops.where(low < high, half * (mean + 1) / 2, 0.0)
+    return low, high, rise, half * ops.sqrt(unit.add(ops.square(off)) / least), total
