@@ -265,7 +265,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             return
         try:
             step = self._last(block, ran)
-            sample = read(self.plan, watch.layouts[int(packed[0, 0])], step, packed)
+            sample = read(watch.layouts[int(packed[0, 0])], step, packed)
             if not self._noted:
                 self._noted = True
                 # Whoever chooses layers by a predicate may not have thought of cells.

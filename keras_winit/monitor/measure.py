@@ -50,23 +50,23 @@ class Plan:
     statistics: tuple[str, ...]
     samples: int | None
 
-    @property
+    @functools.cached_property
     def layer(self) -> tuple[str, ...]:
         """The names of a layer's row."""
         quantiles = QUANTILES if "quantiles" in self.statistics else ()
         return (*(name for name in LAYER if name in self.statistics), *quantiles)
 
-    @property
+    @functools.cached_property
     def of_layers(self) -> bool:
         """Whether there is anything to measure of layers."""
         return bool(self.layer or self.bins)
 
-    @property
+    @functools.cached_property
     def variable(self) -> tuple[str, ...]:
         """The names of a variable's row."""
         return tuple(name for name in VARIABLE if name in self.statistics)
 
-    @property
+    @functools.cached_property
     def bins(self) -> int:
         """Of the histogram; none if it was not asked for."""
         return len(statistics.EDGES) - 1 if "histogram" in self.statistics else 0
@@ -108,8 +108,14 @@ class Layout:
     `updates`: the variables of one call of the optimizer after the other.
     """
 
+    plan: Plan
     rows: tuple[Row, ...]
     updates: tuple[tuple[Slot, ...], ...]
+
+    @functools.cached_property
+    def places(self) -> "Places":
+        """Where they lie."""
+        return _places(self)
 
 
 @dataclass(frozen=True)
@@ -280,9 +286,9 @@ def unready(seen: Seen) -> bool:
     return isinstance(seen.units, statistics.Reduced)
 
 
-def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32]) -> Sample:
+def read(layout: Layout, step: int, packed: npt.NDArray[np.float32]) -> Sample:
     """The sample out of what `pack` gave: a vector for each replica."""
-    places = _places(plan, layout)
+    plan, places = layout.plan, layout.places
     values, counts = _layers(plan, places, packed)
     # The model's inputs are kept apart from its layers.
     fed = len(places.inputs)
@@ -293,9 +299,9 @@ def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32])
         values=values[fed:],
         variables=places.variables,
         variable_statistics=plan.variable,
-        variable_values=np.concatenate(
-            [_variables(plan, block, packed[0]) for block in places.blocks]
-            or [np.zeros((0, len(plan.variable)), np.float32)]
+        variable_values=_in_a_row(
+            [_variables(plan, block, packed[0]) for block in places.blocks],
+            np.zeros((0, len(plan.variable)), np.float32),
         ),
         edges=statistics.EDGES if plan.bins else np.zeros(0),
         counts=counts[fed:],
@@ -303,6 +309,10 @@ def read(plan: Plan, layout: Layout, step: int, packed: npt.NDArray[np.float32])
         inputs=places.inputs,
         input_values=values[:fed],
     )
+
+
+def _in_a_row(parts: list[Any], none: Any) -> Any:
+    return parts[0] if len(parts) == 1 else np.concatenate([none, *parts])
 
 
 @dataclass(frozen=True)
@@ -326,7 +336,8 @@ class Places:
 
     `inputs`, `layers` and `variables`: their names; `order`: of the layers, as they run.
     `starts`: of each layer among the `units` of all. `spread`: where quantiles and bins start,
-    `end`: and end. `alive`: whether units of a layer can be dead; `saturates`: and saturated.
+    `end`: and end. `lively`: whether no unit of a layer can be dead; `saturates`: whether
+    entries can be saturated.
     """
 
     inputs: tuple[str, ...]
@@ -337,14 +348,13 @@ class Places:
     units: int
     spread: int
     end: int
-    alive: Any
+    lively: Any
     saturates: Any
     blocks: tuple[Block, ...]
 
 
-@functools.lru_cache(maxsize=64)
-def _places(plan: Plan, layout: Layout) -> Places:
-    rows = layout.rows
+def _places(layout: Layout) -> Places:
+    plan, rows = layout.plan, layout.rows
     order = np.argsort([row.order for row in rows])
     names = [rows[place].name for place in order]
     fed = sum(name.startswith(INPUT) for name in names)
@@ -366,7 +376,7 @@ def _places(plan: Plan, layout: Layout) -> Places:
         units=units,
         spread=spread,
         end=end,
-        alive=np.array([row.rectifier for row in rows], bool),
+        lively=np.array([not row.rectifier for row in rows], bool),
         saturates=saturates,
         blocks=tuple(blocks),
     )
@@ -393,24 +403,30 @@ def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any]:
     if not number:
         return np.zeros((0, len(plan.layer)), np.float32), np.zeros((0, plan.bins), np.float32)
     counted = 2 + 5 * places.units
-    units = packed[:, 2:counted].reshape(lots, 5, -1).astype(np.float64)
-    layers = packed[:, counted : counted + 3 * number].reshape(lots, 3, -1).astype(np.float64)
-    fields = (*units.swapaxes(0, 1), *layers.swapaxes(0, 1))
-    found = statistics.summary(statistics.Units(*fields), places.starts)
+    layers = counted + 3 * number
+    numbers = packed[:, 2:layers].astype(np.float64)
+    found = statistics.summary(
+        statistics.Units(
+            *numbers[:, : 5 * places.units].reshape(lots, 5, -1).swapaxes(0, 1),
+            *numbers[:, 5 * places.units :].reshape(lots, 3, -1).swapaxes(0, 1),
+        ),
+        places.starts,
+    )
     for name in ("dead_share", "dead_units"):
-        found[name][~places.alive] = np.nan
+        found[name][places.lively] = np.nan
     found["saturated_share"] = np.full(number, np.nan)
     if places.saturates.any():
-        flat, valid = packed[:, counted + 3 * number : places.spread].sum(axis=0).reshape(2, -1)
+        flat, valid = packed[:, layers : places.spread].sum(axis=0).reshape(2, -1)
         with np.errstate(invalid="ignore"):
             found["saturated_share"][places.saturates] = flat / valid
+    chosen = [found[name] for name in LAYER if name in plan.statistics]
     spread = packed[:, places.spread : places.end].reshape(lots, number, -1)
     cut = spread.shape[2] - plan.bins
-    chosen = [found[name] for name in LAYER if name in plan.statistics]
-    # Each replica's own quantiles, averaged.
-    values = np.array([*chosen, *spread[:, :, :cut].mean(axis=0).T], np.float32)
-    values = values.reshape(-1, number).T
-    return values[places.order], spread[:, :, cut:].sum(axis=0)[places.order]
+    if cut:
+        # Each replica's own quantiles, averaged.
+        chosen += [*spread[:, :, :cut].mean(axis=0).T]
+    values = np.array(chosen, np.float32).reshape(-1, number)
+    return values[:, places.order].T, spread[:, :, cut:].sum(axis=0)[places.order]
 
 
 def _variables(

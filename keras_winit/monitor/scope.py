@@ -223,6 +223,7 @@ class Scope:
         for name in sorted((self.hidden | self.rows.keys()) - layers.keys()):
             self.watch.miss(name, HIDDEN)
         layout = Layout(
+            self.watch.plan,
             tuple(self.rows[name] for name in names),
             tuple(slots for slots, _ in self.updates.values()),
         )

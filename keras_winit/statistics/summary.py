@@ -36,42 +36,40 @@ def summary(units: Units, starts: Sequence[int] = (0,)) -> dict[str, Any]:
     Returns:
         By name: an array of shape (L,).
     """
-
-    def add(values: Any) -> Any:
-        return np.add.reduceat(values, starts)
-
     widths = np.diff([*starts, units.low.shape[1]])
     count = np.repeat(units.samples, widths, axis=1) - units.missing
-    low, high, total = units.low.min(axis=0), units.high.max(axis=0), count.sum(axis=0)
-    mean, stddev = _joined(units, count)
+    low, high, total, mean, stddev = _joined(units, count)
     live = total > 0
+    dead = live & (high <= 0)
+    parts = np.array([total, live, total * mean, stddev, dead])
     with np.errstate(invalid="ignore"):
-        number, alive = add(total), add(live * 1.0)
-        grand = add(total * mean) / number
+        number, alive, weighted, deviations, dead_units = np.add.reduceat(parts, starts, axis=1)
+        grand = weighted / number
         apart = mean - np.repeat(grand, widths)
-        spread = add(total * (stddev**2 + apart**2)) / number
-        dead = add((live & (high <= 0)) * 1.0)
-        nothing = 0 * number / number
+        spread = np.add.reduceat(total * (stddev * stddev + apart * apart), starts) / number
+        nothing = 0 * grand
         return {
             "mean": grand,
             "stddev": np.sqrt(spread),
-            "unit_stddev": add(stddev) / alive,
+            "unit_stddev": deviations / alive,
             "min": np.minimum.reduceat(low, starts) + nothing,
             "max": np.maximum.reduceat(high, starts) + nothing,
             "zero_share": units.zeros.sum(axis=0) / number,
-            "dead_share": dead / alive,
-            "dead_units": dead,
+            "dead_share": dead_units / alive,
+            "dead_units": dead_units,
             "nonfinite": units.nonfinite.sum(axis=0),
-            "norm": np.sqrt(number * (grand**2 + spread)),
+            "norm": np.sqrt(number * (grand * grand + spread)),
         }
 
 
-def _joined(units: Units, count: Any) -> tuple[Any, Any]:
-    """Means and standard deviations of units over all lots of samples; 0 where there is none."""
+def _joined(units: Units, count: Any) -> tuple[Any, ...]:
+    """Of units over all lots of samples; mean and standard deviation 0 where there is none."""
     mean = np.where(count > 0, units.low, 0) + 2 * units.rise
     if len(mean) == 1:
-        return mean[0], units.stddev[0]
-    number = np.maximum(count.sum(axis=0), 1)
+        return units.low[0], units.high[0], count[0], mean[0], units.stddev[0]
+    total = count.sum(axis=0)
+    number = np.maximum(total, 1)
     shared = (count * mean).sum(axis=0) / number
     square = count * (units.stddev**2 + (mean - shared) ** 2)
-    return shared, np.sqrt(square.sum(axis=0) / number)
+    stddev = np.sqrt(square.sum(axis=0) / number)
+    return units.low.min(axis=0), units.high.max(axis=0), total, shared, stddev

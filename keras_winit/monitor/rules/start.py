@@ -29,7 +29,6 @@ class NonFinite(Rule):
     threshold: float = 0.0
 
     def check(self, view: View) -> Iterator[Offence]:
-        cause = self._why(view)
         for seen in view.inputs:
             if seen["nonfinite"] > self.threshold:
                 yield Offence(seen.layer, seen["nonfinite"], -1, cause="the data hold NaN or inf")
@@ -39,7 +38,7 @@ class NonFinite(Rule):
                     seen.layer,
                     seen["nonfinite"],
                     seen.order,
-                    cause=cause,
+                    cause=self._why(view),
                     details=self._ranges(view),
                 )
                 return
@@ -47,10 +46,12 @@ class NonFinite(Rule):
             bad = weight["gradient_nonfinite"]
             # Where the loss is scaled, a gradient that overflows only makes the scale smaller.
             if bad > self.threshold and not view.model.scaled_loss:
-                yield Offence(weight.layer, bad, weight.order, cause=f"in a gradient; {cause}")
+                cause = f"in a gradient; {self._why(view)}"
+                yield Offence(weight.layer, bad, weight.order, cause=cause)
                 return
             if "weight_norm" in weight.values and not math.isfinite(weight["weight_norm"]):
-                yield Offence(weight.layer, math.inf, weight.order, cause=f"in a weight; {cause}")
+                cause = f"in a weight; {self._why(view)}"
+                yield Offence(weight.layer, math.inf, weight.order, cause=cause)
                 return
         if _knew_loss(view) and not math.isfinite(view.sample.loss):
             yield Offence("loss", math.inf, len(view.seen), cause="the loss alone is not finite")

@@ -12,7 +12,7 @@ from keras_winit.monitor.records import Sample
 NAN = math.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """What is known of a model at rest.
 
@@ -28,7 +28,7 @@ class Model:
     scaled_loss: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Seen:
     """A layer's output, or its pre-activation, at one step.
 
@@ -51,7 +51,7 @@ class Seen:
         return self.values.get(statistic, NAN)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Weight:
     """A trainable kernel at one step; `start` holds its values at the first watched step."""
 
@@ -98,13 +98,13 @@ class View:
     @functools.cached_property
     def seen(self) -> list[Seen]:
         """Outputs and pre-activations in the order of execution."""
-        sample, found = self.sample, []
-        values = sample.values.tolist()
-        for order, (site, row) in enumerate(zip(sample.layers, values, strict=True)):
-            name, before = _base(site, self.model.parts)
-            named = dict(zip(sample.statistics, row, strict=True))
-            found.append(Seen(name, order, self.model.parts.get(name), named, before))
-        return found
+        names, rows = self.sample.statistics, self.sample.values.tolist()
+        return [
+            Seen(name, order, part, dict(zip(names, row, strict=True)), before)
+            for order, ((name, part, before), row) in enumerate(
+                zip(_sites(self.model, self.sample.layers), rows, strict=True)
+            )
+        ]
 
     @functools.cached_property
     def inputs(self) -> list[Seen]:
@@ -132,25 +132,25 @@ class View:
     @functools.cached_property
     def weights(self) -> list[Weight]:
         """Kernels in the order in which their layers run, or else were made."""
-        orders = {seen.layer: seen.order for seen in reversed(self.seen)}
         now, start = _variables(self.sample), _variables(self.samples[0])
-        found = []
-        for place, (name, part) in enumerate(self.model.parts.items()):
-            order = orders.get(name, len(orders) + place)
-            for kernel in part.kernels:
-                if kernel.path in now:
-                    values, first = now[kernel.path], start.get(kernel.path, {})
-                    found.append(Weight(name, order, part, kernel, values, first))
-        return sorted(found, key=lambda weight: weight.order)
+        return [
+            Weight(name, order, part, kernel, now[kernel.path], start.get(kernel.path, {}))
+            for name, order, part, kernel in _kernels(self.model, self.sample.layers)
+            if kernel.path in now
+        ]
 
-    @property
+    @functools.cached_property
     def kernels(self) -> list[Weight]:
         """Of the weights those that multiply a signal."""
         return [weight for weight in self.weights if weight.multiplies]
 
+    @functools.cached_property
+    def _first_weights(self) -> dict[str, Weight]:
+        return {weight.layer: weight for weight in reversed(self.weights)}
+
     def weight_of(self, layer: str) -> Weight | None:
         """The first kernel of a layer."""
-        return next((weight for weight in self.weights if weight.layer == layer), None)
+        return self._first_weights.get(layer)
 
     def column(self, statistic: str, back: int = 1) -> dict[str, float]:
         """One statistic of all variables, some samples back."""
@@ -159,6 +159,26 @@ class View:
             for path, values in _variables(self.samples[-back]).items()
             if statistic in values
         }
+
+
+@functools.lru_cache(maxsize=2)
+def _sites(model: Model, sites: tuple[str, ...]) -> list[tuple[str, Part | None, bool]]:
+    """For each site its layer, what is known of that, and whether it is a pre-activation."""
+    bases = [_base(site, model.parts) for site in sites]
+    return [(name, model.parts.get(name), before) for name, before in bases]
+
+
+@functools.lru_cache(maxsize=2)
+def _kernels(model: Model, sites: tuple[str, ...]) -> list[tuple[str, int, Part, Kernel]]:
+    """Of all layers, by their first site: name, order, part and kernel."""
+    names = [name for name, _, _ in _sites(model, sites)]
+    orders = {name: order for order, name in reversed(list(enumerate(names)))}
+    found = [
+        (name, orders.get(name, len(orders) + place), part, kernel)
+        for place, (name, part) in enumerate(model.parts.items())
+        for kernel in part.kernels
+    ]
+    return sorted(found, key=lambda kernel: kernel[1])
 
 
 def _base(site: str, known: Container[str]) -> tuple[str, bool]:
@@ -171,6 +191,8 @@ def _base(site: str, known: Container[str]) -> tuple[str, bool]:
     return (head if second else name), before
 
 
+# Of the first sample of a run, the one before and the last.
+@functools.lru_cache(maxsize=3)
 def _variables(sample: Sample) -> dict[str, dict[str, float]]:
     return {
         path: dict(zip(sample.variable_statistics, row, strict=True))
