@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from monitored import fit, tiny
+from monitored import fit, row, tiny
 from scenarios import BACKEND, SERIES, compiled
 
 from keras_winit import ActivationMonitor
@@ -191,6 +191,23 @@ def test_layers_of_a_model_over_time_have_a_row_for_each_step():
     ]
     assert calls == [(name, call) for call in range(1, 6) for name in ("one", "two")]
     assert monitor.history.unseen == {}
+
+
+def test_a_layer_over_time_is_found_dead_and_shows_its_gradient():
+    off = keras.initializers.RandomUniform(-0.5, -0.1)
+    inner = layers.Dense(8, "relu", kernel_initializer=off, name="inner")
+    parts = [layers.TimeDistributed(inner, name="outer"), layers.LSTM(3, name="lstm")]
+    model = keras.Sequential([keras.Input((5, 4)), *parts, layers.Dense(3)], name="m")
+    monitor = ActivationMonitor(every=1, verbose=0)
+    fit(compiled(model, "sgd"), monitor, x=np.abs(SERIES), epochs=3)
+    assert row(monitor.history.samples[-1], "m/outer")["dead_share"] == 1
+    assert (monitor.findings[0].rule, monitor.findings[0].layer) == ("dead_units", "m/outer")
+    last = monitor.history.samples[-1]
+    for name, path in (("m/outer", "inner/kernel"), ("m/lstm", "lstm_cell/kernel")):
+        (line,) = (line for line in str(monitor).splitlines() if line.startswith(f"{name} "))
+        place = last.variables.index(f"{name}/{path}")
+        norm = last.variable_values[place, last.variable_statistics.index("gradient_norm")]
+        assert line.split()[7] == f"{norm:.3g}"
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="of JAX")

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import warnings
 
 import boards
 import keras
@@ -130,16 +131,6 @@ def test_a_run_that_resumes_goes_on_with_its_steps(tmp_path):
     assert watched() == [2, 3, 4, 5]
 
 
-SHARED = (
-    "Two `ActivationMonitor` want step 0: what both want goes to the one that has watched fewer "
-    "steps. Give them an `every` without a common step to lose none."
-)
-TURNS = {
-    "first": ([1, 3, 5, 8, 12], [0, 2, 4, 6, 7, 9, 10, 11, 13]),
-    "last": ([0, 2, 5, 8, 12], [1, 3, 4, 6, 7, 9, 10, 11, 13]),
-}
-
-
 @pytest.fixture(scope="module")
 def by_itself():
     """A monitor of all layers at every step, and what came of the training."""
@@ -147,32 +138,37 @@ def by_itself():
     return train(sequential, [monitor], epochs=7)[1], monitor.history.samples
 
 
-@pytest.mark.parametrize("place", TURNS)
-def test_two_monitors_take_turns(place, by_itself):
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_two_monitors_see_the_same_steps(place, by_itself):
     of_all = ActivationMonitor(statistics=FEW, rules=())
-    of_one = ActivationMonitor(every=1, layers="dense", statistics="mean", rules=())
+    of_one = ActivationMonitor(every=2, layers="dense", statistics="mean", rules=())
     both = [of_all, of_one] if place == "first" else [of_one, of_all]
-    with pytest.warns(RuntimeWarning) as caught:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
         _, outcome = train(sequential, both, epochs=7)
-    assert [str(one.message) for one in caught if one.category is RuntimeWarning] == [SHARED]
     assert differences(by_itself[0], outcome) == []
-    turns = tuple([sample.step for sample in one.history.samples] for one in (of_all, of_one))
-    assert turns == TURNS[place]
+    assert [sample.step for sample in of_all.history.samples] == [0, 1, 2, 3, 5, 8, 12]
+    assert [sample.step for sample in of_one.history.samples] == [0, 2, 4, 6, 8, 10, 12]
     for sample in of_all.history.samples:
         right = by_itself[1][sample.step]
         assert sample.layers == right.layers
-        np.testing.assert_array_equal(sample.values, right.values)
-        np.testing.assert_array_equal(sample.variable_values, right.variable_values)
+        # Of another graph, which may add up in another order.
+        np.testing.assert_allclose(sample.values, right.values, rtol=1e-6)
+        np.testing.assert_allclose(sample.variable_values, right.variable_values, rtol=1e-6)
     for sample in of_one.history.samples:
         assert sample.layers == ("sequential/dense.pre", "sequential/dense")
-        np.testing.assert_array_equal(sample.values[:, 0], by_itself[1][sample.step].values[:2, 0])
+        right = by_itself[1][sample.step].values[:2, 0]
+        np.testing.assert_allclose(sample.values[:, 0], right, rtol=1e-6)
+        assert sample.variables == ()
 
 
-def test_monitors_without_a_common_step_share_nothing():
-    monitors = [
-        ActivationMonitor(every=lambda step, left=left: step % 2 == left, statistics="mean")
-        for left in (0, 1)
-    ]
-    train(sequential, monitors)
-    steps = [[sample.step for sample in one.history.samples] for one in monitors]
-    assert steps == [[0, 2], [1, 3]]
+def test_a_monitor_that_fails_leaves_the_other_one_alone():
+    def broken(layer):
+        raise LookupError("whom?")
+
+    sound = ActivationMonitor(every=1, statistics="mean", rules=())
+    monitors = [ActivationMonitor(every=1, layers=broken, rules=()), sound]
+    with pytest.warns(RuntimeWarning, match="LookupError: whom"):
+        train(sequential, monitors)
+    assert [sample.step for sample in sound.history.samples] == [0, 1, 2, 3]
+    assert monitors[0].history.samples == []

@@ -123,6 +123,8 @@ def anatomy(model: Any) -> dict[int, Part]:
 
 def activation_of(operation: Any) -> str | None:
     """The name of the activation that a layer or an operation applies; None if it has none."""
+    if isinstance(operation, layers.TimeDistributed):
+        return activation_of(operation.layer)
     if isinstance(operation, layers.ReLU) and operation.max_value == 6:
         return "relu6"
     own = getattr(operation, "activation", None)

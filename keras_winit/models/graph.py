@@ -15,7 +15,6 @@ COMPOSITE = (
     keras.Model,
     keras.layers.MultiHeadAttention,
     keras.layers.GroupQueryAttention,
-    keras.layers.TimeDistributed,
 )
 
 
@@ -72,6 +71,10 @@ def _symbol(tensor: Any) -> Any:
 def _is_composite(layer: Any) -> bool:
     if isinstance(layer, COMPOSITE):
         return True
+    if isinstance(layer, keras.layers.TimeDistributed):
+        # It calls what it holds past `__call__`, of which nothing is left on the symbols.
+        layer = layer.layer
+        return any(layer._flatten_layers(include_self=False, recursive=False))
     own = type(layer).__module__.startswith("keras.")
     return not own and any(layer._flatten_layers(include_self=False, recursive=False))
 

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 import json
 import math
 import re
@@ -155,9 +156,10 @@ def table(sample: Sample | None, unseen: dict[str, str]) -> str:
     loss = "" if math.isnan(sample.loss) else f", loss {sample.loss:.4g}"
     heads = "".join(f"{head:>{_width(form)}}" for _, head, form in columns + rest)
     lines = [f"step {sample.step}{loss}", f"{'layer':{width}}{heads}"]
+    variables = _first_variables(sample)
     for site in sites:
         cells = [_cell(_value(sample, site, name), form) for name, _, form in columns]
-        variable = _variable(sample, site)
+        variable = variables.get(site, "")
         cells += [_cell(_value(sample, variable, name), form) for name, _, form in rest]
         lines.append(f"{site:{width}}{''.join(cells)}")
     return "\n".join([*lines, *_notes(unseen)])
@@ -176,6 +178,12 @@ def _cell(value: float | None, form: str) -> str:
     return f"{text:>{_width(form)}}"
 
 
-def _variable(sample: Sample, site: str) -> str:
-    """The first variable of a layer; only its first output and call show it."""
-    return next((path for path in sample.variables if path.rpartition("/")[0] == site), "")
+def _first_variables(sample: Sample) -> dict[str, str]:
+    """Of each site the first variable that lies in no deeper one; its first call shows it."""
+    found: dict[str, str] = {}
+    for path in sample.variables:
+        parents = itertools.accumulate(path.split("/")[:-1], "{}/{}".format)
+        owner = next((p for p in reversed([*parents]) if p in sample.layers), None)
+        if owner is not None:
+            found.setdefault(owner, path)
+    return found

@@ -155,6 +155,8 @@ def unit_axis(layer: Any, rank: int) -> int:
 
 def rectifies(layer: Any) -> bool:
     """Whether units of this layer can be dead."""
+    if isinstance(layer, keras.layers.Wrapper):
+        return rectifies(layer.layer)
     if isinstance(layer, keras.layers.ReLU):
         return not np.any(layer.negative_slope)
     return inspect.unwrap(getattr(layer, "activation", keras.activations.linear)) in RECTIFIERS

@@ -107,7 +107,7 @@ def patched(model: Any, variables: bool) -> Iterator[None]:
         recurrent = isinstance(self, keras.layers.RNN)
         for scope in told:
             if self is model:
-                scope.record_inputs(args)
+                scope.tell("record_inputs", args)
             scope.within += recurrent
         try:
             outputs = call(self, *args, **kwargs)
@@ -115,7 +115,7 @@ def patched(model: Any, variables: bool) -> Iterator[None]:
             for scope in told:
                 scope.within -= recurrent
         for scope in told:
-            scope.record(self, outputs)
+            scope.tell("record", self, outputs)
         return outputs
 
     keras.layers.Layer.__call__ = tap
@@ -145,7 +145,7 @@ def _watch_activation(layer: Any, put: Put) -> None:
     @functools.wraps(activation)
     def watched(z: Any, *args: Any, **kwargs: Any) -> Any:
         for scope in scopes():
-            scope.keep_activation(layer, activation, z)
+            scope.tell("keep_activation", layer, activation, z)
         return activation(z, *args, **kwargs)
 
     put(layer, "activation", watched)
@@ -197,7 +197,7 @@ def _carry_out(model: Any, put: Put) -> None:
         others, (earlier, loss) = split(model, others)
         with level(told):
             for scope in told:
-                scope.record_inputs(args)
+                scope.tell("record_inputs", args)
             outputs, others, *rest = forward(trainable, others, *args, **kwargs)
             seen = [{**b, **s.layers} for b, s in zip(earlier, told, strict=True)]
         return outputs, [*others, (seen, loss)], *rest
@@ -284,7 +284,7 @@ def _record_updates(variables: Any, gradients: Any, scale: Any, before: Any, aft
         return
     for scope in told:
         axes = scope.watch.unit_axes
-        scope.record_updates([Update(*one, axes.get(one[0], ())) for one in updates])
+        scope.tell("record_updates", [Update(*one, axes.get(one[0], ())) for one in updates])
 
 
 def _float32(tensor: Any) -> Any:

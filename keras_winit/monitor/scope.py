@@ -143,6 +143,14 @@ class Scope:
         # How many recurrent layers we are in: their cells run in loops of their own.
         self.within = 0
 
+    def tell(self, act: str, *news: Any) -> None:
+        """Call a method; what goes wrong in it ends the watch, and not the step."""
+        if self.watch.broken is None:
+            try:
+                getattr(self, act)(*news)
+            except Exception as error:
+                self.watch.broken = reason(error)
+
     def record_inputs(self, inputs: Any) -> None:
         """The model has been called; a second call in a step is no news."""
         if not self.watch.plan.of_layers:
@@ -205,6 +213,8 @@ class Scope:
 
     def record_updates(self, updates: list[Update]) -> None:
         """The optimizer has been called."""
+        if not self.watch.plan.variable:
+            return
         if trace_now() != self.outer:
             self.watch.miss("optimizer", HIDDEN)
             return

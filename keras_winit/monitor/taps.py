@@ -72,6 +72,8 @@ class Tapped:
             LOCAL.scopes = ()
         logs = dict(logs)
         for number, (scope, seen) in enumerate(zip(told, layers, strict=True)):
+            if scope.watch.broken is not None:
+                continue
             try:
                 logs[f"{KEY}{number}"] = scope.packed(seen, scope.loss if loss is None else loss)
             except Exception as error:
@@ -98,10 +100,12 @@ class Tapped:
                 keep(None, 0)
             return plain(*state, data if tee is data else itertools.chain(seen, data))
         logs = result[0] if state else result
-        for number, keep in enumerate(keeps):
+        for number, (watch, keep) in enumerate(zip(self.watches, keeps, strict=True)):
             packed = logs.pop(f"{KEY}{number}", None)
             if packed is not None:
                 keep(ops.convert_to_numpy(packed), len(seen))
+            elif watch.broken is not None:
+                keep(None, 0)
         return result
 
     def _untouched(self) -> bool:
