@@ -105,21 +105,24 @@ def reduced(values: Any, counts: Any = None) -> Reduced | Units:
         return Units(*_masked(values, counts))
     if backend_is("torch"):
         return _reduced_by_torch(values)
-    width, nonzero = values.shape[1], _nonzero(values)
-    # Several samples side by side: XLA is slow at reducing narrow rows.
-    beside = _divisor(values.shape[0], 256 // width) if backend_is("jax") else 1
-    wide = values if beside == 1 else ops.reshape(values, (-1, beside * width))
+    if backend_is("jax"):
+        import jax
+
+        # Or else XLA may round what others make of them in another way.
+        values = jax.lax.optimization_barrier(values)
+    beside = _beside(values) if backend_is("jax") else 1
+    wide = values if beside == 1 else ops.reshape(values, (-1, beside * values.shape[1]))
 
     def over(reduce: Any, wide: Any) -> Any:
         once = reduce(wide, axis=0)
-        return once if beside == 1 else reduce(ops.reshape(once, (beside, width)), axis=0)
+        return once if beside == 1 else reduce(ops.reshape(once, (beside, -1)), axis=0)
 
     return Reduced(
         low=over(ops.min, wide),
         high=over(ops.max, wide),
         mean=over(ops.mean, wide),
         square=over(ops.mean, ops.square(wide)),
-        nonzero=nonzero,
+        nonzero=_nonzero(values),
         size=size(values),
         values=values,
     )
@@ -134,21 +137,31 @@ def _nonzero(values: Any) -> Any:
     return ops.sum(ops.cast(values != 0, "float32"))
 
 
-def _divisor(count: int | None, most: int) -> int:
-    """The largest up to `most`, 1 at least; 1 of what is not known."""
-    return next((k for k in range(most, 1, -1) if count and count % k == 0), 1)
+def _beside(values: Any) -> int:
+    """How many samples to take side by side: XLA and torch are slow at reducing narrow rows."""
+    count, width = values.shape
+    return next((k for k in range(256 // width, 1, -1) if count and count % k == 0), 1)
 
 
 def _reduced_by_torch(values: Any) -> Reduced | Units:
-    """In a few calls, each of which costs as much as what it computes."""
+    """In few and fast calls: `aminmax` and `var_mean` take ten times as long."""
     import torch
 
-    low, high = torch.aminmax(values, dim=0)
-    variance, rise = torch.var_mean(values - low, dim=0, correction=0)
+    beside = _beside(values)
+    wide = values.reshape(-1, beside * values.shape[1])
+
+    def over(reduce: Any, wide: Any) -> Any:
+        once = reduce(wide, 0)
+        return once if beside == 1 else reduce(once.view(beside, -1), 0)
+
+    low, high, mean = (over(reduce, wide) for reduce in (torch.amin, torch.amax, torch.mean))
+    off = wide - (mean if beside == 1 else mean.repeat(beside))
+    variance = over(torch.mean, off * off)
     # At once, as who comes after may change a tensor in place.
     if not LEAST < variance.sum().item() < MOST:
         return _closer([values])
-    return Reduced(low, high, rise, variance, torch.count_nonzero(values), values.numel(), None)
+    nonzero = torch.count_nonzero(values)
+    return Reduced(low, high, mean - low, variance, nonzero, values.numel(), None)
 
 
 def joined(layers: Sequence[Reduced | Units]) -> Units:
