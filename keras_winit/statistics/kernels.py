@@ -38,18 +38,19 @@ def unit_sums(kernel: Any, unit_axes: Sequence[int]) -> Any:
     Units with equal weights have equal sums, and hardly any others.
 
     Args:
-        kernel: A tensor.
+        kernel: A float32 tensor.
         unit_axes: That tell its units apart.
 
     Returns:
         A tensor of a number for each of the U units.
     """
-    rest = [axis for axis in range(len(kernel.shape)) if axis not in unit_axes]
-    count = math.prod(kernel.shape[axis] for axis in unit_axes)
-    columns = ops.cast(ops.transpose(kernel, (*rest, *unit_axes)), "float32")
-    columns = ops.reshape(columns, (-1, count))
-    weights = ops.convert_to_tensor(_weights(columns.shape[0]), "float32")
-    return _product(weights, columns)[0]
+    rank, axes = len(kernel.shape), tuple(unit_axes)
+    rest = tuple(axis for axis in range(rank) if axis not in axes)
+    if rest + axes != tuple(range(rank)):
+        kernel = ops.transpose(kernel, rest + axes)
+    if rank != 2 or len(axes) != 1:
+        kernel = ops.reshape(kernel, (-1, math.prod(kernel.shape[len(rest) :])))
+    return _product(_weights(kernel.shape[0]), kernel)[0]
 
 
 @functools.lru_cache(maxsize=64)
@@ -58,18 +59,21 @@ def _weights(count: int) -> npt.NDArray[np.float32]:
     return normal.astype(np.float32)
 
 
-def _product(left: Any, right: Any) -> Any:
+def _product(left: npt.NDArray[np.float32], right: Any) -> Any:
     """Of matrices, in float32 also where a GPU would round it more coarsely."""
+    if backend_is("torch"):
+        import torch
+
+        return torch.from_numpy(left).to(right.device) @ right
     if backend_is("jax"):
         import jax
 
         return jax.numpy.matmul(left, right, precision="highest")
-    if backend_is("tensorflow"):
-        import tensorflow as tf
+    import tensorflow as tf
 
-        if tf.config.list_logical_devices("GPU"):
-            return tf.reduce_sum(tf.transpose(left) * right, axis=0, keepdims=True)
-    return ops.matmul(left, right)
+    if tf.config.list_logical_devices("GPU"):
+        return tf.reduce_sum(left.T * right, axis=0, keepdims=True)
+    return tf.matmul(left, right)
 
 
 def repeated_share(
