@@ -162,7 +162,7 @@ def rectifies(layer: Any) -> bool:
     return inspect.unwrap(getattr(layer, "activation", keras.activations.linear)) in RECTIFIERS
 
 
-class Seen(NamedTuple):
+class Measured(NamedTuple):
     """What was measured of one layer's output where it came about, to be joined with others."""
 
     units: Any
@@ -170,7 +170,7 @@ class Seen(NamedTuple):
     spread: Any
 
 
-def measure(plan: Plan, output: Output, order: int) -> tuple[Row, Seen]:
+def measure(plan: Plan, output: Output, order: int) -> tuple[Row, Measured]:
     """One layer's numbers, unit by unit, as far as they go without those of others.
 
     Args:
@@ -185,7 +185,7 @@ def measure(plan: Plan, output: Output, order: int) -> tuple[Row, Seen]:
         z = _flat(plan, output.z, output.mask, output.unit_axis)
         flat = statistics.flat(*z, saturates)
     row = Row(output.name, order, values.shape[1], output.rectifier, saturates)
-    return row, Seen(statistics.reduced(values, counts), flat, _spread(plan)(values, counts))
+    return row, Measured(statistics.reduced(values, counts), flat, _spread(plan)(values, counts))
 
 
 @functools.lru_cache(maxsize=64)
@@ -261,7 +261,7 @@ def measure_variables(plan: Plan, updates: Sequence[Update]) -> tuple[tuple[Slot
 
 
 def pack(
-    number: int, loss: Any, layout: Layout, seen: Sequence[Seen], updates: Sequence[Any]
+    number: int, loss: Any, layout: Layout, seen: Sequence[Measured], updates: Sequence[Any]
 ) -> Any:
     """Everything that was measured in a step as one vector, to leave the device at once.
 
@@ -283,7 +283,7 @@ def pack(
     return ops.concatenate([*parts, *updates])
 
 
-def unready(seen: Seen) -> bool:
+def unready(seen: Measured) -> bool:
     """Whether its units are yet to be joined with those of others."""
     return isinstance(seen.units, statistics.Reduced)
 

@@ -13,10 +13,10 @@ from keras.src.backend import get_keras_mask
 from keras_winit.monitor.measure import (
     INPUT,
     Layout,
+    Measured,
     Output,
     Plan,
     Row,
-    Seen,
     Slot,
     Update,
     measure,
@@ -133,7 +133,7 @@ class Scope:
         self.watch = watch
         self.base = self.outer = trace_now()
         self.rows: dict[str, Row] = {}
-        self.layers: dict[str, Seen] = {}
+        self.layers: dict[str, Measured] = {}
         # By the variables that the optimizer was called with.
         self.updates: dict[tuple[str, ...], tuple[tuple[Slot, ...], Any]] = {}
         self.pending: dict[int, tuple[Any, Any, Any]] = {}
@@ -225,7 +225,7 @@ class Scope:
         except Exception as error:
             self.watch.miss("optimizer", reason(error))
 
-    def packed(self, layers: dict[str, Seen], loss: Any) -> Any:
+    def packed(self, layers: dict[str, Measured], loss: Any) -> Any:
         """All of it as rows: one for each replica, of which this one fills its own."""
         names = [name for name in self.rows if name in layers]
         names.sort(key=lambda name: not unready(layers[name]))

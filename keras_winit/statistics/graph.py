@@ -101,13 +101,13 @@ class Segments:
         return ops.take(values, self.owners)
 
 
-def in_a_row(tensors: Sequence[Any]) -> tuple[Any, Segments]:
-    """All entries of some tensors as one, a segment each."""
+def in_a_row(tensors: Sequence[Any]) -> tuple[Any, Segments, Any]:
+    """All entries of S tensors as one, a segment each; and their sizes, int32 of shape (S,)."""
     flat = ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tensors])
-    sizes = as_floats([size(tensor) for tensor in tensors])
-    ends = ops.cumsum(ops.cast(sizes, "int32"))
-    owners = ops.searchsorted(ends, ops.arange(ops.size(flat), dtype="int32"), side="right")
-    return flat, Segments(owners, len(tensors))
+    sizes = _vector([size(tensor) for tensor in tensors], "int32")
+    places = ops.arange(ops.size(flat), dtype="int32")
+    owners = ops.searchsorted(ops.cumsum(sizes), places, side="right")
+    return flat, Segments(owners, len(tensors)), sizes
 
 
 def size(tensor: Any) -> Any:
@@ -123,6 +123,10 @@ def finite(values: Any, counts: Any) -> Any:
 
 def as_floats(numbers: Sequence[Any]) -> Any:
     """Whole numbers or scalars, some of them known before the graph runs, as float32."""
+    return _vector(numbers, "float32")
+
+
+def _vector(numbers: Sequence[Any], dtype: str) -> Any:
     if all(isinstance(number, int) for number in numbers):
-        return ops.convert_to_tensor(np.array(numbers, np.float32))
-    return ops.stack([ops.cast(number, "float32") for number in numbers])
+        return ops.convert_to_tensor(np.array(numbers, dtype))
+    return ops.stack([ops.cast(number, dtype) for number in numbers])

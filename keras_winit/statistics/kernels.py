@@ -147,7 +147,7 @@ def _plain_lengths(tensors: Sequence[Any]) -> Any:
 
 def _closer(tensors: Sequence[Any]) -> tuple[Any, Any]:
     """Length and count of what is not finite, of entries of any size."""
-    flat, own = in_a_row(tensors)
+    flat, own, _ = in_a_row(tensors)
     largest = own.most(ops.abs(flat))
     scale = ops.where(largest > 0, largest, ops.ones_like(largest))
     lengths = scale * ops.sqrt(own.add(ops.square(flat / own.each(scale))))

@@ -102,7 +102,7 @@ def flatten(values: Any, mask: Any = None, unit_axis: int = -1) -> tuple[Any, An
 def reduced(values: Any, counts: Any = None) -> Reduced | Units:
     """Reduce what `flatten` gave over the samples, as far as it goes in one pass."""
     if counts is not None:
-        return Units(*_masked(values, counts))
+        return Units(*_by_columns(values, counts))
     if backend_is("torch"):
         return _reduced_by_torch(values)
     if backend_is("jax"):
@@ -134,7 +134,7 @@ def _nonzero(values: Any) -> Any:
 
         # Unlike a comparison, it does these many at a time.
         return 2 * tf.nn.l2_loss(tf.sign(values))
-    return ops.sum(ops.cast(values != 0, "float32"))
+    return _number(values != 0)
 
 
 def _beside(values: Any) -> int:
@@ -157,9 +157,10 @@ def _reduced_by_torch(values: Any) -> Reduced | Units:
     low, high, mean = (over(reduce, wide) for reduce in (torch.amin, torch.amax, torch.mean))
     off = wide - (mean if beside == 1 else mean.repeat(beside))
     variance = over(torch.mean, off * off)
+    spread = variance.sum().item()
     # At once, as who comes after may change a tensor in place.
-    if not LEAST < variance.sum().item() < MOST:
-        return _closer([values])
+    if not LEAST < spread < MOST and not (spread == 0 and torch.equal(low, high)):
+        return Units(*_by_columns(values, None))
     nonzero = torch.count_nonzero(values)
     return Reduced(low, high, mean - low, variance, nonzero, values.numel(), None)
 
@@ -225,16 +226,15 @@ def _together(layers: Sequence[Reduced], rise: Any, variance: Any) -> Units:
 def _closer(layers: Sequence[Any]) -> Units:
     """Of entries of any size, and not finite ones among them; in few operations for many."""
     widths = [values.shape[1] for values in layers]
-    flat, row = in_a_row(layers)
-    sizes = row.add(ops.ones_like(flat))
+    flat, row, sizes = in_a_row(layers)
     # Each entry's place in its layer, then its unit among those of all.
-    start = ops.cast(ops.cumsum(sizes) - sizes, "int32")
-    place = ops.arange(ops.size(flat), dtype="int32") - row.each(start)
+    place = ops.arange(ops.size(flat), dtype="int32") - row.each(ops.cumsum(sizes) - sizes)
     first = ops.convert_to_tensor(np.cumsum([0, *widths])[:-1], "int32")
     width = row.each(ops.convert_to_tensor(widths, "int32"))
     unit = Segments(row.each(first) + place % width, sum(widths))
     valid = ops.isfinite(flat)
     low, high, rise, stddev, total = _of_some(flat, valid, unit)
+    sizes = ops.cast(sizes, "float32")
     samples = sizes / as_floats(widths)
     return Units(
         low=low,
@@ -249,25 +249,26 @@ def _closer(layers: Sequence[Any]) -> Units:
 
 
 @once_for_all
-def _masked(values: Any, counts: Any) -> Units:
-    """Of one layer, of whose entries some do not count."""
+def _by_columns(values: Any, counts: Any) -> Units:
+    """The same of one layer, of whose entries some may not count."""
     valid, unit = finite(values, counts), _Columns()
     low, high, rise, stddev, total = _of_some(values, valid, unit)
     samples = ops.cast(ops.shape(values)[0], "float32")
-
-    def all_of(flags: Any) -> Any:
-        return ops.reshape(ops.sum(ops.cast(flags, "float32")), (1,))
-
+    counted = samples * values.shape[1] if counts is None else _number(counts)
     return Units(
         low=low,
         high=high,
         rise=rise,
         stddev=stddev,
         missing=samples - total,
-        zeros=all_of(ops.logical_and(valid, values == 0)),
-        nonfinite=all_of(counts) - ops.sum(total),
+        zeros=ops.reshape(_number(ops.logical_and(valid, values == 0)), (1,)),
+        nonfinite=ops.reshape(counted - ops.sum(total), (1,)),
         samples=ops.reshape(samples, (1,)),
     )
+
+
+def _number(flags: Any) -> Any:
+    return ops.sum(ops.cast(flags, "float32"))
 
 
 class _Columns:
