@@ -193,6 +193,38 @@ def test_layers_of_a_model_over_time_have_a_row_for_each_step():
     assert monitor.history.unseen == {}
 
 
+class Batches(keras.utils.PyDataset):
+    """Series of these lengths, a batch of 8 each."""
+
+    def __init__(self, lengths):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        self.data = [(rng.normal(size=(8, n, 4)), rng.normal(size=(8, 3))) for n in lengths]
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, place):
+        return self.data[place]
+
+
+def test_series_may_be_of_any_length():
+    series = keras.Input((None, 4))
+    x = layers.MultiHeadAttention(2, 3)(series, layers.Dense(4, "tanh", name="wide")(series))
+    x = layers.Softmax(name="weights")(layers.Dot((2, 2))([x, x]))
+    x = layers.GlobalAveragePooling1D()(layers.Dot((2, 1))([x, series]))
+    model = compiled(keras.Model(series, layers.Dense(3, name="last")(x)), "sgd")
+    monitor = ActivationMonitor(every=1, statistics="all")
+    lengths = (5, 7, 3)
+    model.fit(Batches(lengths), shuffle=False, verbose=0, callbacks=[monitor])
+    assert monitor.history.unseen == {}
+    # One weight for each step of a series, and they add up to one.
+    means = [row(sample, "weights")["mean"] for sample in monitor.history.samples]
+    assert means == pytest.approx([1 / length for length in lengths])
+    _, gradients = monitor.history.curve("wide/kernel", "gradient_norm")
+    assert gradients.shape == (3,)
+
+
 def test_a_layer_over_time_is_found_dead_and_shows_its_gradient():
     off = keras.initializers.RandomUniform(-0.5, -0.1)
     inner = layers.Dense(8, "relu", kernel_initializer=off, name="inner")

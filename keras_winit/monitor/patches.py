@@ -276,6 +276,9 @@ def _record_updates(variables: Any, gradients: Any, scale: Any, before: Any, aft
                 gradient = _whole(gradient)
                 if gradient is not None:
                     gradient = _float32(gradient)
+                    if None in gradient.shape:
+                        # Of a product over axes of unknown size.
+                        gradient = ops.reshape(gradient, old.shape)
                     gradient = gradient if scale is None else gradient / scale
                 updates.append((variable.path, old, gradient, new))
     except Exception as error:
