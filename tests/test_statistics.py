@@ -8,6 +8,7 @@ import pytest
 from laws import numpy
 
 from keras_winit import statistics
+from keras_winit.statistics import graph
 
 RNG = np.random.default_rng(0)
 OUTPUTS = {
@@ -84,7 +85,7 @@ def test_summary(values):
         "nonfinite": 0,
         "norm": np.sqrt(np.sum((exact / exact.max()) ** 2)) * exact.max(),
     }
-    assert got == pytest.approx(right, rel=1e-5)
+    assert got == pytest.approx(right, rel=1e-5, abs=0)
 
 
 def test_summary_of_units_that_differ_in_what_is_missing():
@@ -116,8 +117,14 @@ def test_summary_of_nothing_finite():
 def test_summary_of_masked_entries_and_another_unit_axis():
     values = RNG.normal(size=(4, 3, 5))
     mask = RNG.random((4, 3)) < 0.6
+    mask[:, 0] = [True, True, False, True]
+    values[:3, 0, :2] = 0, np.nan
     got = summary(values, mask=keras.ops.convert_to_tensor(mask))
-    assert got["unit_stddev"] == pytest.approx(values[mask].std(axis=0).mean(), rel=1e-5)
+    deviations = np.nanstd(values[mask], axis=0)
+    assert got["unit_stddev"] == pytest.approx(deviations.mean(), rel=1e-5)
+    assert got["zero_share"] == pytest.approx(2 / (5 * mask.sum() - 2))
+    assert got["nonfinite"] == 2
+    values = RNG.normal(size=(4, 3, 5))
     got = summary(values, unit_axis=1)
     assert got["unit_stddev"] == pytest.approx(values.std(axis=(0, 2)).mean(), rel=1e-5)
 
@@ -134,7 +141,7 @@ def test_layers_in_a_row_are_told_apart():
     layers = [RNG.normal(n, 1 + n, (30 + n, n + 1)) for n in range(6)]
     # Sound, spread too little for squares, constant, with a hole, too large, too small.
     layers[1] = layers[1] / 1e3 + 7
-    layers[2][:], layers[3][3, 1] = 5, np.inf
+    layers[2][:], layers[3][3, 1] = 0.1, np.inf
     layers[4], layers[5] = 1e30 * layers[4], 1e-30 * layers[5]
     got = statistics.summary(units(*layers), np.cumsum([0, 1, 2, 3, 4, 5]))
     for place, values in enumerate(layers):
@@ -146,8 +153,22 @@ def test_layers_in_a_row_are_told_apart():
         assert alone == pytest.approx(right, nan_ok=True)
         exact = values.astype("float32").astype(np.float64)
         exact[~np.isfinite(exact)] = np.nan
-        assert alone["stddev"] == pytest.approx(np.nanstd(exact), rel=1e-5)
+        assert alone["stddev"] == pytest.approx(np.nanstd(exact), rel=1e-5, abs=0)
         assert alone["nonfinite"] == np.isnan(exact).sum()
+
+
+def test_layers_are_joined_in_groups_of_a_size(monkeypatch):
+    layers = [RNG.normal(n, 1, (6, 4)) for n in range(5)]
+    layers[3][0, 0] = np.nan
+    kernels = [keras.ops.convert_to_tensor(s * np.ones(5), "float32") for s in (1, 1e-30, 2, 1e30)]
+    at_once, lengths = units(*layers), numpy(statistics.norms(lambda: kernels)[0])
+    monkeypatch.setattr(graph, "GROUP", 50)
+    assert graph.groups([24] * 5) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert graph.groups([60, 10, 40, 1]) == [slice(0, 1), slice(1, 3), slice(3, 4)]
+    for field, right in zip(units(*layers), at_once, strict=True):
+        np.testing.assert_allclose(field, right, rtol=1e-5, atol=1e-7)
+    monkeypatch.setattr(graph, "GROUP", 11)
+    np.testing.assert_allclose(numpy(statistics.norms(lambda: kernels)[0]), lengths, rtol=1e-6)
 
 
 def test_the_number_of_units_may_be_unknown():
@@ -241,7 +262,7 @@ def test_quantiles(shape):
 
 def test_norms_of_any_size_and_what_is_not_finite():
     sizes = [1.0, 0.0, 1e-30, 1e30]
-    for chosen in (sizes[:1], sizes):
+    for chosen in (sizes[:1], [1.0, 1e-30], sizes):
         tensors = [keras.ops.convert_to_tensor(s * np.arange(5.0), "float32") for s in chosen]
         norms, nonfinite = map(numpy, statistics.norms(lambda t=tensors: t))
         np.testing.assert_allclose(norms, np.array(chosen) * 30**0.5, rtol=1e-6)

@@ -192,14 +192,13 @@ def _checked(layers: Sequence[Reduced]) -> Units:
     apart = ops.all(ops.logical_or(alike, variance > 0.1 * square))
 
     def by_squares() -> tuple[Any, ...]:
-        return tuple(_together(layers, mean - low, ops.where(alike, 0.0, variance)))
+        return tuple(_together(layers, mean - low, variance))
 
     def centered() -> tuple[Any, ...]:
         off = [one.values - one.mean for one in layers]
         rest = ops.concatenate([ops.mean(values, axis=0) for values in off])
         again = ops.concatenate([ops.mean(ops.square(values), axis=0) for values in off])
-        rise = ops.where(alike, 0.0, mean - low + rest)
-        return tuple(_together(layers, rise, ops.where(alike, 0.0, again - ops.square(rest))))
+        return tuple(_together(layers, mean - low + rest, again - ops.square(rest)))
 
     def closer() -> tuple[Any, ...]:
         return tuple(_closer([one.values for one in layers]))
@@ -211,11 +210,13 @@ def _checked(layers: Sequence[Reduced]) -> Units:
 def _together(layers: Sequence[Reduced], rise: Any, variance: Any) -> Units:
     low, high = _columns(layers, "low", "high")
     sizes = as_floats([one.size for one in layers])
+    # Of a constant, mean and squares are rounded.
+    differ = ops.cast(ops.not_equal(low, high), "float32")
     return Units(
         low=low,
         high=high,
-        rise=rise / 2,
-        stddev=ops.sqrt(variance),
+        rise=differ * rise / 2,
+        stddev=differ * ops.sqrt(ops.maximum(variance, 0.0)),
         missing=ops.zeros_like(low),
         zeros=sizes - ops.stack([one.nonzero for one in layers]),
         nonfinite=ops.zeros_like(sizes),
