@@ -234,6 +234,7 @@ def test_a_layer_over_time_is_found_dead_and_shows_its_gradient():
     fit(compiled(model, "sgd"), monitor, x=np.abs(SERIES), epochs=3)
     assert row(monitor.history.samples[-1], "m/outer")["dead_share"] == 1
     assert (monitor.findings[0].rule, monitor.findings[0].layer) == ("dead_units", "m/outer")
+    assert "winit>he_normal" in monitor.findings[0].remedy
     last = monitor.history.samples[-1]
     for name, path in (("m/outer", "inner/kernel"), ("m/lstm", "lstm_cell/kernel")):
         (line,) = (line for line in str(monitor).splitlines() if line.startswith(f"{name} "))

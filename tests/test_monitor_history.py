@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,19 @@ def test_the_table_has_a_line_for_each_layer(samples, capsys):
     assert lines[1].split()[5] == "-"
     monitor.on_epoch_end(0)
     assert capsys.readouterr().out == f"{monitor}\n"
+
+
+def test_a_line_shows_the_first_variable_that_no_deeper_layer_has(samples):
+    paths = ("m/two/cell/kernel", "m/one/bias", "m/two/kernel", "m/one/kernel")
+    moved = replace(
+        samples[0], layers=("m/one.pre", "m/one", "m/two/cell", "m/two"), variables=paths
+    )
+    monitor = ActivationMonitor()
+    monitor.history.samples = [moved]
+    norms = moved.variable_values[:, moved.variable_statistics.index("gradient_norm")]
+    shown = {line.split()[0]: line.split()[7] for line in str(monitor).splitlines()[2:]}
+    places = {"m/two/cell": 0, "m/one": 1, "m/two": 2}
+    assert shown == {name: f"{norms[place]:.3g}" for name, place in places.items()}
 
 
 def test_the_picture(samples, tmp_path):

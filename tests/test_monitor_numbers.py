@@ -179,6 +179,33 @@ def test_masked_timesteps_do_not_count():
     assert {name: got[name] for name in right} == pytest.approx(right, rel=1e-5)
 
 
+def test_rows_stay_in_order_where_only_some_are_masked():
+    x = RNG.normal(3, 1, (8, 5, 3)).astype("float32")
+    x[2, 1:] = 0
+    series = keras.Input((5, 3))
+    pooled = layers.GlobalAveragePooling1D(name="pool")(layers.Masking(name="masked")(series))
+    model = compiled(keras.Model(series, layers.Dense(2, name="last")(-pooled)), "sgd")
+    monitor = ActivationMonitor(every=1, statistics=["mean", "min"])
+    fit(model, monitor, x=x, y=np.zeros((8, 2)))
+    sample = monitor.history.samples[0]
+    assert [name for name in sample.layers if name != "negative"] == ["masked", "pool", "last"]
+    seen = np.any(x != 0, axis=-1)
+    pool = np.array([series[here].mean(axis=0) for series, here in zip(x, seen, strict=True)])
+    for name, right in (("masked", x[seen]), ("pool", pool)):
+        want = {"mean": right.mean(), "min": right.min()}
+        assert row(sample, name) == pytest.approx(want, rel=1e-5)
+
+
+def test_gradients_are_alike_by_their_own_size():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3, name="one")], name="m")
+    monitor = ActivationMonitor(every=1)
+    x, y = RNG.normal(size=(8, 6)), RNG.normal(size=(8, 3))
+    fit(compiled(model, "sgd"), monitor, x=1e-8 * x.astype("float32"), y=y.astype("float32"))
+    got = variable(monitor.history.samples[0], "m/one/kernel")
+    assert got["gradient_norm"] < 1e-6 < got["weight_norm"]
+    assert got["gradient_repeated"] == got["weight_repeated"] == 0
+
+
 def test_units_of_channels_first():
     x = np.broadcast_to(np.arange(3.0)[:, None, None], (2, 3, 4, 5)).astype("float32").copy()
     before = keras.config.image_data_format()
@@ -201,6 +228,7 @@ def test_norms_are_free_of_the_scale_of_the_loss():
         monitor = ActivationMonitor(every=1, statistics="gradient_norm")
         fit(compiled(model, optimizer), monitor)
         found.append(monitor.history.samples[1].variable_values)
+        assert monitor.history.samples[1].layers == ()
     np.testing.assert_allclose(*found, rtol=1e-5)
 
 

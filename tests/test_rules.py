@@ -8,7 +8,7 @@ import pytest
 
 import keras_winit
 from keras_winit.models.anatomy import Kernel, Part
-from keras_winit.monitor import RULES, Finding, Findings, Offence, Rule, Sample
+from keras_winit.monitor import RULES, Finding, Findings, Offence, Rule, Sample, View
 from keras_winit.monitor.diagnosis import Diagnosis
 from keras_winit.monitor.measure import LAYER, VARIABLE
 from keras_winit.monitor.rules import Model
@@ -411,3 +411,21 @@ def test_every_rule_says_what_it_is():
         texts = (one.statistic, one.fires, one.applies, one.healthy, one.cause, one.remedy)
         assert all(texts), one.id
         assert one.origin
+
+
+def test_kernels_come_in_the_order_in_which_their_layers_first_run():
+    parts = {name: part(name) for name in ("idle", *reversed(NAMES))}
+    ran = ("a.pre", "a", "b.pre", "b", "a@2.pre", "a@2", "head")
+    one = sample()
+    one = replace(
+        one,
+        layers=ran,
+        values=np.zeros((len(ran), len(LAYER)), "float32"),
+        variables=(*one.variables, "idle/kernel"),
+        variable_values=np.ones((5, len(VARIABLE)), "float32"),
+    )
+    weights = View([one], Model(parts=parts)).weights
+    orders = [(weight.layer, weight.order) for weight in weights]
+    assert orders[:3] == [("a", 0), ("b", 2), ("head", 6)]
+    # What has no row comes last, as it was made.
+    assert [name for name, _ in orders[3:]] == ["idle", "c"]

@@ -174,7 +174,7 @@ def _kernels(model: Model, sites: tuple[str, ...]) -> list[tuple[str, int, Part,
     names = [name for name, _, _ in _sites(model, sites)]
     orders = {name: order for order, name in reversed(list(enumerate(names)))}
     found = [
-        (name, orders.get(name, len(orders) + place), part, kernel)
+        (name, orders.get(name, len(sites) + place), part, kernel)
         for place, (name, part) in enumerate(model.parts.items())
         for kernel in part.kernels
     ]
