@@ -6,6 +6,19 @@ Runs on every installed backend, each in a process of its own. Plain and watched
 take turns and the median of the ratios is shown: of CPU time over all threads, as wall time
 on a shared machine says little. Compiling is left out. The first line is plain against
 plain: differences as small as there mean nothing.
+
+On two cores, 4 rounds, November 2026 (plain against plain .95 to 1.07):
+
+                             every step, MLP / CNN / Transformer   recipe, every step
+    TensorFlow 2.21, 8 samples         1.38 / 1.14 / 1.22
+    TensorFlow                         1.50 / 1.24 / 1.32          9.2 / 7.2 / 6.0
+    JAX, 8 samples                     1.38 / 1.22 / 1.59
+    JAX                                1.54 / 1.40 / 1.93          2.0 / 2.9 / 4.5
+    PyTorch                            2.17 / 1.82 / 2.12          1.8 / 1.9 / 1.7
+
+The default schedule and every 50 steps: .89 to 1.08. Of the MLP's 4.4 ms on TensorFlow the
+host takes .9 to read a sample and to apply the rules. What the recipe measures is less: mean,
+standard deviation and zeros of outputs, of 32 samples.
 """
 
 import argparse

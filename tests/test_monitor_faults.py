@@ -162,8 +162,7 @@ def tiny(keep):
 
 
 def test_thousands_of_steps_leave_nothing_in_memory():
-    # Eager steps take six times as long.
-    count = 2_500 if keras.backend.backend() == "torch" else 10_000
+    count = 10_000
     monitor, steps = tiny(keep=2)
     steps(200)
     # To trace allocations would take minutes; objects are counted for nothing.
