@@ -10,7 +10,7 @@ import keras_winit
 from keras_winit.models.anatomy import Kernel, Part
 from keras_winit.monitor import RULES, Finding, Findings, Offence, Rule, Sample, View
 from keras_winit.monitor.diagnosis import Diagnosis
-from keras_winit.monitor.measure import LAYER, VARIABLE
+from keras_winit.monitor.plan import LAYER, VARIABLE
 from keras_winit.monitor.rules import Model
 from keras_winit.monitor.rules.signal import most_dead
 

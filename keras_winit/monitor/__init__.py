@@ -6,7 +6,7 @@ from keras_winit.monitor.findings import Finding as Finding
 from keras_winit.monitor.findings import FindingError as FindingError
 from keras_winit.monitor.findings import Findings as Findings
 from keras_winit.monitor.history import History as History
-from keras_winit.monitor.measure import ALL as STATISTICS
+from keras_winit.monitor.plan import ALL as STATISTICS
 from keras_winit.monitor.records import Sample as Sample
 from keras_winit.monitor.rules import RULES as RULES
 from keras_winit.monitor.rules import Offence as Offence

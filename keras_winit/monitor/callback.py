@@ -17,7 +17,8 @@ from keras_winit.monitor import arguments
 from keras_winit.monitor.diagnosis import Diagnosis, at_rest
 from keras_winit.monitor.findings import Finding, Findings
 from keras_winit.monitor.history import History
-from keras_winit.monitor.measure import Plan, read
+from keras_winit.monitor.layout import read
+from keras_winit.monitor.plan import Plan
 from keras_winit.monitor.rules import RULES, Model, Rule
 from keras_winit.monitor.scope import Watch, reason
 from keras_winit.monitor.taps import Keep, Once, Tapped, note_loops

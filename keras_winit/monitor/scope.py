@@ -10,14 +10,10 @@ import keras
 from keras import ops
 from keras.src.backend import get_keras_mask
 
+from keras_winit.monitor.layout import Layout, Row, Slot
 from keras_winit.monitor.measure import (
-    INPUT,
-    Layout,
     Measured,
     Output,
-    Plan,
-    Row,
-    Slot,
     Update,
     measure,
     measure_variables,
@@ -26,6 +22,7 @@ from keras_winit.monitor.measure import (
     unit_axis,
     unready,
 )
+from keras_winit.monitor.plan import INPUT, Plan
 
 # Of what was measured, among the logs.
 KEY = "winit"

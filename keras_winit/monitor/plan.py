@@ -1,0 +1,59 @@
+"""What there is to measure, and which of it a monitor wants."""
+
+import functools
+from dataclasses import dataclass
+
+from keras_winit import statistics
+
+LAYER = (*statistics.SUMMARY[:-2], "saturated_share", *statistics.SUMMARY[-2:])
+VARIABLE = (
+    "weight_norm",
+    "gradient_norm",
+    "update_norm",
+    "update_ratio",
+    "gradient_nonfinite",
+    "weight_repeated",
+    "gradient_repeated",
+)
+CHEAP = (*LAYER, *VARIABLE)
+ALL = (*CHEAP, "quantiles", "histogram")
+
+# Sites of the model's own inputs, which are no layers.
+INPUT = ":input"
+
+# Of at least 512 entries, evenly spread over samples and units.
+QUANTILES = {"q01": 0.01, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q99": 0.99}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Args:
+        statistics: Names out of `ALL`.
+        samples: Only the first of each batch. None: all.
+    """
+
+    statistics: tuple[str, ...]
+    samples: int | None
+
+    @functools.cached_property
+    def layer(self) -> tuple[str, ...]:
+        """The names of a layer's row."""
+        quantiles = QUANTILES if "quantiles" in self.statistics else ()
+        return (*(name for name in LAYER if name in self.statistics), *quantiles)
+
+    @functools.cached_property
+    def of_layers(self) -> bool:
+        """Whether there is anything to measure of layers."""
+        return bool(self.layer or self.bins)
+
+    @functools.cached_property
+    def variable(self) -> tuple[str, ...]:
+        """The names of a variable's row."""
+        return tuple(name for name in VARIABLE if name in self.statistics)
+
+    @functools.cached_property
+    def bins(self) -> int:
+        """Of the histogram; none if it was not asked for."""
+        return len(statistics.EDGES) - 1 if "histogram" in self.statistics else 0
