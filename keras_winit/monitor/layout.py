@@ -1,6 +1,7 @@
 """Where the numbers of a step lie in the vector that leaves the device, and how it is read."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,33 +59,47 @@ class Layout:
         return _places(self)
 
 
-def read(layout: Layout, step: int, packed: npt.NDArray[np.float32]) -> Sample:
-    """The sample out of what `pack` gave: a vector for each replica."""
+def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) -> list[Sample]:
+    """The samples out of what `pack` gave at N steps.
+
+    At once, as one takes about as long as many.
+
+    Args:
+        layout: Of all of them.
+        steps: Their numbers.
+        packed: Of shape (N, P, ...), a vector for each of P replicas.
+    """
     plan, places = layout.plan, layout.places
     values, counts = _layers(plan, places, packed)
+    variables = np.concatenate(
+        [
+            np.zeros((len(steps), 0, len(plan.variable)), np.float32),
+            # Every replica has the same.
+            *(_variables(plan, block, packed[:, 0]) for block in places.blocks),
+        ],
+        axis=1,
+    )
+    edges = statistics.EDGES if plan.bins else np.zeros(0)
+    losses = packed[:, :, 1].sum(axis=1).tolist()
     # The model's inputs are kept apart from its layers.
     fed = len(places.inputs)
-    return Sample(
-        step=step,
-        layers=places.layers,
-        statistics=plan.layer,
-        values=values[fed:],
-        variables=places.variables,
-        variable_statistics=plan.variable,
-        variable_values=_in_a_row(
-            [_variables(plan, block, packed[0]) for block in places.blocks],
-            np.zeros((0, len(plan.variable)), np.float32),
-        ),
-        edges=statistics.EDGES if plan.bins else np.zeros(0),
-        counts=counts[fed:],
-        loss=float(packed[:, 1].sum()),
-        inputs=places.inputs,
-        input_values=values[:fed],
-    )
-
-
-def _in_a_row(parts: list[Any], none: Any) -> Any:
-    return parts[0] if len(parts) == 1 else np.concatenate([none, *parts])
+    return [
+        Sample(
+            step=step,
+            layers=places.layers,
+            statistics=plan.layer,
+            values=values[number, fed:],
+            variables=places.variables,
+            variable_statistics=plan.variable,
+            variable_values=variables[number],
+            edges=edges,
+            counts=counts[number, fed:],
+            loss=losses[number],
+            inputs=places.inputs,
+            input_values=values[number, :fed],
+        )
+        for number, step in enumerate(steps)
+    ]
 
 
 @dataclass(frozen=True)
@@ -170,52 +185,59 @@ def _spread_size(plan: Plan) -> int:
 
 
 def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any]:
-    """The statistics and the histogram of each layer, over all replicas."""
-    number, lots = len(places.order), len(packed)
+    """The statistics and the histogram of each layer at each step, over all replicas."""
+    number, (steps, lots) = len(places.order), packed.shape[:2]
     if not number:
-        return np.zeros((0, len(plan.layer)), np.float32), np.zeros((0, plan.bins), np.float32)
+        none = np.zeros((steps, 0, len(plan.layer)), np.float32)
+        return none, np.zeros((steps, 0, plan.bins), np.float32)
     counted = 2 + 5 * places.units
     layers = counted + 3 * number
-    numbers = packed[:, 2:layers].astype(np.float64)
+    numbers = packed[:, :, 2:layers].astype(np.float64)
     found = statistics.summary(
         statistics.Units(
-            *numbers[:, : 5 * places.units].reshape(lots, 5, -1).swapaxes(0, 1),
-            *numbers[:, 5 * places.units :].reshape(lots, 3, -1).swapaxes(0, 1),
+            *np.moveaxis(numbers[:, :, : 5 * places.units].reshape(steps, lots, 5, -1), 2, 0),
+            *np.moveaxis(numbers[:, :, 5 * places.units :].reshape(steps, lots, 3, -1), 2, 0),
         ),
         places.starts,
     )
     for name in ("dead_share", "dead_units"):
-        found[name][places.lively] = np.nan
-    found["saturated_share"] = np.full(number, np.nan)
+        found[name][:, places.lively] = np.nan
+    found["saturated_share"] = np.full((steps, number), np.nan)
     if places.saturates.any():
-        flat, valid = packed[:, layers : places.spread].sum(axis=0).reshape(2, -1)
+        both = packed[:, :, layers : places.spread].sum(axis=1).reshape(steps, 2, -1)
         with np.errstate(invalid="ignore"):
-            found["saturated_share"][places.saturates] = flat / valid
+            found["saturated_share"][:, places.saturates] = both[:, 0] / both[:, 1]
     chosen = [found[name] for name in LAYER if name in plan.statistics]
-    spread = packed[:, places.spread : places.end].reshape(lots, number, -1)
-    cut = spread.shape[2] - plan.bins
+    spread = packed[:, :, places.spread : places.end].reshape(steps, lots, number, -1)
+    cut = spread.shape[3] - plan.bins
     if cut:
         # Each replica's own quantiles, averaged.
-        chosen += [*spread[:, :, :cut].mean(axis=0).T]
-    values = np.array(chosen, np.float32).reshape(-1, number)
-    return values[:, places.order].T, spread[:, :, cut:].sum(axis=0)[places.order]
+        chosen += [*np.moveaxis(spread[..., :cut].mean(axis=1), 2, 0)]
+    values = np.array(chosen, np.float32).reshape(-1, steps, number)
+    return (
+        np.moveaxis(values[:, :, places.order], 0, 2),
+        spread[..., cut:].sum(axis=1)[:, places.order],
+    )
 
 
 def _variables(
     plan: Plan, block: Block, packed: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    number, first = len(block.learns), block.sums[0]
-    weight, update = packed[block.start : block.start + 2 * number].reshape(2, -1)
-    (gradient, nonfinite), shares = np.full((2, 2, number), np.nan, np.float32)
-    of_gradients = packed[block.start + 2 * number : first].reshape(2, -1)
-    gradient[block.learns], nonfinite[block.learns] = of_gradients
+    """Of shape (steps, variables, statistics)."""
+    steps, number, first = len(packed), len(block.learns), block.sums[0]
+    middle = block.start + 2 * number
+    weight, update = packed[:, block.start : middle].reshape(steps, 2, number).swapaxes(0, 1)
+    gradient, nonfinite, *shares = np.full((4, steps, number), np.nan, np.float32)
+    of_gradients = packed[:, middle:first].reshape(steps, 2, -1)
+    gradient[:, block.learns], nonfinite[:, block.learns] = of_gradients.swapaxes(0, 1)
     if len(block.owners):
-        norms = np.concatenate([weight, gradient])[block.owners]
-        sums = packed[first : block.sums[-1]].copy()
-        found = statistics.repeated_share(sums, block.sums[:-1] - first, norms)
-        shares.flat[block.owners] = found
+        norms = np.concatenate([weight, gradient], axis=1)[:, block.owners]
+        sums = packed[:, first : block.sums[-1]].copy()
+        both = np.full((steps, 2 * number), np.nan, np.float32)
+        both[:, block.owners] = statistics.repeated_share(sums, block.sums[:-1] - first, norms)
+        shares = [both[:, :number], both[:, number:]]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where((weight > 0) & (update > 0), update / weight, np.nan)
     columns = (weight, gradient, update, ratio, nonfinite, *shares)
     chosen = [c for name, c in zip(VARIABLE, columns, strict=True) if name in plan.statistics]
-    return np.array(chosen, np.float32).reshape(len(chosen), number).T
+    return np.moveaxis(np.array(chosen, np.float32).reshape(-1, steps, number), 0, 2)

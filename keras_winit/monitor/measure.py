@@ -85,8 +85,11 @@ def measure(plan: Plan, output: Output, order: int) -> tuple[Row, Measured]:
     if saturates is not None:
         z = _flat(plan, output.z, output.mask, output.unit_axis)
         flat = statistics.flat(*z, saturates)
-    row = Row(output.name, order, values.shape[1], output.rectifier, saturates)
-    return row, Measured(statistics.reduced(values, counts), flat, _spread(plan)(values, counts))
+    beside = statistics.side_by_side(output.values.shape, output.unit_axis)
+    return (
+        Row(output.name, order, values.shape[1], output.rectifier, saturates),
+        Measured(statistics.reduced(values, counts, beside), flat, _spread(plan)(values, counts)),
+    )
 
 
 @functools.lru_cache(maxsize=64)

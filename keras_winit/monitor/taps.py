@@ -10,14 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
-from keras import ops
 
 from keras_winit.monitor.patches import Patches, Shared, judge, patched, split
 from keras_winit.monitor.scope import KEY, LOCAL, Scope, Watch, reason
 
-Keep = Callable[[npt.NDArray[np.float32] | None, int], None]
+Keep = Callable[[Any, int], None]
 
 
 class Tapped:
@@ -83,8 +80,9 @@ class Tapped:
     def __call__(self, plain: Any, keeps: Sequence[Keep], *arguments: Any) -> Any:
         """One call in the place of `plain`.
 
-        Each of `keeps` gets what was measured for its watch, a row for each replica, and how
-        many batches were taken, if that is known; None, if the step could not be traced.
+        Each of `keeps` gets what was measured for its watch, a tensor with a row for each
+        replica, and how many batches were taken, if that is known; None, if the step could
+        not be traced.
         """
         *state, data = arguments
         seen: list[Any] = []
@@ -103,7 +101,7 @@ class Tapped:
         for number, (watch, keep) in enumerate(zip(self.watches, keeps, strict=True)):
             packed = logs.pop(f"{KEY}{number}", None)
             if packed is not None:
-                keep(ops.convert_to_numpy(packed), len(seen))
+                keep(packed, len(seen))
             elif watch.broken is not None:
                 keep(None, 0)
         return result

@@ -19,3 +19,4 @@ from keras_winit.statistics.units import Units as Units
 from keras_winit.statistics.units import flatten as flatten
 from keras_winit.statistics.units import joined as joined
 from keras_winit.statistics.units import reduced as reduced
+from keras_winit.statistics.units import side_by_side as side_by_side

@@ -86,24 +86,26 @@ def repeated_share(
     kernel's entries count as alike, as would, rarely, two whose sums agree by chance.
 
     Args:
-        sums: What `unit_sums` gave, of one of K kernels after the other. Sorted in place.
+        sums: What `unit_sums` gave, of one of K kernels after the other, of shape (..., U).
+            Sorted in place.
         starts: Where the sums of each kernel start; each has at least one.
-        norms: Of each kernel.
+        norms: Of each kernel, of shape (..., K).
 
     Returns:
-        An array of shape (K,).
+        An array of shape (..., K).
     """
-    ends = [*starts[1:], len(sums)]
+    ends = [*starts[1:], sums.shape[-1]]
     for start, end in zip(starts, ends, strict=True):
-        sums[start:end].sort()
+        sums[..., start:end].sort(axis=-1)
     sizes = ends - starts
+    alike = np.zeros(sums.shape, bool)
     with np.errstate(invalid="ignore", divide="ignore"):
-        near = np.repeat(1e-6 * norms / np.sqrt(sizes), sizes)
-        alike = np.append(False, sums[1:] - sums[:-1] <= near[1:])
+        near = np.repeat(1e-6 * norms / np.sqrt(sizes), sizes, axis=-1)
+        np.less_equal(np.diff(sums), near[..., 1:], out=alike[..., 1:])
         # The first of a kernel has none before it.
-        alike[starts] = False
-        share = np.add.reduceat(alike, starts, dtype=np.int64) / (sizes - 1)
-        known = np.logical_and.reduceat(np.isfinite(sums), starts) & np.isfinite(norms)
+        alike[..., starts] = False
+        share = np.add.reduceat(alike, starts, axis=-1, dtype=np.int64) / (sizes - 1)
+        known = np.logical_and.reduceat(np.isfinite(sums), starts, axis=-1) & np.isfinite(norms)
     return np.where(known & (sizes > 1), share, np.nan)
 
 
