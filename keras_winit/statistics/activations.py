@@ -111,6 +111,10 @@ def _above(z: Any, end: float) -> Any:
 
         # Unlike a comparison, it does these many at a time.
         return 2 * tf.nn.l2_loss(tf.nn.relu(tf.sign(z - end)))
+    if backend_is("torch"):
+        import torch
+
+        return torch.where(z > end, 1.0, torch.where(z <= end, 0.0, float("nan"))).sum()
     return ops.sum(ops.where(z > end, 1.0, ops.where(z <= end, 0.0, float("nan"))))
 
 

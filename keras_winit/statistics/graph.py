@@ -110,6 +110,14 @@ def in_a_row(tensors: Sequence[Any]) -> tuple[Any, Segments, Any]:
     return flat, Segments(owners, len(tensors)), sizes
 
 
+def matrix(tensor: Any, width: int) -> Any:
+    """The same entries in rows of that length."""
+    if backend_is("torch"):
+        # `ops.reshape` takes longer than most that is done with the result.
+        return tensor.reshape(-1, width)
+    return ops.reshape(tensor, (-1, width))
+
+
 def size(tensor: Any) -> Any:
     """The number of its entries, as a whole number if it is known by now."""
     return ops.size(tensor) if None in tensor.shape else math.prod(tensor.shape)

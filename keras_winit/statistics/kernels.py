@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_winit.statistics.graph import backend_is, cond, groups, in_a_row
+from keras_winit.statistics.graph import backend_is, cond, groups, in_a_row, matrix
 
 
 def distinct_units(kernel: Any, tolerance: float = 1e-6) -> int:
@@ -49,7 +49,7 @@ def unit_sums(kernel: Any, unit_axes: Sequence[int]) -> Any:
     if rest + axes != tuple(range(rank)):
         kernel = ops.transpose(kernel, rest + axes)
     if rank != 2 or len(axes) != 1:
-        kernel = ops.reshape(kernel, (-1, math.prod(kernel.shape[len(rest) :])))
+        kernel = matrix(kernel, math.prod(kernel.shape[len(rest) :]))
     return _product(_weights(kernel.shape[0]), kernel)[0]
 
 

@@ -55,7 +55,8 @@ def summary(units: Units, starts: Sequence[int] = (0,)) -> dict[str, Any]:
             "unit_stddev": deviations / alive,
             "min": np.minimum.reduceat(low, starts, axis=-1) + nothing,
             "max": np.maximum.reduceat(high, starts, axis=-1) + nothing,
-            "zero_share": units.zeros.sum(axis=-2) / number,
+            # Of very many, float32 may have counted one too few.
+            "zero_share": np.maximum(units.zeros.sum(axis=-2), 0) / number,
             "dead_share": dead_units / alive,
             "dead_units": dead_units,
             "nonfinite": units.nonfinite.sum(axis=-2),

@@ -17,6 +17,7 @@ from keras_winit.statistics.graph import (
     finite,
     groups,
     in_a_row,
+    matrix,
     once_for_all,
 )
 
@@ -97,7 +98,7 @@ def flatten(values: Any, mask: Any = None, unit_axis: int = -1) -> tuple[Any, An
     def rows(tensor: Any) -> Any:
         if unit_axis not in (-1, rank - 1):
             tensor = ops.moveaxis(tensor, unit_axis, -1)
-        return tensor if tensor.shape[1:] == (width,) else ops.reshape(tensor, (-1, width))
+        return tensor if tensor.shape[1:] == (width,) else matrix(tensor, width)
 
     return rows(values), None if mask is None else rows(mask)
 
@@ -138,19 +139,19 @@ def reduced(values: Any, counts: Any = None, beside: int = 1) -> Reduced | Units
 
         # Or else XLA may round what others make of them in another way.
         values = jax.lax.optimization_barrier(values)
-    wide = values if beside == 1 else ops.reshape(values, (-1, beside * values.shape[1]))
+    width = values.shape[1]
+    wide = values if beside == 1 else matrix(values, beside * width)
     rows = wide.shape[0] or ops.cast(ops.shape(wide)[0], "float32")
 
     def over(reduce: Any, wide: Any) -> Any:
         once = reduce(wide, axis=0)
-        return once if beside == 1 else reduce(ops.reshape(once, (beside, -1)), axis=0)
+        return once if beside == 1 else reduce(matrix(once, width), axis=0)
 
     mean, variance = _moments(wide, rows)
     if beside > 1:
-        columns = ops.reshape(mean, (beside, -1))
+        columns = matrix(mean, width)
         mean = ops.mean(columns, axis=0)
-        within = ops.reshape(variance, (beside, -1))
-        variance = ops.mean(within + ops.square(columns - mean), axis=0)
+        variance = ops.mean(matrix(variance, width) + ops.square(columns - mean), axis=0)
     return Reduced(
         low=over(ops.min, wide),
         high=over(ops.max, wide),
@@ -186,7 +187,7 @@ def _nonzero(wide: Any) -> Any:
 
 
 def _reduced_by_torch(values: Any, beside: int) -> Reduced | Units:
-    """In few and fast calls: `aminmax` and `var_mean` take ten times as long."""
+    """In few and fast calls: over an axis, `aminmax` and `var_mean` take ten times as long."""
     import torch
 
     wide = values.reshape(-1, beside * values.shape[1])
@@ -195,15 +196,21 @@ def _reduced_by_torch(values: Any, beside: int) -> Reduced | Units:
         once = reduce(wide, 0)
         return once if beside == 1 else reduce(once.view(beside, -1), 0)
 
-    low, high, mean = (over(reduce, wide) for reduce in (torch.amin, torch.amax, torch.mean))
-    off = wide - (mean if beside == 1 else mean.repeat(beside))
-    variance = over(torch.mean, off * off)
+    low, high, mean = over(torch.amin, wide), over(torch.amax, wide), torch.mean(wide, 0)
+    off = wide - mean
+    variance = torch.mean(off.square_(), 0)
+    if beside > 1:
+        columns = mean.view(beside, -1)
+        mean = torch.mean(columns, 0)
+        within = variance.view(beside, -1)
+        variance = torch.mean(within + (columns - mean).square_(), 0)
     told = torch.addcmul(variance, mean, mean, value=-COARSE)
     least, most = torch.where(low == high, 1.0, told).aminmax()
     # At once, as who comes after may change a tensor in place.
     if not LEAST < least <= most < MOST:
         return Units(*_by_columns(values, None))
-    nonzero = torch.count_nonzero(values)
+    # Up to four times as fast as `count_nonzero`.
+    nonzero = wide.sign().abs_().sum()
     return Reduced(low, high, mean, variance, nonzero, len(values), None)
 
 
