@@ -196,6 +196,6 @@ def test_without_keep_memory_grows_by_the_samples():
     finally:
         tracemalloc.stop()
     assert len(monitor.history.samples) == 800
-    # Room that allocators add is not in the sizes.
     held = size(monitor.history.samples[-500:])
-    assert held < grown < 1.3 * held
+    # Room that allocators add is not in the sizes; what a step packs is larger than that.
+    assert held < grown < held + 300 * 500

@@ -114,6 +114,18 @@ def test_every_statistic_is_what_numpy_says(watched):
         weights = [w - 0.1 * g for w, g in zip(weights, gradients, strict=True)]
 
 
+@pytest.mark.parametrize("eager", [True, False])
+def test_inputs_whatever_the_batch_is_made_of(eager):
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+    model.compile("sgd", "mse", run_eagerly=eager)
+    monitor = ActivationMonitor(every=1)
+    fit(model, monitor, batch_size=len(X))
+    (sample,) = monitor.history.samples
+    assert sample.inputs == ("input",)
+    spread = sample.input_values[0, sample.statistics.index("unit_stddev")]
+    assert spread == pytest.approx(X.std(axis=0).mean(), rel=1e-5)
+
+
 def test_only_the_first_samples_of_a_batch():
     model = dense_pair()
     weights = [w.astype(np.float64) for w in model.get_weights()]

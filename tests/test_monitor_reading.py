@@ -1,6 +1,7 @@
 """Samples wait on the device to be read together; nobody may notice."""
 
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -121,6 +122,26 @@ def test_an_interrupt_loses_nothing():
     with pytest.raises(KeyboardInterrupt):
         fit(tiny(), monitor, AtTheEnd(interrupt))
     assert [sample.step for sample in monitor.history.samples] == [0, 1]
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_step_that_fails_lets_it_speak_first(capsys):
+    # The last of eight steps fails, or the seventh on JAX, which tries out the loss first.
+    def loss(target, output):
+        calls.append(0)
+        if len(calls) > 7:
+            raise ArithmeticError("too much")
+        return keras.ops.mean(output - target)
+
+    calls = []
+    hidden = layers.Dense(4, "tanh", kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((6,)), hidden, layers.Dense(3)])
+    model.compile("sgd", loss, run_eagerly=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ArithmeticError, match="too much"):
+            fit(model, ActivationMonitor(every=1), batch_size=2)
+    assert hidden.path in capsys.readouterr().err
 
 
 def test_an_interrupt_while_reading_leaves_the_rest(patience, monkeypatch):

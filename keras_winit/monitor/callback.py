@@ -43,6 +43,10 @@ class ActivationMonitor(keras.callbacks.Callback):
     it makes of them. Between these steps nothing is different from training without the
     monitor; the training itself never is.
 
+    What was measured may wait on the device for a tenth of a second, to be read together with
+    what comes after. Who looks at `history` or `findings` sees all, and where there are
+    writers, or `on_finding` is not "warn", nothing waits.
+
     Args:
         log_dir: Where TensorBoard looks. None: nothing is written.
         every: Watch each step of which this is a divisor, or a predicate `step -> bool`.
@@ -264,6 +268,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         if not kind.make_train_function.__module__.startswith("keras."):
             raise TypeError(f"{kind.__name__} makes its own train function")
         self._watch = Watch(self.plan, self._wanted)
+        self._watch.last_words = self._settle
         if model.built:
             self._watch.unit_axes = unit_axes(model)
         self._history.unseen = self._watch.unseen

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 from keras.src.backend import get_keras_mask
 
@@ -100,6 +101,8 @@ class Watch:
         # Of each activation, whether it acts on each entry by itself and can be flat.
         self.saturates: dict[Any, bool] = {}
         self.broken: str | None = None
+        # What is to be done when a step fails, as that may be the last.
+        self.last_words: Callable[[], None] = lambda: None
         # Of each kernel, by the path of the variable.
         self.unit_axes: dict[str, tuple[int, ...]] = {}
 
@@ -152,8 +155,12 @@ class Scope:
         """The model has been called; a second call in a step is no news."""
         if not self.watch.plan.of_layers:
             return
-        tensors = [tensor for tensor in keras.tree.flatten(inputs) if is_float_tensor(tensor)]
-        for place, tensor in enumerate(tensors):
+        # JAX without compilation gets the batch as numpy has it.
+        tensors = [
+            ops.convert_to_tensor(value) if isinstance(value, np.ndarray) else value
+            for value in keras.tree.flatten(inputs)
+        ]
+        for place, tensor in enumerate(filter(is_float_tensor, tensors)):
             name = f"{INPUT}:{place}" if place else INPUT
             if name not in self.layers and trace_now() == trace_of(tensor) == self.base:
                 self._measure(None, name, tensor)

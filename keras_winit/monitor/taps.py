@@ -91,6 +91,8 @@ class Tapped:
         try:
             result = self.function(*state, tee)
         except Exception as error:
+            for watch in self.watches:
+                watch.last_words()
             if self.failed is None or not self._untouched():
                 raise
             for watch, keep in zip(self.watches, keeps, strict=True):
