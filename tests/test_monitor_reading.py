@@ -32,13 +32,9 @@ def patience(monkeypatch):
     return counts
 
 
-class AtTheEnd(keras.callbacks.Callback):
-    def __init__(self, act):
-        super().__init__()
-        self.act = act
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.act(batch)
+def at_the_end(act):
+    """Of each batch."""
+    return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: act(batch))
 
 
 def watched():
@@ -78,7 +74,7 @@ def test_no_sample_waits_long(patience, monkeypatch):
     monkeypatch.setattr(callback, "time", clock)
     monkeypatch.setattr(callback, "LONGEST", 0.1)
     monitor = ActivationMonitor(every=1, statistics="mean")
-    fit(tiny(), AtTheEnd(tick), monitor, batch_size=1)
+    fit(tiny(), at_the_end(tick), monitor, batch_size=1)
     # After .04, .08 and .12 seconds.
     assert patience == [3, 3, 3, 3, 3, 1]
 
@@ -87,7 +83,7 @@ def test_no_sample_waits_long(patience, monkeypatch):
 def test_who_looks_sees_all():
     seen = []
     monitor = ActivationMonitor(every=1, statistics="mean", verbose=0)
-    looks = AtTheEnd(lambda batch: seen.append(monitor.history.samples[-1].step))
+    looks = at_the_end(lambda batch: seen.append(monitor.history.samples[-1].step))
     fit(tiny(), monitor, looks)
     assert seen == list(range(BATCHES))
 
@@ -102,12 +98,16 @@ def test_writers_and_functions_do_not_wait():
         assert steps == list(range(batch + 1))
 
     steps = []
-    fit(tiny(), ActivationMonitor(every=1, statistics="mean", writers=[Keeps()]), AtTheEnd(check))
+    fit(tiny(), ActivationMonitor(every=1, statistics="mean", writers=[Keeps()]), at_the_end(check))
     assert len(steps) == BATCHES
     told = []
     hidden = layers.Dense(4, "tanh", kernel_initializer="zeros")
     model = compiled(keras.Sequential([keras.Input((6,)), hidden, layers.Dense(3)]))
-    fit(model, ActivationMonitor(every=1, verbose=0, on_finding=told.append), AtTheEnd(told.append))
+    fit(
+        model,
+        ActivationMonitor(every=1, verbose=0, on_finding=told.append),
+        at_the_end(told.append),
+    )
     assert told[-1] == BATCHES - 1
     assert isinstance(told[-2], Finding)
 
@@ -120,7 +120,7 @@ def test_an_interrupt_loses_nothing():
 
     monitor = ActivationMonitor(every=1, statistics="mean")
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny(), monitor, AtTheEnd(interrupt))
+        fit(tiny(), monitor, at_the_end(interrupt))
     assert [sample.step for sample in monitor.history.samples] == [0, 1]
 
 
