@@ -7,18 +7,18 @@ take turns and the median of the ratios is shown: of CPU time over all threads, 
 on a shared machine says little. Compiling is left out. The first line is plain against
 plain: differences as small as there mean nothing.
 
-On two cores, 4 rounds, November 2026 (plain against plain .95 to 1.07):
+On two cores, median of three runs, November 2026 (plain against plain .95 to 1.08):
 
                              every step, MLP / CNN / Transformer   recipe, every step
-    TensorFlow 2.21, 8 samples         1.38 / 1.14 / 1.22
-    TensorFlow                         1.50 / 1.24 / 1.32          9.2 / 7.2 / 6.0
-    JAX, 8 samples                     1.38 / 1.22 / 1.59
-    JAX                                1.54 / 1.40 / 1.93          2.0 / 2.9 / 4.5
-    PyTorch                            2.17 / 1.82 / 2.12          1.8 / 1.9 / 1.7
+    TensorFlow 2.21, 8 samples         1.29 / 1.19 / 1.31
+    TensorFlow                         1.40 / 1.35 / 1.31          10.5 / 8.2 / 6.3
+    JAX, 8 samples                     1.31 / 1.18 / 1.50
+    JAX                                1.40 / 1.35 / 1.63          2.0 / 3.0 / 4.4
+    PyTorch                            1.86 / 1.57 / 2.01          1.7 / 2.0 / 1.6
 
-The default schedule and every 50 steps: .89 to 1.08. Of the MLP's 4.4 ms on TensorFlow the
-host takes .9 to read a sample and to apply the rules. What the recipe measures is less: mean,
-standard deviation and zeros of outputs, of 32 samples.
+The default schedule and every 50 steps: .92 to 1.12. The host takes .3 ms to read a sample
+and to apply the rules; the rest is reductions and, in a net so small, their number. What the
+recipe measures is less: mean, standard deviation and zeros of outputs, of 32 samples.
 """
 
 import argparse
