@@ -27,7 +27,7 @@ from keras_winit.monitor.taps import Keep, Once, Tapped, note_loops
 from keras_winit.monitor.telling import Teller
 
 # For so many seconds a sample may wait to be read together with others: one by one, between
-# steps that fill the caches with something else, takes four times as long.
+# steps that fill the caches with something else, takes three times as long.
 LONGEST = 0.1
 
 # Of pictures, in `keras_winit.plots`.
