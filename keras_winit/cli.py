@@ -11,6 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,12 +21,14 @@ import numpy as np
 import keras_winit
 from keras_winit import experiments, plots
 from keras_winit.initializers import REGISTRY, Scheme
+from keras_winit.initializers.kernels import reseeded
 from keras_winit.monitor import RULES, ActivationMonitor
 from keras_winit.monitor.writers import TensorBoardWriter
 from keras_winit.theory import critical_point, gain, mean_field
 
-# The kernel that `show --plot` draws: fans that differ, enough values to see the shape.
-SAMPLE = (256, 384)
+# What `show --plot` draws, the first that a scheme is for: fans that differ, enough values to
+# see the shape; then a square, windows, and biases.
+SAMPLES = ((256, 384), (256, 256), (3, 3, 64, 128), (4, 4, 64, 128), (4096,))
 
 # What each gain keeps.
 GAINS = {
@@ -177,7 +180,8 @@ def _initializer(text: str) -> str:
     except (ValueError, TypeError):
         raise argparse.ArgumentTypeError(f"no initializer {text!r}. {_hint(text)}") from None
     try:
-        made((2, 2), "float32")
+        # Some need outputs that can be split: into gates, or blocks.
+        made((12, 12), "float32")
     except Exception:
         raise argparse.ArgumentTypeError(f"{text!r} makes no dense kernel") from None
     return text
@@ -252,9 +256,20 @@ def _show(options: argparse.Namespace) -> None:
     print(f"\nformula      {cls.formula}\nwhen to use  {cls.use}\nsource       {cls.source}\n")
     print(inspect.getdoc(cls))
     if options.plot:
-        scheme = cls(**({"seed": 0} if "seed" in cls().get_config() else {}))
-        plots.kernel(keras.ops.convert_to_numpy(scheme(SAMPLE)), options.plot, cls.identifier)
+        # Without it a bias has none.
+        inputs = {"fan_in": 256} if "fan_in" in cls().get_config() else {}
+        drawn = keras.ops.convert_to_numpy(_drawn(reseeded(cls(**inputs), 0)))
+        plots.kernel(drawn, options.plot, cls.identifier)
         print(f"\ndrawn: {options.plot}")
+
+
+def _drawn(scheme: Scheme) -> Any:
+    """What it makes of the first of `SAMPLES` that it takes."""
+    *shapes, last = SAMPLES
+    for shape in shapes:
+        with suppress(ValueError):
+            return scheme(shape)
+    return scheme(last)
 
 
 def _rules(options: argparse.Namespace) -> None:

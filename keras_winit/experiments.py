@@ -13,6 +13,7 @@ from keras import ops
 from keras_winit import statistics
 from keras_winit.initializers import Scheme
 from keras_winit.initializers.distributions import LargeNormal
+from keras_winit.initializers.kernels import reseeded
 
 BINS = 120
 
@@ -133,12 +134,6 @@ def propagate(
     )
 
 
-def reseeded(initializer: Any, seed: int) -> Any:
-    """The same initializer with another seed; itself if it has none."""
-    config = initializer.get_config() if hasattr(initializer, "get_config") else {}
-    return initializer.from_config({**config, "seed": seed}) if "seed" in config else initializer
-
-
 def _name(initializer: Any) -> str:
     if isinstance(initializer, str):
         return initializer
@@ -253,6 +248,7 @@ def symmetry(
         raise ValueError(
             f"`symmetry(units=...)` must be an integer >= 2. Received: units={units!r}."
         )
+    _require_initializer("symmetry", initializer)
     first_seed, *rest = _seeds(seed, 4)
     generator = np.random.default_rng(first_seed)
     x = generator.standard_normal((256, 8)).astype(np.float32)

@@ -1,5 +1,7 @@
 """An initializer that is bound to its layer knows what that does with its weights."""
 
+import functools
+import json
 import re
 
 import keras
@@ -55,6 +57,73 @@ def test_bias_schemes_are_bound_to_the_kernel():
     assert for_layer("winit>per_gate", L.GRU(8), "recurrent_kernel").gates == 3
 
 
+def test_convolution_aware_kernels_are_as_their_layer_uses_them():
+    channels = L.DepthwiseConv2D(3)
+    aware = for_layer("winit>convolution_aware", channels)
+    kernel = numpy(aware((3, 3, 64, 1))).astype(np.float64)
+    assert np.mean(kernel**2) == pytest.approx(2 / 9, rel=1e-6)
+    turned = L.Conv2DTranspose(8, 4, strides=2)
+    plain = keras_winit.ConvolutionAware(seed=1)
+    there, back = numpy(plain((4, 4, 6, 8))), numpy(for_layer(plain, turned)((4, 4, 8, 6)))
+    # The same filters, the sides turned; a quarter of the inputs at each place.
+    np.testing.assert_allclose(back, 2 * np.swapaxes(there, 2, 3), rtol=1e-5)
+
+
+def mine(x):
+    return np.tanh(x)
+
+
+def relu(x):
+    return np.maximum(x, 0) ** 2
+
+
+def test_a_function_is_not_taken_for_one_of_keras():
+    assert keras_winit.HeNormal(nonlinearity=keras.activations.relu).nonlinearity == "relu"
+    squared = keras_winit.LecunNormal(nonlinearity=relu, seed=1)
+    assert squared.nonlinearity is relu
+    # E[relu(z)**4] = 3 / 2.
+    plain = numpy(keras_winit.LecunNormal(seed=1)((20, 30)))
+    np.testing.assert_allclose(numpy(squared((20, 30))), (2 / 3) ** 0.5 * plain, rtol=1e-5)
+
+
+LEAKY = functools.partial(keras.activations.leaky_relu, negative_slope=0.01)
+
+
+@pytest.mark.parametrize("function", [mine, np.tanh, LEAKY, lambda x: x], ids=str)
+def test_any_function_can_be_the_nonlinearity_in_layers_that_make_it_anew(function):
+    scheme = keras_winit.HeNormal(nonlinearity=function, seed=1)
+    einsum = L.EinsumDense("ab,bc->ac", 4, kernel_initializer=scheme)
+    einsum.build((None, 8))
+    np.testing.assert_array_equal(numpy(einsum.kernel), numpy(scheme((8, 4))))
+    attention = L.MultiHeadAttention(2, 4, kernel_initializer=scheme)
+    attention.build((2, 5, 8), (2, 5, 8))
+
+
+@keras.saving.register_keras_serializable("tests")
+def registered(x):
+    return 2 * keras.ops.tanh(x)
+
+
+def test_a_registered_function_comes_back():
+    layer = L.Dense(3, kernel_initializer=keras_winit.HeNormal(nonlinearity=registered, seed=1))
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    twin = keras.saving.deserialize_keras_object(config).kernel_initializer
+    assert twin.nonlinearity is registered
+    np.testing.assert_array_equal(numpy(twin((20, 30))), numpy(layer.kernel_initializer((20, 30))))
+
+
+def test_a_generator_goes_on_through_what_wraps_it():
+    generator = keras.random.SeedGenerator(3)
+    scheme = keras_winit.Scaled(keras_winit.Scaled(keras_winit.HeNormal(seed=generator)))
+    kernels = []
+    for _ in range(2):
+        layer = L.EinsumDense("ab,bc->ac", 8, kernel_initializer=scheme)
+        layer.build((None, 8))
+        kernels.append(numpy(layer.kernel))
+    assert not np.array_equal(*kernels)
+    assert numpy(generator.state).tolist() == [3, 2]
+
+
 UNKNOWN = (
     "`for_layer` does not know what layer 'batch' of class BatchNormalization does with its "
     "weights. Give the scheme `input_axes` and `output_axes` yourself."
@@ -99,6 +168,13 @@ FOREIGN = (
             ValueError,
             "`ForgetBias` makes the whole bias of an LSTM, but layer 'lstm' sets the forget gate "
             "itself. Received: unit_forget_bias=True. Give the layer `unit_forget_bias=False`.",
+        ),
+        (
+            lambda: for_layer("winit>fan_in_bias", L.Conv2D(8, 3, name="c"), "bias"),
+            ValueError,
+            "`for_layer` reads the fan_in of a `FanInBias` from the kernel. Received: layer 'c', "
+            "not built. Give the fan_in, `FanInBias(fan_in=...)`, or build the layer first and "
+            "assign the bias.",
         ),
         (
             lambda: theory.fans((3, 4), gates=3),

@@ -42,7 +42,8 @@ def test_show(name, capsys):
 
 def test_show_draws(capsys, tmp_path):
     picture = tmp_path / "out.png"
-    for name in ("sparse", "constant"):
+    # Kernels of a shape that fits: a convolution's, a square one, a bias.
+    for name in ("sparse", "constant", "bilinear", "icnr", "irnn", "chrono", "fan_in_bias"):
         assert run(f"show {name} --plot {picture}") == 0
         assert capsys.readouterr().out.endswith(f"\ndrawn: {picture}\n")
         assert picture.read_bytes().startswith(b"\x89PNG")

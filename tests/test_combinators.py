@@ -66,6 +66,12 @@ def test_blocks_are_for_a_kernel_of_their_use():
     assert deviations(numpy(depthwise((5, 5, 128, 16))), normal(math.sqrt(2 / 25))) == []
 
 
+@pytest.mark.parametrize(("axis", "shape"), [(5, (2, 3)), (-3, (2, 3)), (-1, ())])
+def test_blocks_along_no_axis(axis, shape):
+    with pytest.raises(ValueError, match="needs blocks that fill the axis"):
+        keras_winit.Blocks(["winit>xavier_uniform"], axis=axis)(shape)
+
+
 def test_blocks_of_sizes_along_an_axis():
     scheme = keras_winit.Blocks(["ones", "winit>zeros", "winit>identity"], (2, 3, 4), axis=0)
     kernel = numpy(scheme((9, 4)))

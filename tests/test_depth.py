@@ -44,6 +44,13 @@ def test_rules(arguments, stddev):
     assert deviations(weights, normal(stddev)) == []
 
 
+def test_wang_goes_by_the_width_of_the_model():
+    # A feed-forward layer's way back, from four times the width.
+    keras.utils.set_random_seed(0)
+    weights = numpy(keras_winit.DepthScaled(depth=24, rule="wang")((1024, 256)))
+    assert deviations(weights, normal(2 / (24 * math.sqrt(256)))) == []
+
+
 def test_rules_by_depth_are_found_wrong_by_one_layer():
     keras.utils.set_random_seed(0)
     weights = numpy(keras_winit.DepthScaled(depth=7)(SHAPE))

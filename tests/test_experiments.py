@@ -6,6 +6,7 @@ import pytest
 
 import keras_winit
 from keras_winit import experiments, plots, propagate, symmetry
+from keras_winit.initializers.kernels import reseeded
 
 # Standard deviations of layers 1 to 10, as the notes print them.
 NOTES = {
@@ -132,6 +133,30 @@ def test_the_seed_decides():
 
     assert figures(1) == figures(1)
     assert figures(1) != figures(2)
+
+
+WRAPPED = {
+    "scaled": lambda: keras_winit.Scaled("winit>he_normal"),
+    "masked": lambda: keras_winit.Masked("he_normal"),
+    "blocks": lambda: keras_winit.Blocks(["winit>scaled", keras_winit.HeNormal(seed=3)]),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_the_seed_reaches_what_is_wrapped(name):
+    wrapped = WRAPPED[name]()
+    twins = [reseeded(wrapped, seed)((20, 30)) for seed in (1, 1, 2)]
+    one, same, other = (keras.ops.convert_to_numpy(twin) for twin in twins)
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    by_name = [propagate("winit>scaled", depth=2, width=20, samples=10, seed=s) for s in (1, 1, 2)]
+    assert by_name[0] == by_name[1] != by_name[2]
+
+
+def test_no_initializer_is_none():
+    for experiment in (propagate, symmetry):
+        with pytest.raises(ValueError, match=r"initializer=\.\.\."):
+            experiment(None)
 
 
 @pytest.mark.parametrize("name", ["zeros", "ones", "constant"])

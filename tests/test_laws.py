@@ -115,6 +115,11 @@ def test_truncated_normal(bounds, dtype):
 
 
 @pytest.mark.parametrize("bounds", BOUNDS, ids=str)
+def test_truncated_normal_without_spread(bounds):
+    assert not numpy(keras_winit.TruncatedNormal(0.0, bounds)((3, 4))).any()
+
+
+@pytest.mark.parametrize("bounds", BOUNDS, ids=str)
 def test_truncated_normal_has_the_stddev_that_was_asked_for(bounds):
     weights = numpy(keras_winit.TruncatedNormal(0.1, bounds, seed=1)((300, 400)))
     kurtosis = cut_normal(1, *bounds).kurtosis

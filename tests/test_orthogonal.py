@@ -9,6 +9,7 @@ from laws import deviations, normal, numpy
 
 import keras_winit
 from keras_winit import for_layer
+from keras_winit.initializers.placement import whole
 
 L = keras.layers
 EPS = float(np.finfo(np.float32).eps)
@@ -50,6 +51,16 @@ def test_gates_groups_experts_and_channels_are_matrices_by_themselves():
     # No two of them are the same, nor each other's negative.
     for blocks in (gates.transpose(1, 0, 2), experts, depthwise.transpose(2, 0, 1, 3)):
         assert len(np.unique(np.abs(blocks.reshape(len(blocks), -1)), axis=0)) == len(blocks)
+
+
+@pytest.mark.parametrize("scheme", ["Orthogonal", "DeltaOrthogonal", "ScaledOrthogonal"])
+def test_a_generator_advances_when_it_is_asked(scheme):
+    generator = keras.random.SeedGenerator(1)
+    draw = getattr(keras_winit, scheme)(seed=generator).plan((4, 4), "float32")
+    assert numpy(generator.state).tolist() == [1, 1]
+    # Whoever runs the drawing again, as a compiled function may, gets the same.
+    np.testing.assert_array_equal(draw(whole((4, 4))), draw(whole((4, 4))))
+    assert numpy(generator.state).tolist() == [1, 1]
 
 
 def test_attention_heads():

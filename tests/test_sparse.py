@@ -62,6 +62,16 @@ def test_gain_keeps_the_variance_of_unit_inputs():
     assert deviations(few, normal(1.0)) == []
 
 
+def test_gain_counts_what_the_strides_of_a_transposed_convolution_leave():
+    layer = keras.layers.Conv2DTranspose(256, 4, strides=2, padding="same", use_bias=False)
+    sparse = keras_winit.Sparse(connections=64, gain=2.0, seed=0)
+    layer.kernel_initializer = keras_winit.for_layer(sparse, layer)
+    inputs = np.random.default_rng(0).standard_normal((16, 12, 12, 32)).astype("float32")
+    outputs = numpy(layer(inputs)).astype(np.float64)[:, 2:-2, 2:-2]
+    # Each place has a quarter of the window: about 16 connections of N(0, 2**2 / 16).
+    assert np.mean(outputs**2) / 4 == pytest.approx(1, abs=0.05)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("stddev", [0.01, 1e-6, 1e-30])
 def test_no_chosen_weight_is_rounded_to_zero(dtype, stddev):

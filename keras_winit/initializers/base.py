@@ -102,6 +102,10 @@ class Scheme(keras.initializers.Initializer):
         twin._block = (self._block << 16) + number + 1
         return twin
 
+    def reseeded(self, seed: Any) -> Self:
+        """This scheme with another seed; itself if it draws nothing."""
+        return self
+
     def get_config(self) -> dict[str, Any]:
         """The arguments, ready for JSON: `from_config` gives an equal scheme."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in self._arguments().items()}
@@ -209,7 +213,8 @@ class RandomScheme(Scheme):
             its own for each instance, fixed by `keras.utils.set_random_seed`, and the
             same values at every call of the instance. A `keras.random.SeedGenerator`:
             the next values at every call, its state advancing by one; in a `tf.function`
-            or under `jax.jit` a call happens once, when it is traced.
+            or under `jax.jit` a call happens once, when it is traced. Attention layers make
+            a copy of it for each of their kernels, which then start equal.
 
     Raises:
         TypeError: At construction, if an argument has the wrong type.
@@ -235,6 +240,10 @@ class RandomScheme(Scheme):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         return {**config, "seed": keras.saving.serialize_keras_object(config["seed"])}
+
+    def reseeded(self, seed: Any) -> Self:
+        twin: Self = self.from_config({**self.get_config(), "seed": seed})
+        return twin
 
     def _arguments(self) -> dict[str, Any]:
         return {**super()._arguments(), "seed": self.seed if self._seeded else None}

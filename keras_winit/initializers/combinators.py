@@ -1,5 +1,6 @@
 """Schemes made of other schemes: scaled, masked, side by side."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any, Self
@@ -14,6 +15,7 @@ from keras_winit.initializers.kernels import (
     block_of,
     bound_to,
     plan_of,
+    reseeded,
 )
 from keras_winit.initializers.placement import Array, Part, Shape, side_by_side
 
@@ -166,11 +168,16 @@ class Blocks(AxesScheme):
         twin.inners = tuple(block_of(inner, number) for inner in self.inners)
         return twin
 
+    def reseeded(self, seed: Any) -> Self:
+        twin = copy.copy(self)
+        twin.inners = tuple(reseeded(inner, seed) for inner in self.inners)
+        return twin
+
     def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
         rank, count = len(shape), len(self.inners)
         along = shape[self.axis] if -rank <= self.axis < rank else -1
         sizes = self.sizes or (along // count,) * count
-        if sum(sizes) != along:
+        if along < 0 or sum(sizes) != along:
             raise ValueError(
                 f"`Blocks` needs blocks that fill the axis. Received: {count} blocks, "
                 f"sizes={self.sizes}, axis={self.axis}, shape={shape}."

@@ -7,14 +7,16 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.initializers.base import RandomScheme, scheme
+from keras_winit.initializers.base import scheme
+from keras_winit.initializers.kernels import KernelScheme
 from keras_winit.initializers.orthogonal import reflected
 from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape, whole
 from keras_winit.initializers.streams import Stream
+from keras_winit.theory.fans import kernel_axes
 
 
 @scheme
-class ConvolutionAware(RandomScheme):
+class ConvolutionAware(KernelScheme):
     """Filters with orthonormal spectra: each input channel gets another set of frequencies.
 
     For each filter of a kernel `(*window, in, out)`, its `in` windows are the inverse real
@@ -22,17 +24,18 @@ class ConvolutionAware(RandomScheme):
     row holds the real amplitudes of the window's half spectrum. Noise from N(0, noise**2)
     is added, since a window with such a spectrum is symmetric. The kernel is then scaled
     so that the mean square of its entries is scale / fan_in exactly. A window of a single
-    entry has no spectrum: its entries are normal.
+    entry has no spectrum: its entries are normal. A depthwise kernel has one input for each
+    filter; of a transposed one the sides are taken as the layer uses them.
 
     Args:
         scale: The mean square of the weights, times fan_in. At least 0. Defaults to 2.
         noise: Standard deviation of the noise, before the kernel is scaled, when the
             windows have norm about 1 / sqrt(entries). At least 0. Defaults to 0.05.
-        **shared: `seed`, as in `RandomScheme`.
+        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if `scale` or `noise` is negative or not finite. At
-            call, if the kernel has no window of one to three axes.
+            call, if the kernel has no window of one to three axes, or has been given axes.
 
     Example:
         >>> layer = keras.layers.Conv2D(
@@ -57,7 +60,7 @@ class ConvolutionAware(RandomScheme):
             self._require_real(name, "a number >= 0", lambda value: value >= 0)
 
     def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
-        if len(shape) not in (3, 4, 5):
+        if len(shape) not in (3, 4, 5) or (self.input_axes, self.output_axes) != (None, None):
             raise ValueError(
                 f"`ConvolutionAware` needs the kernel of a convolution, of three to five axes. "
                 f"Received: shape={shape}. Use `winit>orthogonal`."
@@ -76,7 +79,12 @@ class ConvolutionAware(RandomScheme):
         return draw
 
     def _kernel(self, stream: Stream, shape: Shape) -> npt.NDArray[np.float64]:
-        *window, channels, filters = shape
+        axes = kernel_axes(shape, self.kernel_use)
+        kept = axes.apart + axes.outputs
+        window, into, out_of = (
+            [shape[i] for i in side] for side in (axes.window, axes.inputs, kept)
+        )
+        channels, filters = math.prod(into), math.prod(out_of)
         half = (*window[:-1], window[-1] // 2 + 1)
         size = math.prod(half)
         blocks = -(-channels // size)
@@ -87,9 +95,9 @@ class ConvolutionAware(RandomScheme):
         bases = draws[:split].reshape(-1, size, size).astype(np.float64)
         bases = reflected(bases) if size > 1 else bases
         spectra = bases.reshape(filters, blocks * size, *half)[:, :channels]
-        axes = tuple(range(2, 2 + len(window)))
-        kernel = np.fft.irfftn(spectra, window, axes)
+        kernel = np.fft.irfftn(spectra, window, tuple(range(2, 2 + len(window))))
         kernel += self.noise * draws[split:].reshape(kernel.shape)
-        kernel *= math.sqrt(self.scale / (channels * math.prod(window)) / np.mean(kernel**2))
-        # (out, in, *window) as it was drawn, to (*window, in, out).
-        return kernel.transpose(*axes, 1, 0)
+        kernel *= math.sqrt(self.scale / self.fans(shape)[0] / np.mean(kernel**2))
+        # (out, in, *window) as it was drawn, to the axes of the layer.
+        drawn = kernel.reshape(*out_of, *into, *window)
+        return drawn.transpose(np.argsort(kept + axes.inputs + axes.window))

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_winit.initializers.base import scheme
+from keras_winit.initializers.combinators import Scaled
 from keras_winit.initializers.distributions import SmallNormal
 from keras_winit.initializers.kernels import KernelScheme, WrappingScheme
 from keras_winit.initializers.placement import Array, Part, Shape
-from keras_winit.initializers.scaling import HeNormal, LecunNormal, XavierNormal
+from keras_winit.initializers.scaling import HeNormal, XavierNormal
 
 # By what a rule multiplies the weights in a stack of n layers, and the scheme it is for.
 RULES: Mapping[str, tuple[Callable[[int], float], Callable[[], Any]]] = {
@@ -17,7 +18,7 @@ RULES: Mapping[str, tuple[Callable[[int], float], Callable[[], Any]]] = {
     "fixup": (lambda n: n**-0.5, lambda: HeNormal(mode="fan_out")),
     "t_fixup": (lambda n: 0.67 * n**-0.25, XavierNormal),
     "sub_ln": (lambda n: math.sqrt(math.log(2 * n)), XavierNormal),
-    "wang": (lambda n: 2 / n, LecunNormal),
+    "wang": (lambda n: 2 / n, lambda: Scaled(SmallInit(), math.sqrt(5 / 2))),
 }
 # The same where an encoder of n and a decoder of m layers stand together.
 ENCODER: Mapping[str, Callable[[int, int], float]] = {
@@ -50,7 +51,8 @@ class DepthScaled(WrappingScheme):
 
     Args:
         inner: Any initializer. None, the default: the rule's own, N(0, 0.02²) for gpt2,
-            `he_normal` by fan_out for fixup, `lecun_normal` for wang, else `xavier_normal`.
+            `he_normal` by fan_out for fixup, N(0, 1 / dim) for wang, dim being the smaller
+            fan, else `xavier_normal`.
         depth: Layers of the stack, or residual branches for fixup. At least 1. Defaults
             to 12.
         rule: One of the above. Defaults to "gpt2".

@@ -147,17 +147,14 @@ class GainScheme(KernelScheme):
         if self.nonlinearity is None:
             return
         if not isinstance(self.nonlinearity, str):
-            # As Keras does in its layers: a name where there is one.
+            # As Keras does in its layers: a name where there is one. A function of another
+            # module may have that of one of Keras' own.
             function = keras.activations.get(self.nonlinearity)
-            name = keras.activations.serialize(function)
-            self.nonlinearity = name if isinstance(name, str) else function
+            name = getattr(function, "__name__", None)
+            known = isinstance(name, str) and getattr(keras.activations, name, None) is function
+            self.nonlinearity = name if known else function
+        # A function stays one in the config: Keras writes down its name when it saves.
         self.nonlinearity_gain("second_moment")
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        if callable(self.nonlinearity):
-            config["nonlinearity"] = keras.activations.serialize(self.nonlinearity)
-        return config
 
     def nonlinearity_gain(self, mode: str) -> float:
         """The gain of the nonlinearity by `keras_winit.gain`, 1 if there is none."""
@@ -197,9 +194,22 @@ class WrappingScheme(AxesScheme):
         """That of `inner`."""
         return getattr(self.inner, "seed", None)
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        made = super().from_config(config)
+        if config.get("seed") is not None:
+            # `EinsumDense` passes the live one on, which a config cannot hold.
+            made.inner = reseeded(made.inner, config["seed"])
+        return made
+
     def block(self, number: int) -> Self:
         twin = super().block(number)
         twin.inner = block_of(self.inner, number)
+        return twin
+
+    def reseeded(self, seed: Any) -> Self:
+        twin = copy.copy(self)
+        twin.inner = reseeded(self.inner, seed)
         return twin
 
     def inner_plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
@@ -247,6 +257,14 @@ def bound_to(initializer: Any, use: Use, shape: Shape | None = None) -> Any:
             {**initializer.get_config(), "seed": initializer.seed, **axes}
         )
     return initializer
+
+
+def reseeded(initializer: Any, seed: Any) -> Any:
+    """The same initializer with another seed; itself if it draws nothing."""
+    if isinstance(initializer, Scheme):
+        return initializer.reseeded(seed)
+    config = initializer.get_config() if hasattr(initializer, "get_config") else {}
+    return initializer.from_config({**config, "seed": seed}) if "seed" in config else initializer
 
 
 def block_of(initializer: Any, number: int) -> Any:

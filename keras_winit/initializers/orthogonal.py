@@ -30,7 +30,7 @@ class _Orthogonal(GainScheme):
             )
         return kernel_axes(shape, self.kernel_use)
 
-    def _fill(self, out: Array, axes: Axes, scale: float) -> None:
+    def _fill(self, out: Array, stream: Stream, axes: Axes, scale: float) -> None:
         """Fill an array with an orthogonal matrix for each kernel and block in it."""
         rows = axes.window + axes.inputs
         blocks = split_outputs(out.shape, self.kernel_use, axes)
@@ -38,7 +38,7 @@ class _Orthogonal(GainScheme):
         kernels, inputs = (math.prod(out.shape[i] for i in side) for side in (axes.apart, rows))
         outputs = math.prod(most) * last // blocks
         wide = np.float64 if out.dtype == np.float64 else np.float32
-        matrices = _orthogonal(self.stream(), kernels * blocks, inputs, outputs, wide)
+        matrices = _orthogonal(stream, kernels * blocks, inputs, outputs, wide)
         matrices *= wide(scale)
         split = (kernels, blocks, inputs, math.prod(most), last // blocks)
         joined = np.moveaxis(matrices.reshape(split), 1, 3)
@@ -52,8 +52,9 @@ class Orthogonal(_Orthogonal):
 
     The kernel as a matrix of inputs by outputs, `(prod(window) * in, out)`, has
     orthonormal columns or, if there are fewer inputs than outputs, orthonormal rows. Each
-    group, each gate, each expert and each depthwise channel is a matrix by itself. The
-    kernel is made as a whole, also where JAX asks for one shard.
+    group, each gate, each expert and each depthwise channel is a matrix by itself, once
+    `for_layer` or the arguments below have told of them. The kernel is made as a whole,
+    also where JAX asks for one shard.
 
     Args:
         gain: Multiplies the matrix. At least 0. Defaults to 1.
@@ -83,10 +84,11 @@ class Orthogonal(_Orthogonal):
         axes = self._axes(shape)
         scale = self.gain * self.nonlinearity_gain("second_moment")
         split_outputs(shape, self.kernel_use, axes)
+        stream = self.stream()
 
         def make() -> Array:
             out = empty(shape, dtype)
-            self._fill(out, axes, scale)
+            self._fill(out, stream, axes, scale)
             return out
 
         return cut(make, shape, dtype)
@@ -102,10 +104,11 @@ class _Delta(_Orthogonal):
         # Where Keras' "same" padding puts the window's own place, for even windows too.
         tap = {axis: (shape[axis] - 1) // 2 for axis in axes.window}
         center = tuple(slice(tap[i], tap[i] + 1) if i in tap else slice(None) for i in _all(shape))
+        stream = self.stream()
 
         def make() -> Array:
             out = zeros(shape, dtype)
-            self._fill(out[center], axes, scale)
+            self._fill(out[center], stream, axes, scale)
             return out
 
         return cut(make, shape, dtype)

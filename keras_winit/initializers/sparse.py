@@ -33,7 +33,7 @@ class Sparse(KernelScheme):
             Defaults to 0.01, unless `gain` is given.
         gain: Instead of `stddev`: the non-zero entries have standard deviation
             gain / sqrt(connections), so that unit inputs give pre-activations of
-            variance gain**2. Above 0.
+            variance gain**2; of a transposed convolution, by those that a place has. Above 0.
         sparsity: Instead of `connections`: the share of zeros, in [0, 1), rounded to
             whole connections, of which at least one is kept.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
@@ -86,7 +86,8 @@ class Sparse(KernelScheme):
         rows = math.prod(shape[axis] for axis in inputs)
         columns = math.prod(shape[axis] for axis in outputs)
         count = self._count(rows)
-        stddev = self._stddev(count)
+        # A stride of a transposed convolution leaves out that share of them at each place.
+        stddev = self._stddev(count * self.fans(shape)[0] / rows if rows else 0)
         stream = self.stream()
 
         def draw(part: Part) -> Array:
@@ -123,11 +124,11 @@ class Sparse(KernelScheme):
         assert self.sparsity is not None
         return min(max(1, round((1 - self.sparsity) * rows)), rows)
 
-    def _stddev(self, count: int) -> float:
+    def _stddev(self, terms: float) -> float:
         if self.stddev is not None:
             return self.stddev
         assert self.gain is not None
-        return self.gain / math.sqrt(max(count, 1))
+        return self.gain / math.sqrt(terms) if terms else self.gain
 
 
 def _places(

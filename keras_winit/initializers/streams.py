@@ -66,7 +66,8 @@ class Stream:
     ) -> Array:
         """A part of a kernel of N(0, stddev**2) cut at `low` and `high` times stddev."""
         unit = functools.partial(_truncated, low=low, high=high)
-        bounds = (low * stddev, high * stddev)
+        # Without any spread the bounds may still be infinite.
+        bounds = (low * stddev, high * stddev) if stddev else (0.0, 0.0)
         return self._fill(unit, shape, dtype, part, stddev, bounds)
 
     def _fill(

@@ -43,7 +43,8 @@ def graph(model: Any) -> list[Call]:
             asks for values or uses a backend's own functions.
     """
     arguments, named = _symbols(model)
-    with LOCK, _seen_through(model):
+    # What a `call` assigns, or draws from a generator, must not come to pass.
+    with LOCK, keras.StatelessScope(), _seen_through(model):
         outputs = model.call(*arguments, **named)
         return _walk(keras.tree.flatten(outputs))
 
@@ -84,6 +85,8 @@ def _seen_through(model: Any) -> Iterator[None]:
     """Symbols run through composite layers; what the calls leave on layers is taken off."""
     call = keras.layers.Layer.__call__
     parts = list(model._flatten_layers())
+    # Operations of a graph are no layers.
+    parts += [one for part in parts for one in getattr(part, "_operations", ())]
     nodes = [(part._inbound_nodes, len(part._inbound_nodes)) for part in parts]
     nodes += [(part._outbound_nodes, len(part._outbound_nodes)) for part in parts]
 

@@ -7,6 +7,7 @@ import keras
 
 from keras_winit import theory
 from keras_winit.initializers import Scheme
+from keras_winit.initializers.bias import FanInBias
 from keras_winit.initializers.kernels import bound_to
 from keras_winit.initializers.recurrent import Chrono, ForgetBias
 from keras_winit.theory.fans import Use
@@ -84,7 +85,7 @@ def for_layer(initializer: Any, layer: Any, weight: str | None = None) -> Any:
 
     Raises:
         ValueError: If the layer is not known, `weight` is none of its weights or is
-            needed, or the scheme does not fit the layer.
+            needed, the scheme does not fit the layer, or needs a kernel that is not built.
         TypeError: If the initializer is not of this package and ignores what it ought to
             know.
 
@@ -101,6 +102,12 @@ def for_layer(initializer: Any, layer: Any, weight: str | None = None) -> Any:
     if isinstance(found, ForgetBias | Chrono):
         _check_gates(found, use, holder, layer)
     bound = bound_to(found, use, None if kernel is None else tuple(kernel.shape))
+    if isinstance(bound, FanInBias) and bound.fan_in is None:
+        raise ValueError(
+            f"`for_layer` reads the fan_in of a `FanInBias` from the kernel. Received: layer "
+            f"{layer.name!r}, not built. Give the fan_in, `FanInBias(fan_in=...)`, or build the "
+            f"layer first and assign the bias."
+        )
     if not isinstance(found, Scheme) and bound is found and use != Use():
         raise TypeError(
             f"`for_layer` needs a scheme of this package to bind it to layer {layer.name!r}. "
