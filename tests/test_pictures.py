@@ -4,6 +4,7 @@ import itertools
 import re
 from dataclasses import replace
 
+import matplotlib
 import numpy as np
 import pytest
 from boards import FINDING, SAMPLE
@@ -46,7 +47,7 @@ def sample(step, signal, **columns):
         values=table(STATISTICS),
         variables=tuple(f"{name}/{end}" for name in layers for end in ("kernel", "bias")),
         variable_statistics=VARIABLE_STATISTICS,
-        variable_values=np.stack([kernels, biases], 1).reshape(2 * count, -1),
+        variable_values=np.stack([kernels, biases], 1).reshape(2 * count, kernels.shape[1]),
         edges=EDGES,
         counts=np.tile(np.array([0, 90, 9, 0], "float32"), (count, 1)),
         loss=0.5,
@@ -349,23 +350,41 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds(kind, tmp_path):
     monitor = ActivationMonitor()
-    ask = ""
-    for samples in (
-        [],
-        [replace(SAMPLE, statistics=("a", "b", "c"), variable_statistics=("d", "e"))],
+    none = replace(SAMPLE, counts=np.zeros((4, 0)), edges=np.zeros(0))
+    unasked = replace(none, statistics=("a", "b", "c"), variable_statistics=("d", "e"))
+    for samples, why in (
+        ([], "."),
+        ([unasked], " without. Ask for them with `ActivationMonitor(statistics=...)`."),
+        ([sample(0, [])], " without layers. Choose some with `ActivationMonitor(layers=...)`."),
     ):
-        monitor.history.samples = [replace(one, counts=np.zeros((4, 0))) for one in samples]
+        monitor.history.samples = samples
         message = (
             f"`plots.{kind}(samples=...)` needs samples with {KINDS[kind]}. "
-            f"Received: {len(samples)} samples without.{ask}"
+            f"Received: {len(samples)} samples{why}"
         )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             monitor.plot(kind=kind)
-        ask = " Ask for them with `ActivationMonitor(statistics=...)`."
     monitor.history.samples = run(3)
     picture = monitor.plot(tmp_path / "out.png", kind)
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     assert type(picture).__name__ == "Figure"
+
+
+def test_pictures_of_nothing_but_nan():
+    message = (
+        "`plots.layers(samples=...)` needs samples with `unit_stddev`. "
+        "Received: 1 samples in which none of them is a number."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        plots.layers([sample(0, [NAN, NAN])])
+
+
+def test_points_can_be_seen_on_a_dark_ground():
+    with matplotlib.rc_context({"text.color": "white"}):
+        profile, ratios = plots.profile(run(3)), plots.updates(run(3))
+    points = next(line for line in profile.axes[0].lines if line.get_marker() == "o")
+    guide = next(line for line in ratios.axes[0].lines if line.get_linestyle() == "--")
+    assert points.get_color() == guide.get_color() == "white"
 
 
 def test_no_such_kind():

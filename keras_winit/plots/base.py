@@ -47,6 +47,13 @@ def figure(**options: Any) -> Any:
     return Figure(**options)
 
 
+def ink() -> str:
+    """The color of text: black, or that of a dark style."""
+    from matplotlib import rcParams
+
+    return str(rcParams["text.color"])
+
+
 def saved(picture: Any, path: str | PathLike[str] | None) -> Any:
     """The picture, which now is in a file as well if there is a path."""
     if path is not None:
@@ -55,15 +62,25 @@ def saved(picture: Any, path: str | PathLike[str] | None) -> Any:
 
 
 def unmeasured(picture: str, samples: Sequence[Any], *statistics: str) -> Unmeasured:
-    """The error of a picture that needs one of some statistics."""
+    """The error of a picture that needs one of some statistics: which of it is missing."""
     names = " or ".join(f"`{name}`" for name in statistics)
-    message = (
-        f"`plots.{picture}(samples=...)` needs samples with {names}. "
-        f"Received: {len(samples)} samples without."
+    asked = any(
+        name in (*one.statistics, *one.variable_statistics, *(["histogram"] * len(one.edges)))
+        for one in samples
+        for name in statistics
     )
-    if samples:
-        message += " Ask for them with `ActivationMonitor(statistics=...)`."
-    return Unmeasured(message)
+    if not samples:
+        why = "."
+    elif not asked:
+        why = " without. Ask for them with `ActivationMonitor(statistics=...)`."
+    elif not any(sample.layers for sample in samples):
+        why = " without layers. Choose some with `ActivationMonitor(layers=...)`."
+    else:
+        why = " in which none of them is a number."
+    return Unmeasured(
+        f"`plots.{picture}(samples=...)` needs samples with {names}. "
+        f"Received: {len(samples)} samples{why}"
+    )
 
 
 def severities(findings: Iterable[Any]) -> dict[str, str]:

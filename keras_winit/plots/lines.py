@@ -20,6 +20,7 @@ from keras_winit.plots.base import (
     HEALTHY,
     few_ticks,
     figure,
+    ink,
     labels,
     layer_axis,
     saved,
@@ -123,7 +124,7 @@ def _panel(axes: Any, values: Array, low: float, high: float, share: bool) -> in
     bad = known & ~((values >= low) & (values <= high))
     axes.axvspan(low, high, color=HEALTHY, alpha=0.15, linewidth=0, label="healthy")
     axes.plot(drawn[known], depth[known], "-", color="0.5", linewidth=1)
-    axes.plot(drawn[known & ~bad], depth[known & ~bad], "o", color="black", markersize=4)
+    axes.plot(drawn[known & ~bad], depth[known & ~bad], "o", color=ink(), markersize=4)
     # Of nothing the layout would not know where it is.
     if np.any(bad):
         cross = {"color": COLORS["error"], "markersize": 7, "clip_on": False}
@@ -175,7 +176,7 @@ def updates(
     axes = picture.subplots()
     low, high = healthy(UpdateTooLarge)
     axes.axhspan(low, high, color=HEALTHY, alpha=0.15, linewidth=0, label="healthy training")
-    axes.axhline(GUIDE, color="black", linestyle="--", linewidth=1, label=f"guide, {GUIDE:g}")
+    axes.axhline(GUIDE, color=ink(), linestyle="--", linewidth=1, label=f"guide, {GUIDE:g}")
     moving = ~np.all(np.isnan(ratios), axis=1)
     names = [name for name, moves in zip(rows.kernels, moving, strict=True) if moves]
     short = labels(names)

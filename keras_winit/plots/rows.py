@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from keras_winit.monitor.records import Sample
 from keras_winit.monitor.rules import ExplodingForward, Rule
+from keras_winit.monitor.sites import is_before
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -33,7 +34,7 @@ class Rows:
         self._samples = samples
         self.steps = [sample.step for sample in samples]
         layers = dict.fromkeys(name for sample in samples for name in sample.layers)
-        self.layers = tuple(name for name in layers if not name.endswith(".pre"))
+        self.layers = tuple(name for name in layers if not is_before(name))
         paths = tuple(dict.fromkeys(path for sample in samples for path in sample.variables))
         self.kernels = tuple(path for path in paths if _multiplies(path)) or paths
 
