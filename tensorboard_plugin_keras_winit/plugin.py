@@ -106,7 +106,7 @@ class Plugin(base_plugin.TBPlugin):
         tables = {datum.step: datum.numpy for datum in data if datum.numpy.shape == shape}
         steps = sorted(tables)
         values = np.array([tables[step] for step in steps], np.float32)
-        return np.array(steps, np.float64), values.reshape(-1, *shape)
+        return np.array(steps, np.float64), values.reshape(len(steps), *shape)
 
     def _histogram(self, request: wrappers.Request) -> wrappers.Response:
         """The histograms of one layer: `[{"step", "bins": [[left, right, count], ...]}]`."""

@@ -89,6 +89,28 @@ def subclassed():
     return compiled(Subclassed()), (X, Y)
 
 
+class Drawing(keras.Model):
+    """Draws and counts in its own `call`, as a variational model does."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.generator = layers.Dense(3), keras.random.SeedGenerator(1)
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False, name="count")
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x):
+        self.count.assign(self.count + 1.0)
+        return self.dense(x + keras.random.normal((8, 6), seed=self.generator))
+
+
+def drawing():
+    model = Drawing()
+    model.build((8, 6))
+    return compiled(model), (X, Y)
+
+
 def convolutions():
     model = keras.Sequential(
         [
@@ -246,6 +268,7 @@ SCENARIOS = {
     "nested and shared": nested_and_shared,
     "many inputs and outputs": many_inputs_and_outputs,
     "subclassed": subclassed,
+    "drawing": drawing,
     "convolutions": convolutions,
     "attention": attention,
     "recurrent": recurrent,

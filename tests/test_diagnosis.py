@@ -1,5 +1,7 @@
 """Findings in real training: planted faults are found, healthy models are left in peace."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -143,6 +145,67 @@ def test_an_unknown_action():
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({}, 1),
+        ({"samples": 1}, 16),
+        ({"statistics": ["stddev", "dead_units", "gradient_norm"]}, 16),
+    ],
+)
+def test_what_says_little_of_units_is_held_against_none(options, size):
+    monitor = keras_winit.ActivationMonitor(every=1, verbose=0, **options)
+    model = mlp()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        model.fit(DATA[:32], LABELS[:32], batch_size=size, verbose=0, callbacks=[monitor])
+    assert monitor.findings == ()
+
+
+def test_a_dead_layer_is_found_in_batches_of_one():
+    model = mlp(special={1: NEGATIVE})
+    monitor = keras_winit.ActivationMonitor(every=1, verbose=0)
+    model.fit(DATA[:8], LABELS[:8], batch_size=1, verbose=0, callbacks=[monitor])
+    assert [(f.rule, f.layer, f.severity) for f in monitor.findings][:1] == [
+        ("dead_units", "sequential/d1", "error")
+    ]
+
+
+def test_models_that_their_first_step_builds_have_the_same_findings():
+    keras.utils.set_random_seed(0)
+    rows = [layers.Dense(32, "relu", kernel_initializer="ones", name="d0"), layers.Dense(4)]
+    model = keras.Sequential([*rows, layers.Softmax()])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert "constant_units" in {finding.rule for finding in watch(model, 0.01 * DATA).findings}
+
+
+# Penalties and weights of samples say nothing of what a model knows.
+@pytest.mark.parametrize("kind", ["regularizer", "add_loss", "sample_weight", None])
+def test_only_the_loss_of_the_targets_can_be_that_of_a_guess(kind):
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+
+    class Adds(layers.Layer):
+        def call(self, x):
+            if kind == "add_loss":
+                self.add_loss(keras.ops.convert_to_tensor(100.0))
+            return x
+
+    penalty = keras.regularizers.L2(0.5) if kind == "regularizer" else None
+    hidden = layers.Dense(512, "relu", kernel_initializer="he_normal", kernel_regularizer=penalty)
+    # One that is sure, and wrong.
+    scale = None if kind else layers.Rescaling(100.0)
+    rows = [hidden, Adds(), layers.Dense(4), *([scale] if scale else []), layers.Softmax()]
+    model = keras.Sequential([keras.Input((16,)), *rows])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    monitor = keras_winit.ActivationMonitor(every=1, verbose=0)
+    weights = np.full(16, 100.0) if kind == "sample_weight" else None
+    model.fit(DATA[:16], LABELS[:16], sample_weight=weights, verbose=0, callbacks=[monitor])
+    assert monitor.history.samples[0].loss > 12
+    found = "bad_initial_loss" in {finding.rule for finding in monitor.findings}
+    assert found == (kind is None)
+
+
 def test_check_finds_before_training_and_changes_nothing():
     model = mlp("zeros")
     model.optimizer.build(model.trainable_variables)
@@ -176,6 +239,39 @@ def parts(name):
     after = [(len(p._inbound_nodes), len(p._outbound_nodes)) for p in model._flatten_layers()]
     assert before == after
     return found
+
+
+class Noisy(keras.Model):
+    """Assigns and draws while it is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.generator = layers.Dense(4), keras.random.SeedGenerator(1)
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, x):
+        self.count.assign_add(1.0)
+        return self.dense(x + keras.random.normal((1, 8), seed=self.generator))
+
+
+def test_anatomy_runs_nothing_of_what_it_looks_at():
+    model = Noisy()
+    model(np.zeros((2, 8), "float32"))
+    before = float(model.count), np.array(model.generator.state)
+    assert [part.name for part in anatomy(model).values()] == [model.dense.name]
+    assert float(model.count) == before[0] == 1
+    np.testing.assert_array_equal(np.array(model.generator.state), before[1])
+
+
+def test_anatomy_leaves_nothing_on_operations():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(2)(keras.ops.sin(inputs)))
+    operation = next(one for one in model.operations if type(one).__name__ == "Sin")
+    anatomy(model)
+    assert len(operation._inbound_nodes) == 1
 
 
 def test_anatomy_of_a_residual_model():

@@ -79,6 +79,14 @@ def test_nothing_is_left_after_an_interrupt():
     assert [sample.step for sample in monitor.history.samples] == [0, 1]
 
 
+def test_a_layer_that_is_an_activation_is_built_by_the_model():
+    rows = [layers.Dense(8, activation=layers.PReLU()), layers.Dense(3)]
+    model, monitor = compiled(keras.Sequential(rows), "sgd"), ActivationMonitor(every=1)
+    fit(model, monitor)
+    assert tuple(rows[0].activation.alpha.shape) == (8,)
+    assert len(monitor.history.samples) == 2
+
+
 def test_a_schedule_that_fails_ends_the_watch():
     message = "`ActivationMonitor` watches no more, training goes on. Received: KeyError: 1"
     monitor, model = (

@@ -81,9 +81,7 @@ def test_a_line_shows_the_first_variable_that_no_deeper_layer_has(samples):
 
 def test_the_picture(samples, tmp_path):
     monitor = ActivationMonitor()
-    message = (
-        "`plots.layers(samples=...)` needs samples with `unit_stddev`. Received: 0 samples without."
-    )
+    message = "`plots.layers(samples=...)` needs samples with `unit_stddev`. Received: 0 samples."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         monitor.plot()
     monitor.history.samples = samples

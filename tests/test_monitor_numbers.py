@@ -188,7 +188,42 @@ def test_masked_timesteps_do_not_count():
     got, seen = given(x, "masking"), x[~np.all(x == -7, axis=-1)].astype(np.float64)
     # Keras gives zeros for them.
     right = {name: expected(seen)[name] for name in ("mean", "stddev", "unit_stddev", "norm")}
-    assert {name: got[name] for name in right} == pytest.approx(right, rel=1e-5)
+    assert {name: got[name] for name in right} == pytest.approx(right, rel=1e-5, abs=1e-6)
+
+
+def test_masked_timesteps_do_not_count_before_the_activation_either():
+    x = RNG.normal(size=(4, 5, 3)).astype("float32")
+    x[1, 2:], x[3, 1:] = 0, 0
+    dense = layers.Dense(4, "tanh", bias_initializer="ones", name="dense")
+    rows = [keras.Input((5, 3)), layers.Masking(), dense, layers.GlobalAveragePooling1D()]
+    model = compiled(keras.Sequential(rows, name="m"), "sgd")
+    kernel, monitor = np.array(dense.kernel), ActivationMonitor(every=1)
+    fit(model, monitor, x=x, y=np.zeros((4, 4)))
+    z = x[np.any(x != 0, axis=-1)] @ kernel + 1.0
+    got = row(monitor.history.samples[0], "m/dense.pre")
+    right = {name: expected(z)[name] for name in ("mean", "stddev", "unit_stddev", "norm")}
+    assert {name: got[name] for name in right} == pytest.approx(right, rel=1e-5, abs=1e-6)
+
+
+# All of a unit, so that it looks like a constant.
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_units_that_are_infinite_throughout_are_not_finite(value):
+    x = RNG.normal(size=(6, 5)).astype("float32")
+    x[:, 3] = value
+    got, finite = given(x), np.delete(x, 3, axis=1).astype(np.float64)
+    assert got["nonfinite"] == 6
+    assert got["mean"] == pytest.approx(finite.mean(), rel=1e-5)
+    assert got["stddev"] == pytest.approx(finite.std(), rel=1e-5)
+
+
+def test_samples_of_each_unit_are_counted():
+    rows = [layers.Conv2D(3, 1), layers.Flatten(), layers.Dense(2)]
+    model = compiled(keras.Sequential([keras.Input((4, 5, 2)), *rows]), "sgd")
+    x, y = np.ones((6, 4, 5, 2), "float32"), np.ones((6, 2), "float32")
+    for samples, counts in ((None, [120, 6]), (3, [60, 3])):
+        monitor = ActivationMonitor(every=1, samples=samples, layers=(layers.Conv2D, layers.Dense))
+        fit(model, monitor, x=x, y=y)
+        assert monitor.history.samples[0].unit_samples.tolist() == counts
 
 
 def test_rows_stay_in_order_where_only_some_are_masked():

@@ -145,8 +145,8 @@ def test_a_step_that_fails_lets_it_speak_first(capsys):
 
 
 def test_an_interrupt_while_reading_leaves_the_rest(patience, monkeypatch):
-    def diagnose(self, step):
-        if step == 0:
+    def diagnose(self, sample):
+        if sample.step == 0:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(ActivationMonitor, "_diagnose", diagnose)

@@ -52,10 +52,10 @@ def sample(step=0, layers=None, variables=None, loss=2.3, fed=None):
     )
 
 
-def found(samples, known=None, rules=RULES):
-    diagnosis = Diagnosis(rules)
-    for place in range(len(samples)):
-        diagnosis(samples[: place + 1], known or model())
+def found(samples, known=None, rules=RULES, keep=None):
+    diagnosis = Diagnosis(rules, keep)
+    for one in samples:
+        diagnosis(one, known or model())
     return diagnosis.findings
 
 
@@ -233,6 +233,36 @@ def test_severity_grows():
     # 3 of the steps from 30 on.
     late = found(run(3, 31, layers={"b": {"saturated_share": 0.9}}))
     assert late[0].severity == "info"
+
+
+@pytest.mark.parametrize(("samples", "names"), [(8, []), (9, ["dead_units"])])
+def test_of_few_samples_a_unit_may_be_zero_by_chance(samples, names):
+    dead = {"b": {"dead_units": 40, "dead_share": 40 / 64}}
+    steps = [replace(one, unit_samples=np.full(4, samples)) for one in run(3, layers=dead)]
+    assert [finding.rule for finding in found(steps)] == names
+
+
+def test_zeros_have_vanished_whatever_came_in():
+    zero = {"mean": 0, "stddev": 0, "unit_stddev": 0}
+    steps = run(2, layers={"b": zero, "c": zero}, fed={"unit_stddev": 0})
+    constant = run(2, layers={n: {"unit_stddev": 0} for n in NAMES}, fed={"unit_stddev": 0})
+    only = [rule("vanishing_forward")]
+    apart = model({"a": {"raw": False}, "b": {"branch": 1}})
+    assert [finding.layer for finding in found(steps, apart, only)] == ["b"]
+    assert found(constant, apart, only) == ()
+
+
+def test_rules_look_back_however_few_samples_are_kept():
+    zero = {"b": {"weight_norm": 0, "update_ratio": np.nan}}
+    grown = {n: {"gradient_norm": 11 * FINE["gradient_norm"]} for n in NAMES}
+    steps = [sample(variables=zero), *run(200, 1), *run(3, 201, variables=grown)]
+    diagnosis, known = Diagnosis(keep=1), model()
+    for one in steps:
+        diagnosis(one, known)
+    assert [finding.rule for finding in diagnosis.findings] == ["exploding_backward"]
+    assert len(diagnosis.samples) == 65
+    view = View(diagnosis.samples, known)
+    assert [weight.layer for weight in view.weights if weight.started_at_zero] == ["b"]
 
 
 def test_bounds_of_dead_units_by_width():

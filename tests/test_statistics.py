@@ -9,6 +9,7 @@ from laws import numpy
 
 from keras_winit import statistics
 from keras_winit.statistics import graph
+from keras_winit.statistics.distribution import _coprime
 
 RNG = np.random.default_rng(0)
 OUTPUTS = {
@@ -305,6 +306,15 @@ def test_histogram():
     right = np.histogram(values[np.isfinite(values)], inner)[0]
     np.testing.assert_array_equal(counts, right)
     np.testing.assert_allclose(statistics.EDGES, -statistics.EDGES[::-1])
+
+
+def test_strides_have_no_divisor_in_common_with_the_units():
+    for width in range(1, 40):
+        for rest, found in enumerate(_coprime(width)):
+            right = [k for k in range(rest + 1) if math.gcd(k, width) == 1]
+            assert found == max(right, default=-1)
+    # As fast for a vocabulary.
+    assert _coprime(50_000)[-1] == 49_999
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (400, 16), (5000, 3), (7, 1024)])

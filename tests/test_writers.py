@@ -284,6 +284,7 @@ def test_json_lines(tmp_path):
     writer.close()
     sample, findings = map(strict, (tmp_path / "new" / "out.jsonl").read_text().splitlines())
     assert sample == {
+        "kind": "sample",
         "step": 7,
         "loss": 1.75,
         "layers": {
@@ -304,12 +305,12 @@ def test_json_lines(tmp_path):
             "dense@2": [1, 1, 1, 1],
         },
     }
-    assert findings == {"step": 8, "findings": [{**FINDING, "value": None}]}
+    assert findings == {"kind": "findings", "step": 8, "findings": [{**FINDING, "value": None}]}
 
 
 def test_csv(tmp_path):
     writer = CsvWriter(tmp_path / "out.csv")
-    writer.write(replace(at(7), layers=("a", "a:1.pre", "a@2", "a@12:1.pre")))
+    writer.write(replace(at(7), layers=("a", "a:1.pre", "a@2", "a:1@12.pre")))
     writer.close()
     assert (tmp_path / "out.csv").read_text() == (
         "step,layer,call,statistic,value\n"

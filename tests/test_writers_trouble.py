@@ -44,7 +44,11 @@ def test_a_torn_last_line_is_cut_off(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["json", "csv"])
-@pytest.mark.parametrize("content", ["precious", "precious\nlines\n"])
+@pytest.mark.parametrize(
+    "content",
+    # The last as `History` writes it.
+    ["precious", "precious\nlines\n", '{"step": 0, "layer": "loss", "value": 1}\n'],
+)
 def test_other_files_are_left_alone(kind, content, tmp_path):
     (tmp_path / "logs").mkdir()
     file = tmp_path / "logs" / ("out.jsonl" if kind == "json" else "out.csv")

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_winit.models.anatomy import Part, anatomy, unit_axes
+from keras_winit.models.anatomy import Part, anatomy
 from keras_winit.monitor import arguments
 from keras_winit.monitor.diagnosis import Diagnosis, at_rest
 from keras_winit.monitor.findings import Finding, Findings
@@ -23,8 +24,9 @@ from keras_winit.monitor.plan import Plan
 from keras_winit.monitor.records import Sample
 from keras_winit.monitor.rules import RULES, Model, Rule
 from keras_winit.monitor.scope import Watch, reason
+from keras_winit.monitor.steps import Steps
 from keras_winit.monitor.taps import Keep, Once, Tapped, note_loops
-from keras_winit.monitor.telling import Teller
+from keras_winit.monitor.telling import Teller, say
 
 # For so many seconds a sample may wait to be read together with others: one by one, between
 # steps that fill the caches with something else, takes three times as long.
@@ -46,6 +48,9 @@ class ActivationMonitor(keras.callbacks.Callback):
     What was measured may wait on the device for a tenth of a second, to be read together with
     what comes after. Who looks at `history` or `findings` sees all, and where there are
     writers, or `on_finding` is not "warn", nothing waits.
+
+    With another model it starts anew, in memory and in the files of `log_dir`; a run that is
+    to stay in TensorBoard takes a monitor with a `log_dir` of its own.
 
     Args:
         log_dir: Where TensorBoard looks. None: nothing is written.
@@ -101,7 +106,6 @@ class ActivationMonitor(keras.callbacks.Callback):
         self.every, self.layers, self.verbose = every, layers, verbose
         self.on_finding, self.rules = on_finding, tuple(rules)
         self._tell = Teller(verbose, on_finding)
-        self._diagnosis = Diagnosis(self.rules)
         self._due = arguments.schedule(every)
         self._chosen = arguments.choice(layers)
         for name, number in (("samples", samples), ("keep", keep)):
@@ -109,12 +113,13 @@ class ActivationMonitor(keras.callbacks.Callback):
                 arguments.require_whole(name, number)
         self.plan = Plan(arguments.statistics(statistics), samples)
         self._history = History(keep)
+        self._diagnosis = Diagnosis(self.rules, keep)
         self.writers = list(writers)
         if log_dir is not None:
             from keras_winit.monitor.writers import TensorBoardWriter
 
             self.writers.insert(0, TensorBoardWriter(log_dir))
-        self.step = 0
+        self._steps = Steps()
         self._parts: dict[int, Part] | None = None
         self._resting: Model | None = None
         # Steps and what they measured, still on the device; since when there is any.
@@ -126,11 +131,23 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._watch: Watch | None = None
         # By what is watched: another monitor may want the same step.
         self._tapped: dict[tuple[Watch, ...], Tapped] = {}
-        self._epoch_began = True
+        self._began = self._epoch_began = True
         self._ended = self._noted = False
 
     def __str__(self) -> str:
         return str(self.history)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy has: all that was measured and found, and no model."""
+        self._read()
+        without = {"_model": None, "params": None, "_due": None, "_chosen": None}
+        without |= {"_watched": None, "_watch": None, "_parts": None, "_resting": None}
+        return {**self.__dict__, **without, "_tapped": {}, "_steps": Steps()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._due = arguments.schedule(self.every)
+        self._chosen = arguments.choice(self.layers)
 
     @property
     def history(self) -> History:
@@ -152,9 +169,10 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._history = History(self._history.keep)
         if self._watch is not None:
             self._history.unseen = self._watch.unseen
-        self._diagnosis = Diagnosis(self.rules)
+        self._diagnosis = Diagnosis(self.rules, self._history.keep)
         self._tell = Teller(self.verbose, self.on_finding)
-        self._unread, self._new, self.step = [], [], 0
+        self._unread, self._new = [], []
+        self._steps = Steps(self._watched)
 
     def plot(self, path: str | PathLike[str] | None = None, kind: str = "layers") -> Any:
         """Draw what was measured, as the function of that name in `keras_winit.plots`.
@@ -186,12 +204,25 @@ class ActivationMonitor(keras.callbacks.Callback):
         model = model if isinstance(model, keras.Model) else getattr(model, "module", None)
         if model is not self._watched:
             self._read()
+            if self._watched is not None and self._history.samples:
+                _warn(
+                    "`ActivationMonitor` starts anew with another model; what it measured of "
+                    f"{self._watched.name!r} is no longer in its `history`"
+                )
+                self.reset()
+                self._write(lambda writer: writer.close())
             self._watched, self._watch, self._tapped = model, None, {}
+            self._steps = Steps(model)
             self._noted = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._disarm()
         self._read()
+        self._diagnosis.resume()
+        if self._ended:
+            # What was in the way may be gone.
+            self._watch, self._tapped, self._ended = None, {}, False
+        self._began = True
         # Here, as JAX takes the variables' values away during an epoch.
         self._parts = self._resting = None
         if self.rules and self._watched.built:
@@ -203,9 +234,10 @@ class ActivationMonitor(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         try:
             if self._epoch_began:
-                self._count()
-            block = range(self.step, self.step + self._watched.steps_per_execution)
-            self.step = block.stop
+                seen = self.history.samples
+                self._steps.compare(self._began, seen[-1].step + 1 if seen else 0)
+                self._began = self._epoch_began = False
+            block = self._steps.take()
             if not self._ended and any(self._due(step) for step in block):
                 self._arm(block)
         except Exception as error:
@@ -221,32 +253,20 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._settle()
         self._write(lambda writer: writer.flush())
         if self.verbose not in (0, "auto"):
-            print(self)
+            say(str(self), sys.stdout)
 
     def on_train_end(self, logs: Any = None) -> None:
         self._disarm()
+        try:
+            self._steps.compare()
+        except Exception as error:
+            self._end(reason(error))
         # A writer need not know of ends.
         self._write(lambda writer: getattr(writer, "end", writer.flush)())
 
     def close(self) -> None:
         """Close what it writes to."""
         self._write(lambda writer: writer.close())
-
-    def _count(self) -> None:
-        """Go on from the optimizer's own count, but never back to a step already watched."""
-        self._epoch_began = False
-        done = self.history.samples[-1].step + 1 if self.history.samples else 0
-        self.step = max(done, self._batches())
-
-    def _batches(self) -> int:
-        """That the optimizer has had in its life. Not to be asked within an epoch on JAX."""
-        optimizer = self._watched.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-        if optimizer is None:
-            return self.step
-        # Keras counts updates, each of several batches.
-        updates = int(np.max(ops.convert_to_numpy(optimizer.iterations)))
-        return updates * (optimizer.gradient_accumulation_steps or 1)
 
     def _arm(self, block: range) -> None:
         model, plain = self._watched, self._watched.train_function
@@ -264,13 +284,11 @@ class ActivationMonitor(keras.callbacks.Callback):
         model.train_function = Once(model, plain, tapped, keeps)
 
     def _look(self) -> Watch:
-        model, kind = self._watched, type(self._watched)
+        kind = type(self._watched)
         if not kind.make_train_function.__module__.startswith("keras."):
             raise TypeError(f"{kind.__name__} makes its own train function")
         self._watch = Watch(self.plan, self._wanted)
         self._watch.last_words = self._settle
-        if model.built:
-            self._watch.unit_axes = unit_axes(model)
         self._history.unseen = self._watch.unseen
         return self._watch
 
@@ -292,7 +310,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._end(watch.broken)
             return
         try:
-            self._unread.append((self._last(block, ran), packed))
+            self._unread.append((self._steps.last(block, ran), packed))
         except Exception as error:
             self._end(reason(error))
 
@@ -335,7 +353,7 @@ class ActivationMonitor(keras.callbacks.Callback):
                 note_loops(self._watched, self._watch)
         self._history.append(sample)
         self._write(lambda writer: writer.write(sample))
-        self._diagnose(sample.step)
+        self._diagnose(sample)
 
     def _look_at_rest(self) -> None:
         try:
@@ -344,25 +362,19 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._parts = {}
             _warn(f"`ActivationMonitor` knows little of the model. Received: {reason(error)}")
 
-    def _diagnose(self, step: int) -> None:
+    def _diagnose(self, sample: Sample) -> None:
         if not self.rules:
             return
         if self._resting is None:
             if self._parts is None:
                 self._look_at_rest()
             self._resting = at_rest(self._watched, self._parts or {}, self._watch)
-        new = self._diagnosis(self._history.samples, self._resting)
+        new = self._diagnosis(sample, self._resting)
         self._history.findings = self._diagnosis.findings
         if new:
             self._new += new
             rows = [finding.as_dict() for finding in self._diagnosis.findings]
-            self._write(lambda writer: writer.write_findings(step, rows))
-
-    def _last(self, block: range, ran: int) -> int:
-        """The last step that ran of a block: the data may have ended within."""
-        if len(block) > 1 and not ran:
-            ran = self._batches() - block.start
-        return block[min(max(ran, 1), len(block)) - 1]
+            self._write(lambda writer: writer.write_findings(sample.step, rows))
 
     def _end(self, why: str | None) -> None:
         self._ended = True

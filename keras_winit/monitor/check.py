@@ -11,6 +11,7 @@ from keras import ops
 from keras_winit.monitor.callback import ActivationMonitor
 from keras_winit.monitor.findings import Findings
 from keras_winit.monitor.rules import RULES, Rule
+from keras_winit.monitor.steps import updates_counter
 
 
 def check(
@@ -51,10 +52,11 @@ def check(
     monitor = ActivationMonitor(every=1, verbose=0, rules=rules)
     if not model.built:
         model(x)
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     with _taken_back(model):
         # Steps count from the optimizer's own, rules from the start of training.
-        model.optimizer.iterations.assign(0)
+        updates_counter(model.optimizer).assign(0)
         options = {"batch_size": size, "shuffle": False, "epochs": steps, "verbose": 0}
         model.fit(x, y, callbacks=[monitor], **options)
     return monitor.findings

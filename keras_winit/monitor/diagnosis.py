@@ -21,9 +21,13 @@ def at_rest(model: Any, parts: Mapping[int, Part], watch: Any) -> Model:
     layers = [layer for layer in model._flatten_layers() if id(layer) in parts]
     return Model(
         parts={watch.name(layer): parts[id(layer)] for layer in layers},
-        expected_loss=expected_loss(model),
+        expected_loss=expected_loss(model) if watch.plain_loss else None,
         scaled_loss=isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer),
     )
+
+
+# Samples that rules look back on, at least.
+DEPTH = 64
 
 
 @dataclass
@@ -41,14 +45,20 @@ class Diagnosis:
 
     Args:
         rules: To apply.
+        keep: How many samples rules may look back on, besides the first one; at least those
+            that rules of this package need. None: all.
 
     Raises:
         TypeError: If something is no rule.
         ValueError: If two rules have the same `id`.
     """
 
-    def __init__(self, rules: Sequence[Rule] = RULES) -> None:
+    def __init__(self, rules: Sequence[Rule] = RULES, keep: int | None = None) -> None:
         self.rules = list(rules)
+        self.samples: list[Sample] = []
+        self.depth = None if keep is None else max(keep, DEPTH)
+        # Where numbers have ended nothing else means anything.
+        self.ruined = False
         for rule in self.rules:
             if not isinstance(rule, Rule):
                 raise TypeError(
@@ -63,17 +73,19 @@ class Diagnosis:
             )
         self._runs: dict[tuple[str, str], _Run] = {}
 
-    def __call__(self, samples: Sequence[Sample], model: Model) -> list[Finding]:
-        """Look at the last sample.
+    def __call__(self, sample: Sample, model: Model) -> list[Finding]:
+        """Look at one more sample.
 
         Returns:
             What has come up at this step, unfolded, in the order of the rules.
         """
-        view, new = View(samples, model), []
-        # Where numbers have ended nothing else means anything.
-        ruined = any(name == "non_finite" and run.found for (name, _), run in self._runs.items())
-        for rule in list(self.rules):
-            if ruined or not rule.applies_at(view.step):
+        self.samples.append(sample)
+        if self.depth is not None:
+            # The first one tells how weights began.
+            del self.samples[1 : -self.depth]
+        view, new = View(self.samples, model), []
+        for rule in [] if self.ruined else list(self.rules):
+            if not rule.applies_at(view.step):
                 continue
             try:
                 offences = {offence.layer: offence for offence in rule.check(view)}
@@ -93,7 +105,12 @@ class Diagnosis:
                 for offence in offences.values()
                 if (found := self._count(rule, offence, view.step))
             ]
+        self.ruined |= any(finding.rule == "non_finite" for finding in new)
         return new
+
+    def resume(self) -> None:
+        """Apply rules again: what came to be no number may have been put right."""
+        self.ruined = False
 
     @property
     def findings(self) -> Findings:

@@ -1,11 +1,9 @@
 """What was measured so far: as rows, as curves, as a table."""
 
 import csv
-import functools
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit.monitor.records import Sample
+from keras_winit.monitor.sites import is_before, split_call
 
 FIELDS = ("step", "layer", "call", "statistic", "value")
 
@@ -116,7 +115,7 @@ def _rows(sample: Sample) -> Iterator[dict[str, Any]]:
     if not math.isnan(sample.loss):
         yield row("loss", 0, "loss", sample.loss)
     for site, values in zip(sample.layers, sample.values, strict=True):
-        layer, call = split_site(site)
+        layer, call = split_call(site)
         for name, value in zip(sample.statistics, values, strict=True):
             if not math.isnan(value):
                 yield row(layer, call, name, value)
@@ -124,13 +123,6 @@ def _rows(sample: Sample) -> Iterator[dict[str, Any]]:
         for name, value in zip(sample.variable_statistics, values, strict=True):
             if not math.isnan(value):
                 yield row(path, 0, name, value)
-
-
-@functools.lru_cache(maxsize=4096)
-def split_site(site: str) -> tuple[str, int]:
-    """The layer and the number of its call: `path@2.pre` is `path.pre` for the second time."""
-    found = re.fullmatch(r"(.*?)@(\d+)(\.pre)?", site)
-    return (found[1] + (found[3] or ""), int(found[2])) if found else (site, 1)
 
 
 def _value(sample: Sample, layer: str, statistic: str) -> float | None:
@@ -151,7 +143,7 @@ def table(sample: Sample | None, unseen: dict[str, str]) -> str:
     if not np.any(sample.values[:, [n == "nonfinite" for n in sample.statistics]] > 0):
         columns = [column for column in columns if column[0] != "nonfinite"]
     rest = [column for column in VARIABLE_COLUMNS if column[0] in sample.variable_statistics]
-    sites = [site for site in sample.layers if not site.endswith(".pre")]
+    sites = [site for site in sample.layers if not is_before(site)]
     width = max(map(len, ["layer", *sites]))
     loss = "" if math.isnan(sample.loss) else f", loss {sample.loss:.4g}"
     heads = "".join(f"{head:>{_width(form)}}" for _, head, form in columns + rest)

@@ -70,7 +70,7 @@ def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) 
         packed: Of shape (N, P, ...), a vector for each of P replicas.
     """
     plan, places = layout.plan, layout.places
-    values, counts = _layers(plan, places, packed)
+    values, counts, unit_samples = _layers(plan, places, packed)
     variables = np.concatenate(
         [
             np.zeros((len(steps), 0, len(plan.variable)), np.float32),
@@ -97,6 +97,7 @@ def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) 
             loss=losses[number],
             inputs=places.inputs,
             input_values=values[number, :fed],
+            unit_samples=unit_samples[number, fed:],
         )
         for number, step in enumerate(steps)
     ]
@@ -184,22 +185,21 @@ def _spread_size(plan: Plan) -> int:
     return plan.bins + len(QUANTILES) * ("quantiles" in plan.statistics)
 
 
-def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any]:
-    """The statistics and the histogram of each layer at each step, over all replicas."""
+def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any, Any]:
+    """Statistics, histogram and samples of each layer at each step, over all replicas."""
     number, (steps, lots) = len(places.order), packed.shape[:2]
     if not number:
-        none = np.zeros((steps, 0, len(plan.layer)), np.float32)
-        return none, np.zeros((steps, 0, plan.bins), np.float32)
+        widths = (len(plan.layer), plan.bins)
+        values, counts = (np.zeros((steps, 0, width), np.float32) for width in widths)
+        return values, counts, np.zeros((steps, 0), np.float32)
     counted = 2 + 5 * places.units
     layers = counted + 3 * number
     numbers = packed[:, :, 2:layers].astype(np.float64)
-    found = statistics.summary(
-        statistics.Units(
-            *np.moveaxis(numbers[:, :, : 5 * places.units].reshape(steps, lots, 5, -1), 2, 0),
-            *np.moveaxis(numbers[:, :, 5 * places.units :].reshape(steps, lots, 3, -1), 2, 0),
-        ),
-        places.starts,
+    units = statistics.Units(
+        *np.moveaxis(numbers[:, :, : 5 * places.units].reshape(steps, lots, 5, -1), 2, 0),
+        *np.moveaxis(numbers[:, :, 5 * places.units :].reshape(steps, lots, 3, -1), 2, 0),
     )
+    found = statistics.summary(units, places.starts)
     for name in ("dead_share", "dead_units"):
         found[name][:, places.lively] = np.nan
     found["saturated_share"] = np.full((steps, number), np.nan)
@@ -217,6 +217,7 @@ def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any]:
     return (
         np.moveaxis(values[:, :, places.order], 0, 2),
         spread[..., cut:].sum(axis=1)[:, places.order],
+        units.samples.sum(axis=1)[:, places.order],
     )
 
 

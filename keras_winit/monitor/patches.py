@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_winit import statistics
+from keras_winit.models.anatomy import unit_axes
 from keras_winit.monitor.measure import Update
 from keras_winit.monitor.scope import (
     Scope,
@@ -82,8 +83,8 @@ class Shared:
 def judge(model: Any, watches: Sequence[Watch]) -> None:
     """Find out which activations can be flat; not within a trace, as it needs real numbers."""
     for layer in model._flatten_layers():
-        activation = layer.__dict__.get("activation")
-        if callable(activation) and any(activation not in w.saturates for w in watches):
+        activation = _function(layer)
+        if activation is not None and any(activation not in w.saturates for w in watches):
             elementwise = activation not in UNSATURATED and statistics.elementwise(activation)
             for watch in watches:
                 watch.saturates[activation] = elementwise
@@ -126,7 +127,7 @@ def patched(model: Any, variables: bool) -> Iterator[None]:
         if keras.backend.backend() == "jax":
             _carry_out(model, patches.put)
         if model.optimizer is not None and variables:
-            _watch_optimizer(model.optimizer, patches.put)
+            _watch_optimizer(model, patches.put)
         yield
     finally:
         patches.restore()
@@ -136,10 +137,17 @@ def patched(model: Any, variables: bool) -> Iterator[None]:
 Put = Callable[[Any, str, Any], None]
 
 
-def _watch_activation(layer: Any, put: Put) -> None:
+def _function(layer: Any) -> Any:
+    """The activation that a layer applies itself; None if it has none, or that is a layer."""
     activation = layer.__dict__.get("activation")
-    unwatched = activation is keras.activations.linear or isinstance(activation, keras.Operation)
-    if unwatched or not callable(activation):
+    # What is a layer would be built by a call.
+    known = callable(activation) and not isinstance(activation, keras.Operation)
+    return activation if known and activation is not keras.activations.linear else None
+
+
+def _watch_activation(layer: Any, put: Put) -> None:
+    activation = _function(layer)
+    if activation is None:
         return
 
     @functools.wraps(activation)
@@ -158,6 +166,9 @@ def _watch_loss(model: Any, put: Put) -> None:
     def watched(*args: Any, **kwargs: Any) -> Any:
         loss = compute_loss(*args, **kwargs)
         for scope in scopes():
+            if scope.watch.plain_loss is None:
+                weights = kwargs.get("sample_weight", args[3] if len(args) > 3 else None)
+                scope.watch.plain_loss = weights is None and not model.losses
             if trace_of(loss) == scope.base:
                 scope.loss = loss
         return loss
@@ -219,8 +230,9 @@ def _carry_out(model: Any, put: Put) -> None:
     put(model, "stateless_compute_loss", stateless_compute_loss)
 
 
-def _watch_optimizer(optimizer: Any, put: Put) -> None:
+def _watch_optimizer(model: Any, put: Put) -> None:
     """Gradients as the optimizer gets them, without the scale of the loss; and its updates."""
+    optimizer = model.optimizer
     if keras.backend.backend() == "jax":
         stateless_apply = optimizer.stateless_apply
 
@@ -230,7 +242,7 @@ def _watch_optimizer(optimizer: Any, put: Put) -> None:
             values = dict(zip((id(v) for v in optimizer.variables), state, strict=True))
             scale = _loss_scale(optimizer, lambda variable: values[id(variable)])
             variables = optimizer._trainable_variables
-            _record_updates(variables, gradients, scale, weights, result[0])
+            _record_updates(model, variables, gradients, scale, weights, result[0])
             return result
 
         put(optimizer, "stateless_apply", watched)
@@ -248,7 +260,7 @@ def _watch_optimizer(optimizer: Any, put: Put) -> None:
         result = apply(gradients, trainable_variables)
         # Also turns a variable into a tensor, which is all that may be kept of it.
         after = [ops.stop_gradient(variable.value) for variable in variables]
-        _record_updates(variables, gradients, scale, before, after)
+        _record_updates(model, variables, gradients, scale, before, after)
         return result
 
     put(optimizer, "apply", watched_apply)
@@ -262,12 +274,18 @@ def _loss_scale(optimizer: Any, value_of: Callable[[Any], Any]) -> Any:
     return optimizer.loss_scale_factor
 
 
-def _record_updates(variables: Any, gradients: Any, scale: Any, before: Any, after: Any) -> None:
+def _record_updates(
+    model: Any, variables: Any, gradients: Any, scale: Any, before: Any, after: Any
+) -> None:
     told = scopes()
     if not told:
         return
     updates = []
     try:
+        for scope in told:
+            if scope.watch.unit_axes is None:
+                # Not before: some models are built by their first step.
+                scope.watch.unit_axes = unit_axes(model)
         with quiet():
             for variable, gradient, *weights in zip(
                 variables, gradients, before, after, strict=True
@@ -286,7 +304,7 @@ def _record_updates(variables: Any, gradients: Any, scale: Any, before: Any, aft
             scope.watch.miss("optimizer", reason(error))
         return
     for scope in told:
-        axes = scope.watch.unit_axes
+        axes = scope.watch.unit_axes or {}
         scope.tell("record_updates", [Update(*one, axes.get(one[0], ())) for one in updates])
 
 

@@ -15,7 +15,8 @@ class Sample:
         step: Updates that the optimizer had made before this step. It goes on over a second
             `fit` and a resumed run.
         layers: The L watched outputs in execution order, as `path`, `path:1` for a second
-            output, `path@2` for a second call, `path.pre` for a pre-activation. Unique.
+            output, `path@2` for a second call, `path.pre` for a pre-activation. Unique: a second
+            layer of one path is `path~2`, one whose own path ends like these `path~1`.
         statistics: The S names of the columns of `values`.
         values: Of shape (L, S), float32. NaN where a statistic does not apply.
         variables: The V trainable variables' paths.
@@ -27,6 +28,7 @@ class Sample:
         loss: Of this step, if known; else NaN.
         inputs: The I inputs of the model that hold floats, as "input", "input:1".
         input_values: Of shape (I, S), float32; the batch as the model gets it.
+        unit_samples: Of shape (L,): over how many entries each unit was looked at. Or empty.
     """
 
     step: int
@@ -41,6 +43,7 @@ class Sample:
     loss: float
     inputs: tuple[str, ...] = ()
     input_values: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), "f"))
+    unit_samples: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, "f"))
 
     @functools.cached_property
     def gradient_norm(self) -> float:

@@ -24,6 +24,7 @@ from keras_winit.monitor.measure import (
     unready,
 )
 from keras_winit.monitor.plan import INPUT, Plan
+from keras_winit.monitor.sites import ends_in_mark, is_before, site
 
 # Of what was measured, among the logs.
 KEY = "winit"
@@ -103,14 +104,17 @@ class Watch:
         self.broken: str | None = None
         # What is to be done when a step fails, as that may be the last.
         self.last_words: Callable[[], None] = lambda: None
-        # Of each kernel, by the path of the variable.
-        self.unit_axes: dict[str, tuple[int, ...]] = {}
+        # Of each kernel, by the path of the variable; and whether the loss is that of the
+        # targets alone. Known from the first step on.
+        self.unit_axes: dict[str, tuple[int, ...]] | None = None
+        self.plain_loss: bool | None = None
 
     def name(self, layer: Any) -> str:
-        """A layer's path; a second layer of that path gets a number."""
+        """A layer's path; with a number if it is taken, or ends like a mark of a site."""
         path = layer.path or layer.name
+        plain = not ends_in_mark(path)
         for count in itertools.count(1):
-            name = path if count == 1 else f"{path}~{count}"
+            name = path if plain and count == 1 else f"{path}~{count}"
             if self.names.setdefault(name, layer) is layer:
                 return name
         raise AssertionError
@@ -163,7 +167,7 @@ class Scope:
         for place, tensor in enumerate(filter(is_float_tensor, tensors)):
             name = f"{INPUT}:{place}" if place else INPUT
             if name not in self.layers and trace_now() == trace_of(tensor) == self.base:
-                self._measure(None, name, tensor)
+                self._measure(None, name, tensor, get_keras_mask(tensor))
 
     def keep_activation(self, layer: Any, activation: Any, z: Any) -> None:
         """A layer is about to apply its activation, for the first time in this call."""
@@ -182,19 +186,27 @@ class Scope:
             self.hidden.add(name)
             return
         call = self.calls[name] = self.calls.get(name, 0) + 1
-        suffix = f"@{call}" if call > 1 else ""
         if z is not None and (trace != self.base or not is_float_tensor(z)):
             activation = z = None
         if z is not None and not isinstance(layer, keras.layers.Activation):
-            self._measure(layer, f"{name}{suffix}.pre", z)
+            # It has no mask of its own.
+            mask = get_keras_mask(tensors[0]) if _like(z, tensors[0]) else None
+            self._measure(layer, site(name, call=call, before=True), z, mask)
         for place, tensor in enumerate(tensors):
             if is_float_tensor(tensor):
-                site = f"{name}:{place}{suffix}" if place else name + suffix
-                fits = z is not None and tuple(z.shape) == tuple(tensor.shape)
-                self._measure(layer, site, tensor, activation if fits else None, z)
+                fits = z is not None and _like(z, tensor)
+                mask = get_keras_mask(tensor)
+                function = activation if fits else None
+                self._measure(layer, site(name, place, call), tensor, mask, function, z)
 
     def _measure(
-        self, layer: Any, name: str, tensor: Any, activation: Any = None, z: Any = None
+        self,
+        layer: Any,
+        name: str,
+        tensor: Any,
+        mask: Any = None,
+        activation: Any = None,
+        z: Any = None,
     ) -> None:
         if trace_of(tensor) != self.base:
             self.hidden.add(name)
@@ -202,9 +214,9 @@ class Scope:
         output = Output(
             name=name,
             values=tensor,
-            mask=get_keras_mask(tensor),
+            mask=mask,
             unit_axis=unit_axis(layer, len(tensor.shape)),
-            rectifier=rectifies(layer) and not name.endswith(".pre"),
+            rectifier=rectifies(layer) and not is_before(name),
             activation=activation if self.watch.saturates.get(activation) else None,
             z=z,
         )
@@ -255,6 +267,10 @@ class Scope:
                 here = ops.arange(count)[:, None] == own
                 vector = ops.where(here, float(count) * vector, 0.0)
         return vector
+
+
+def _like(one: Any, other: Any) -> bool:
+    return tuple(one.shape) == tuple(other.shape)
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:

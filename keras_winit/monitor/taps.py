@@ -95,10 +95,12 @@ class Tapped:
                 watch.last_words()
             if self.failed is None or not self._untouched():
                 raise
+            # If this fails as well, the fault is not in the taps.
+            result = plain(*state, data if tee is data else itertools.chain(seen, data))
             for watch, keep in zip(self.watches, keeps, strict=True):
                 watch.broken = reason(error)
                 keep(None, 0)
-            return plain(*state, data if tee is data else itertools.chain(seen, data))
+            return result
         logs = result[0] if state else result
         for number, (watch, keep) in enumerate(zip(self.watches, keeps, strict=True)):
             packed = logs.pop(f"{KEY}{number}", None)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import keras
 
@@ -42,7 +42,7 @@ class Teller:
         bad = [finding for finding in told if finding.severity != "info"]
         shown = Findings({"auto": bad, 0: []}.get(self._verbose, told))
         if shown:
-            print(f"\n{shown}", file=sys.stderr)
+            say(f"\n{shown}", sys.stderr)
         if callable(self._on_finding):
             for finding in told:
                 self._on_finding(finding)
@@ -58,3 +58,9 @@ class Teller:
         ends = any(one.rule == "non_finite" for one in (finding, *finding.consequences))
         worse = self._told.get((finding.rule, finding.layer)) != finding.severity
         return worse or (ruined and ends)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print it, with "?" for what the stream's encoding lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), file=stream)

@@ -3,7 +3,7 @@
 import csv
 import html
 import io
-import re
+import itertools
 import shlex
 import warnings
 from abc import abstractmethod
@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from keras_winit.monitor.files import LogFile, mend
 from keras_winit.monitor.pictures import Album
 from keras_winit.monitor.plain import dumps
 from keras_winit.monitor.records import Sample
+from keras_winit.monitor.sites import split_call
 
 Finding = Mapping[str, Any]
 
@@ -30,6 +32,9 @@ VARIABLE_CURVES = ("gradient_norm", "update_ratio")
 
 # A layer's name must not become a link or an image in TensorBoard's Text tab.
 MARKUP = {ord(character): f"&#{ord(character)};" for character in "|[]*_`\\"}
+
+# The runs of trainings under way: of two files in one directory TensorBoard shows the newer.
+BUSY: WeakValueDictionary[Path, "TensorBoardWriter"] = WeakValueDictionary()
 
 
 class Writer(Protocol):
@@ -67,6 +72,10 @@ class _OneFile(Writer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._path)!r})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy opens a file of its own.
+        return {**self.__dict__, "_file": None}
+
     def flush(self) -> None:
         if self._file is not None:
             self._file.flush()
@@ -81,8 +90,9 @@ class TensorBoardWriter(_OneFile):
     """Writes what TensorBoard shows: tables for our tab, curves, histograms, findings, images.
 
     Everything goes into a run of its own, `<log_dir>/winit`, one event a sample: beside the
-    runs of `keras.callbacks.TensorBoard`, whose files a second writer would hide. TensorFlow
-    is not loaded.
+    runs of `keras.callbacks.TensorBoard`, whose files a second writer would hide. For the same
+    reason a second monitor of the same training gets `<log_dir>/winit_2`. TensorFlow is not
+    loaded.
 
     The images are those of `keras_winit.plots`, made small: `winit/health`, and of samples
     with histograms `winit/strips`. They are drawn at the end of a training, and at the end
@@ -124,11 +134,15 @@ class TensorBoardWriter(_OneFile):
                 f"Received: log_dir={str(log_dir)!r}."
             )
         super().__init__(log_dir)
+        self._run = self._path / "winit"
         self._curves = tuple(curves)
         self._variable_curves = tuple(variable_curves)
         self._most = most
         self._known: set[str] = set()
         self._album = Album() if images else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_known": set()}
 
     def write(self, sample: Sample) -> None:
         summary = Summary(self._known)
@@ -144,8 +158,10 @@ class TensorBoardWriter(_OneFile):
             if name in sample.variable_statistics:
                 column = sample.variable_values[:, sample.variable_statistics.index(name)]
                 self._each(summary, name, sample.variables, column)
-        summary.table("layers", sample.layers, sample.statistics, sample.values)
-        if sample.variables:
+        # A table without rows or columns would be an empty page.
+        if sample.values.size:
+            summary.table("layers", sample.layers, sample.statistics, sample.values)
+        if sample.variable_values.size:
             summary.table(
                 "variables", sample.variables, sample.variable_statistics, sample.variable_values
             )
@@ -154,15 +170,12 @@ class TensorBoardWriter(_OneFile):
                 summary.histogram(f"winit_hist/{tag}", sample.edges, counts)
         self._write(sample.step, summary)
         if self._album is not None:
+            if self._album.samples and sample.step <= self._album.samples[-1].step:
+                self._album = Album()  # Of another model.
             self._album.add(sample)
 
     def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
-        summary = Summary(self._known)
-        summary.record("winit/findings", findings)
-        summary.text("winit/findings_table", _markdown(findings))
-        layers = {finding["layer"] for finding in findings if finding.get("layer")}
-        summary.scalar("winit/layers_with_findings", len(layers))
-        self._write(step, summary)
+        self._write(step, self._told(findings))
         if self._album is not None:
             self._album.findings = findings
 
@@ -174,9 +187,11 @@ class TensorBoardWriter(_OneFile):
     def end(self) -> None:
         self._draw(ended=True)
         self.flush()
+        self._leave()
 
     def close(self) -> None:
         self._draw(closed=True)
+        self._leave()
         super().close()
         self._known.clear()
 
@@ -189,6 +204,14 @@ class TensorBoardWriter(_OneFile):
             f"tensorboard --logdir {shlex.quote(str(self._path))}\n"
             f"{address}/#keras_winit\n{address}/?pinnedCards={pinned}#timeseries"
         )
+
+    def _told(self, findings: Sequence[Finding]) -> Summary:
+        summary = Summary(self._known)
+        summary.record("winit/findings", findings)
+        summary.text("winit/findings_table", _markdown(findings))
+        layers = {finding["layer"] for finding in findings if finding.get("layer")}
+        summary.scalar("winit/layers_with_findings", len(layers))
+        return summary
 
     def _each(self, summary: Summary, name: str, rows: Sequence[str], column: Any) -> None:
         if len(rows) <= self._most:
@@ -220,8 +243,23 @@ class TensorBoardWriter(_OneFile):
     def _write(self, step: int, summary: Summary) -> None:
         with self._sound():
             if self._file is None:
-                self._file = EventFile(self._path / "winit", step)
+                self._run = self._free_run()
+                again = step == 0 and any(self._run.glob("events.out.tfevents.*"))
+                self._file = EventFile(self._run, step)
+                if again:
+                    # TensorBoard would go on showing what the run before has found.
+                    self._file.write(step, self._told(()))
+            BUSY.setdefault(self._run, self)
             self._file.write(step, summary)
+
+    def _free_run(self) -> Path:
+        """Where no other writer is at work."""
+        runs = (self._path.absolute() / f"winit{end}" for end in _ends())
+        return next(run for run in runs if BUSY.get(run, self) is self)
+
+    def _leave(self) -> None:
+        if BUSY.get(self._run) is self:
+            del BUSY[self._run]
 
     @contextmanager
     def _sound(self) -> Iterator[None]:
@@ -231,6 +269,11 @@ class TensorBoardWriter(_OneFile):
         except OSError:
             self._album = None
             raise
+
+
+def _ends() -> Iterator[str]:
+    yield ""
+    yield from (f"_{number}" for number in itertools.count(2))
 
 
 def _spread(column: Any) -> dict[str, float]:
@@ -257,11 +300,12 @@ def _cell(value: Any) -> str:
 class JsonLinesWriter(_OneFile):
     """Writes one JSON object a line, a line a sample; a resumed run goes on in the file.
 
-    A sample: `{"step": 7, "loss": 0.3, "layers": {"dense": {"stddev": 1.0, ...}, ...},
-    "variables": {"dense/kernel": {"gradient_norm": 0.1, ...}, ...}}`, and where there are
-    histograms `"edges": [...], "counts": {"dense": [...], ...}`. Findings:
-    `{"step": 7, "findings": [...]}`. NaN is null, infinities are the strings "inf" and
-    "-inf". A run that resumes from an earlier step writes steps again: the last one counts.
+    A sample: `{"kind": "sample", "step": 7, "loss": 0.3, "layers": {"dense": {"stddev": 1.0,
+    ...}, ...}, "variables": {"dense/kernel": {"gradient_norm": 0.1, ...}, ...}}`, and where
+    there are histograms `"edges": [...], "counts": {"dense": [...], ...}`. Findings:
+    `{"kind": "findings", "step": 7, "findings": [...]}`. NaN is null, infinities are the
+    strings "inf" and "-inf". A run that resumes from an earlier step writes steps again: the
+    last one counts.
 
     Args:
         path: Of the file. A last line that a killed process left unfinished is cut off.
@@ -272,6 +316,7 @@ class JsonLinesWriter(_OneFile):
 
     def write(self, sample: Sample) -> None:
         line = {
+            "kind": "sample",
             "step": sample.step,
             "loss": sample.loss,
             "layers": _nested(sample.layers, sample.statistics, sample.values),
@@ -285,11 +330,11 @@ class JsonLinesWriter(_OneFile):
         self._write(line)
 
     def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
-        self._write({"step": step, "findings": findings})
+        self._write({"kind": "findings", "step": step, "findings": findings})
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._file is None:
-            mend(self._path, b'{"step": ')
+            mend(self._path, b'{"kind": ')
             self._file = LogFile(self._path)
         self._file.write(dumps(line).encode() + b"\n")
 
@@ -334,19 +379,13 @@ class CsvWriter(_OneFile):
                 self._file.write(header)
         rows: list[tuple[Any, ...]] = [(sample.step, "", "", "loss", sample.loss)]
         for site, line in zip(sample.layers, sample.values, strict=True):
-            layer, call = _call(site)
+            layer, call = split_call(site)
             for name, value in zip(sample.statistics, line, strict=True):
                 rows.append((sample.step, layer, call, name, value))
         for path, line in zip(sample.variables, sample.variable_values, strict=True):
             for name, value in zip(sample.variable_statistics, line, strict=True):
                 rows.append((sample.step, path, "", name, value))
         self._file.write(_rows(rows))
-
-
-def _call(site: str) -> tuple[str, int]:
-    """`dense@2.pre` is the second call of `dense.pre`."""
-    found = re.fullmatch(r"(.*)@(\d+)((?::\d+)?(?:\.pre)?)", site, re.DOTALL)
-    return (found[1] + found[3], int(found[2])) if found else (site, 1)
 
 
 def _rows(rows: Sequence[Sequence[Any]]) -> bytes:

@@ -1,10 +1,11 @@
 """How the entries of a tensor are spread."""
 
-import math
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_winit.statistics.graph import INF, finite
@@ -26,6 +27,13 @@ def histogram(values: Any, counts: Any) -> Any:
     return ops.segment_sum(ones, bins, num_segments=len(EDGES) - 1)
 
 
+@functools.lru_cache(maxsize=64)
+def _coprime(width: int) -> npt.NDArray[np.int32]:
+    """For each remainder the largest number up to it without a divisor in common; or -1."""
+    numbers = np.arange(width, dtype=np.int32)
+    return np.maximum.accumulate(np.where(np.gcd(numbers, width) == 1, numbers, -1))
+
+
 def quantiles(values: Any, counts: Any, shares: Sequence[float]) -> Any:
     """Quantiles of the finite entries among at least 512, or among all if there are fewer.
 
@@ -35,12 +43,9 @@ def quantiles(values: Any, counts: Any, shares: Sequence[float]) -> Any:
     valid = ops.reshape(finite(values, counts), (-1,))
     width = values.shape[-1]
     apart = ops.shape(valid)[0] // 512
-    # For each remainder the largest number up to it without a common divisor.
-    prime = [
-        max([k for k in range(r + 1) if math.gcd(k, width) == 1] or [-1]) for r in range(width)
-    ]
+    prime = _coprime(width)
     if isinstance(apart, int):
-        stride = max(apart // width * width + prime[apart % width], 1)
+        stride = max(apart // width * width + int(prime[apart % width]), 1)
     else:
         stride = ops.maximum(apart // width * width + ops.take(prime, apart % width), 1)
     chosen, valid = ops.reshape(values, (-1,))[::stride], valid[::stride]

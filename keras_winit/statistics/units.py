@@ -205,7 +205,8 @@ def _reduced_by_torch(values: Any, beside: int) -> Reduced | Units:
         within = variance.view(beside, -1)
         variance = torch.mean(within + (columns - mean).square_(), 0)
     told = torch.addcmul(variance, mean, mean, value=-COARSE)
-    least, most = torch.where(low == high, 1.0, told).aminmax()
+    # Their difference is NaN of units that are infinite throughout.
+    least, most = torch.where(low == high, 1 + (high - low), told).aminmax()
     # At once, as who comes after may change a tensor in place.
     if not LEAST < least <= most < MOST:
         return Units(*_by_columns(values, None))
@@ -235,7 +236,8 @@ def _checked(layers: Sequence[Reduced]) -> Units:
     """As it is, where that tells the spread; by a closer look where not."""
     low, high, mean, variance = columns = _columns(layers)
     told = variance - COARSE * ops.square(mean)
-    told = ops.where(ops.equal(low, high), ops.ones_like(told), told)
+    # Their difference is NaN of units that are infinite throughout.
+    told = ops.where(ops.equal(low, high), 1 + (high - low), told)
     # Neither is true of NaN.
     sound = ops.all(ops.logical_and(told > LEAST, told < MOST))
 

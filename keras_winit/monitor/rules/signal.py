@@ -11,6 +11,9 @@ from keras_winit.monitor.rules.view import Seen, View
 # Sampled steps at which the signal tells of the start, and not of what was learned.
 EARLY = 12
 
+# Samples of a unit that say little of it.
+FEW = 8
+
 
 def _stretches(view: View) -> Iterator[tuple[Seen | None, Sequence[Seen]]]:
     """Hidden layers that may be compared, and what the first of them is compared with.
@@ -26,6 +29,11 @@ def _stretches(view: View) -> Iterator[tuple[Seen | None, Sequence[Seen]]]:
         first = group[0].part
         fed = view.inputs[0] if branch is None and len(view.inputs) == 1 else None
         yield (fed if first is not None and first.raw else None), group
+
+
+def _is_zero(seen: Seen) -> bool:
+    """Whether every entry is zero."""
+    return seen["mean"] == 0 and seen["stddev"] == 0
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,8 @@ class VanishingForward(Rule):
             reference = math.nan if fed is None else fed["unit_stddev"]
             for place, seen in enumerate(group):
                 spread = seen["unit_stddev"]
-                ratio = spread / reference if reference > 0 else float(spread > 0)
+                # Of one sample, or of equal ones, units have no spread to lose.
+                ratio = spread / reference if reference > 0 else float(not _is_zero(seen))
                 if place == 0:
                     reference = spread
                 if self._excused(view, seen) or not ratio < self.threshold:
@@ -119,7 +128,7 @@ class DeadUnits(Rule):
     id = "dead_units"
     statistic = "dead_share"
     fires = "more than 99.9 % of layers would have with this share dead; error if >= 99 %"
-    applies = "rectifiers of hidden layers; of 5 units or less all must be dead"
+    applies = "rectifiers of hidden layers; of 5 units, or 8 samples, or less all must be dead"
     healthy = "0 .. 0.385"
     cause = "units that are zero for every input get no gradient, and seldom come back"
     remedy = "zero or positive biases, a lower learning rate, or a leaky activation"
@@ -130,10 +139,12 @@ class DeadUnits(Rule):
     def check(self, view: View) -> Iterator[Offence]:
         for seen in view.seen:
             count, share = seen["dead_units"], seen["dead_share"]
-            if seen.before or seen.part is None or not seen.part.hidden or not count > 0:
+            if seen.before or seen.part is None or not seen.part.hidden or not count * share > 0:
                 continue
             units = round(count / share)
-            most = units - 1 if units <= 5 else most_dead(units, self.threshold)
+            # Of few samples a unit may be zero for all by chance.
+            few = units <= 5 or seen.samples <= FEW
+            most = units - 1 if few else most_dead(units, self.threshold)
             weight = view.weight_of(seen.layer)
             # Of a kernel of zeros the units are no worse than the kernel.
             if count <= most or (weight is not None and weight["weight_norm"] == 0):

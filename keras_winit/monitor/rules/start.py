@@ -168,7 +168,7 @@ class BadInitialLoss(Rule):
     id = "bad_initial_loss"
     statistic = "loss"
     fires = "first loss over that of an equal guess, log(classes); or above 12"
-    applies = "cross-entropy, step 0"
+    applies = "cross-entropy without penalties or weights of samples, step 0"
     healthy = "0.97 .. 2.5 times"
     cause = "before it has learned anything the model is sure, and wrong"
     remedy = 'a small or zero output kernel: kernel_initializer="winit>zeros"'

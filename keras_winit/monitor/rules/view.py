@@ -2,12 +2,12 @@
 
 import functools
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keras_winit.models.anatomy import Kernel, Part
-from keras_winit.monitor.history import split_site
 from keras_winit.monitor.records import Sample
+from keras_winit.monitor.sites import is_before, layer_of
 
 NAN = math.nan
 
@@ -38,6 +38,7 @@ class Seen:
         part: What is known of it, if it is not made of others.
         values: By the name of the statistic.
         before: Whether this is its pre-activation.
+        samples: Over which each unit was looked at; infinite if nobody has counted.
     """
 
     layer: str
@@ -45,6 +46,7 @@ class Seen:
     part: Part | None
     values: Mapping[str, float]
     before: bool = False
+    samples: float = math.inf
 
     def __getitem__(self, statistic: str) -> float:
         """NaN if it was not measured or does not apply."""
@@ -99,10 +101,12 @@ class View:
     def seen(self) -> list[Seen]:
         """Outputs and pre-activations in the order of execution."""
         names, rows = self.sample.statistics, self.sample.values.tolist()
+        sites = _sites(self.model, self.sample.layers)
+        samples = self.sample.unit_samples.tolist() or [math.inf] * len(sites)
         return [
-            Seen(name, order, part, dict(zip(names, row, strict=True)), before)
-            for order, ((name, part, before), row) in enumerate(
-                zip(_sites(self.model, self.sample.layers), rows, strict=True)
+            Seen(name, order, part, dict(zip(names, row, strict=True)), before, count)
+            for order, ((name, part, before), row, count) in enumerate(
+                zip(sites, rows, samples, strict=True)
             )
         ]
 
@@ -164,8 +168,11 @@ class View:
 @functools.lru_cache(maxsize=2)
 def _sites(model: Model, sites: tuple[str, ...]) -> list[tuple[str, Part | None, bool]]:
     """For each site its layer, what is known of that, and whether it is a pre-activation."""
-    bases = [_base(site, model.parts) for site in sites]
-    return [(name, model.parts.get(name), before) for name, before in bases]
+    names = [layer_of(site) for site in sites]
+    return [
+        (name, model.parts.get(name), is_before(site))
+        for name, site in zip(names, sites, strict=True)
+    ]
 
 
 @functools.lru_cache(maxsize=2)
@@ -179,16 +186,6 @@ def _kernels(model: Model, sites: tuple[str, ...]) -> list[tuple[str, int, Part,
         for kernel in part.kernels
     ]
     return sorted(found, key=lambda kernel: kernel[1])
-
-
-def _base(site: str, known: Container[str]) -> tuple[str, bool]:
-    """The name of a site's layer, and whether the site is before the activation."""
-    name, _ = split_site(site)
-    before = name.endswith(".pre")
-    name = name.removesuffix(".pre")
-    head, colon, number = name.rpartition(":")
-    second = colon and number.isdigit() and name not in known
-    return (head if second else name), before
 
 
 # Of the first sample of a run, the one before and the last.
