@@ -217,18 +217,45 @@ def test_many_entries_that_are_alike_are_added_up_well():
     assert numpy(found.low + 2 * found.rise) == pytest.approx(exact.mean(axis=0), rel=1e-5)
 
 
-def test_layers_are_joined_in_groups_of_a_size(monkeypatch):
-    layers = [RNG.normal(n, 1, (6, 4)) for n in range(5)]
-    layers[3][0, 0] = np.nan
-    kernels = [keras.ops.convert_to_tensor(s * np.ones(5), "float32") for s in (1, 1e-30, 2, 1e30)]
-    at_once, lengths = units(*layers), numpy(statistics.norms(lambda: kernels)[0])
-    monkeypatch.setattr(graph, "GROUP", 50)
+def test_groups_are_of_a_size(monkeypatch):
+    monkeypatch.setitem(graph.GROUP, keras.backend.backend(), 50)
     assert graph.groups([24] * 5) == [slice(0, 2), slice(2, 4), slice(4, 5)]
     assert graph.groups([60, 10, 40, 1]) == [slice(0, 1), slice(1, 3), slice(3, 4)]
-    for field, right in zip(units(*layers), at_once, strict=True):
-        np.testing.assert_allclose(field, right, rtol=1e-5, atol=1e-7)
-    monkeypatch.setattr(graph, "GROUP", 11)
-    np.testing.assert_allclose(numpy(statistics.norms(lambda: kernels)[0]), lengths, rtol=1e-6)
+
+
+# The second is too small for any of them: each is a group by itself.
+@pytest.mark.parametrize(("of_layers", "of_kernels"), [(50, 11), (20, 4)])
+def test_groups_change_nothing(of_layers, of_kernels, monkeypatch):
+    layers = [RNG.normal(n, 1, (6, 4)) for n in range(5)]
+    layers[3][0, 0] = np.nan
+    kernels = [np.full(5, number, "float32") for number in (1, 1e-30, 2, 1e30, 0, np.inf)]
+    kernels = [keras.ops.convert_to_tensor(kernel) for kernel in kernels]
+    at_once, (right, count) = units(*layers), statistics.norms(lambda: kernels)
+    np.testing.assert_allclose(numpy(right)[:5], 5**0.5 * np.array([1, 1e-30, 2, 1e30, 0]))
+    monkeypatch.setitem(graph.GROUP, keras.backend.backend(), of_layers)
+    for field, joined in zip(units(*layers), at_once, strict=True):
+        np.testing.assert_allclose(field, joined, rtol=1e-5, atol=1e-7)
+    monkeypatch.setitem(graph.GROUP, keras.backend.backend(), of_kernels)
+    lengths, infinite = map(numpy, statistics.norms(lambda: kernels))
+    np.testing.assert_allclose(lengths[:5], numpy(right)[:5], rtol=1e-6)
+    np.testing.assert_array_equal(infinite, numpy(count))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="of XLA")
+def test_a_closer_look_that_is_not_taken_takes_little_memory():
+    import jax
+
+    def of_layers(*layers):
+        return statistics.joined([statistics.reduced(values) for values in layers])
+
+    def of_kernels(*kernels):
+        return statistics.norms(lambda: kernels)
+
+    # Eight of 4 MiB.
+    tensors = [keras.ops.zeros((4096, 256), "float32")] * 8
+    for function in (of_layers, of_kernels):
+        compiled = jax.jit(function).lower(*tensors).compile()
+        assert compiled.memory_analysis().temp_size_in_bytes < 48 * 2**20
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="knows all shapes")

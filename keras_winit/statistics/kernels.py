@@ -123,11 +123,11 @@ def norms(tensors: Callable[[], Sequence[Any]]) -> tuple[Any, Any]:
     lengths = _plain_lengths(first)
     # No square has over- or underflowed.
     sound = ops.logical_and(ops.min(lengths) > 1e-12, ops.max(lengths) < 1e18)
-    parts = groups([math.prod(tensor.shape) for tensor in first])
+    sizes = [math.prod(tensor.shape) for tensor in first]
 
     def closer() -> tuple[Any, Any]:
         again = tensors()
-        found = [_closer(again[part]) for part in parts]
+        found = [_closer(again[group]) for group in groups(sizes)]
         return tuple(map(ops.concatenate, zip(*found, strict=True)))
 
     found, nonfinite = cond(sound, lambda: (lengths, ops.zeros_like(lengths)), closer)
@@ -149,9 +149,20 @@ def _plain_lengths(tensors: Sequence[Any]) -> Any:
 
 def _closer(tensors: Sequence[Any]) -> tuple[Any, Any]:
     """Length and count of what is not finite, of entries of any size."""
+    if len(tensors) == 1:
+        return _closer_at_one(tensors[0])
     flat, own, _ = in_a_row(tensors)
     largest = own.most(ops.abs(flat))
     scale = ops.where(largest > 0, largest, ops.ones_like(largest))
     lengths = scale * ops.sqrt(own.add(ops.square(flat / own.each(scale))))
     infinite = ops.logical_not(ops.isfinite(flat))
     return lengths, own.add(ops.cast(infinite, "float32"))
+
+
+def _closer_at_one(values: Any) -> tuple[Any, Any]:
+    """The same of a large one, without a copy."""
+    largest = ops.max(ops.abs(values))
+    scale = ops.where(largest > 0, largest, ops.ones_like(largest))
+    length = scale * ops.sqrt(ops.sum(ops.square(values / scale)))
+    infinite = ops.sum(ops.cast(ops.logical_not(ops.isfinite(values)), "float32"))
+    return ops.reshape(length, (1,)), ops.reshape(infinite, (1,))

@@ -16,6 +16,7 @@ from keras_winit.statistics.graph import (
     cond,
     finite,
     groups,
+    how_many,
     in_a_row,
     matrix,
     once_for_all,
@@ -23,6 +24,9 @@ from keras_winit.statistics.graph import (
 
 # Between these no square has over- or underflowed.
 LEAST, MOST = 1e-30, 1e30
+
+# By what entries are divided where that does not hold.
+SCALES = 1e-37, 8e37
 
 # Of the mean square, what a variance must have for the mean to be fine enough.
 COARSE = 1e-6
@@ -182,8 +186,9 @@ def _nonzero(wide: Any) -> Any:
 
         # Unlike a comparison, it does these many at a time.
         return 2 * tf.nn.l2_loss(tf.sign(wide))
-    # Columns first: XLA adds up a row one by one.
-    return ops.sum(ops.sum(ops.cast(wide != 0, "float32"), axis=0))
+    # Not a comparison, which XLA would write to memory; columns first, as it adds up a row one
+    # by one.
+    return ops.sum(ops.sum(ops.abs(ops.sign(wide)), axis=0))
 
 
 def _reduced_by_torch(values: Any, beside: int) -> Reduced | Units:
@@ -210,8 +215,7 @@ def _reduced_by_torch(values: Any, beside: int) -> Reduced | Units:
     # At once, as who comes after may change a tensor in place.
     if not LEAST < least <= most < MOST:
         return Units(*_by_columns(values, None))
-    # Up to four times as fast as `count_nonzero`.
-    nonzero = wide.sign().abs_().sum()
+    nonzero = how_many("ne", wide, 0, off)
     return Reduced(low, high, mean, variance, nonzero, len(values), None)
 
 
@@ -266,6 +270,8 @@ def _together(layers: Sequence[Reduced], low: Any, high: Any, mean: Any, varianc
 
 def _closer(layers: Sequence[Any]) -> Units:
     """Of entries of any size, and not finite ones among them; in few operations for many."""
+    if len(layers) == 1:
+        return Units(*_by_columns(layers[0], None))
     widths = [values.shape[1] for values in layers]
     flat, row, sizes = in_a_row(layers)
     # Each entry's place in its layer, then its unit among those of all.
@@ -332,10 +338,12 @@ def _of_some(values: Any, valid: Any, unit: Segments | _Columns) -> tuple[Any, .
     high = unit.most(ops.where(valid, values, -INF))
     some = low <= high
     center, half = ops.where(some, low / 2 + high / 2, 0.0), high / 2 - low / 2
-    half = ops.where(ops.logical_and(some, half > 0), half, 1.0)
-    scaled = ops.where(valid, (values - unit.each(center)) / unit.each(half), 0.0)
+    # Neither this nor one over it is too small to be exact.
+    scale = ops.clip(ops.where(some, half, 1.0), *SCALES)
+    # Not a quotient, which XLA would keep for both sums.
+    scaled = ops.where(valid, (values - unit.each(center)) * unit.each(1 / scale), 0.0)
     least = ops.maximum(total, 1.0)
     mean = unit.add(scaled) / least
     off = ops.where(valid, scaled - unit.each(mean), 0.0)
-    rise = ops.where(low < high, half * (mean + 1) / 2, 0.0)
-    return low, high, rise, half * ops.sqrt(unit.add(ops.square(off)) / least), total
+    rise = ops.where(low < high, (scale * mean + half) / 2, 0.0)
+    return low, high, rise, scale * ops.sqrt(unit.add(ops.square(off)) / least), total
