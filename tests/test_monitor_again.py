@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import warnings
+from contextlib import suppress
 
 import boards
 import keras
@@ -211,6 +212,19 @@ def test_two_monitors_of_one_training_do_not_hide_each_other(tmp_path):
     # One after the other they go on in one run, as does a program that is started again.
     fit(tiny(), ActivationMonitor(tmp_path, every=1, verbose=0))
     assert {run for run, _ in boards.read("python", tmp_path)} == {"winit", "winit_2"}
+
+
+def test_an_interrupted_training_is_over(tmp_path):
+    class Impatient(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        monitor = ActivationMonitor(tmp_path, every=1, verbose=0)
+        with suppress(KeyboardInterrupt):
+            fit(tiny(), monitor, Impatient())
+        del monitor
+    assert {run for run, _ in boards.read("python", tmp_path)} == {"winit"}
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])

@@ -1,6 +1,7 @@
 """Where samples go: TensorBoard, JSON lines, CSV; one small interface."""
 
 import csv
+import gc
 import html
 import io
 import itertools
@@ -254,7 +255,11 @@ class TensorBoardWriter(_OneFile):
 
     def _free_run(self) -> Path:
         """Where no other writer is at work."""
-        runs = (self._path.absolute() / f"winit{end}" for end in _ends())
+        if self._path.absolute() / "winit" in BUSY:
+            # Of an interrupted training maybe, whose monitor nobody has any more.
+            gc.collect()
+        names = itertools.chain(["winit"], (f"winit_{number}" for number in itertools.count(2)))
+        runs = (self._path.absolute() / name for name in names)
         return next(run for run in runs if BUSY.get(run, self) is self)
 
     def _leave(self) -> None:
@@ -269,11 +274,6 @@ class TensorBoardWriter(_OneFile):
         except OSError:
             self._album = None
             raise
-
-
-def _ends() -> Iterator[str]:
-    yield ""
-    yield from (f"_{number}" for number in itertools.count(2))
 
 
 def _spread(column: Any) -> dict[str, float]:
