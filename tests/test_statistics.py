@@ -18,6 +18,8 @@ OUTPUTS = {
     "image": RNG.normal(0, 1, (8, 5, 5, 12)),
     "tiny": RNG.normal(0.3e-30, 1e-30, (64, 20)),
     "huge": RNG.normal(0.3e30, 1e30, (64, 20)),
+    # Of whose reciprocals backends make zero.
+    "most": RNG.uniform(-3.3e38, 3.3e38, (64, 20)),
     "half": RNG.normal(0, 300.0, (64, 20)).astype("float16"),
 }
 
@@ -87,6 +89,15 @@ def test_summary(values):
         "norm": np.sqrt(np.sum((exact / exact.max()) ** 2)) * exact.max(),
     }
     assert got == pytest.approx(right, rel=1e-5, abs=0)
+
+
+def test_summary_of_the_least():
+    # Backends take what is below 1.2e-38 for nothing.
+    values = RNG.choice([2e-38, 1.8e-37], (64, 20))
+    got = summary(values)
+    assert got["mean"] == pytest.approx(values.mean(), abs=2e-38)
+    assert got["stddev"] == pytest.approx(values.std(), rel=2e-3)
+    assert (got["min"], got["max"]) == pytest.approx((2e-38, 1.8e-37), rel=1e-6)
 
 
 def test_summary_of_units_that_differ_in_what_is_missing():

@@ -345,5 +345,5 @@ def _of_some(values: Any, valid: Any, unit: Segments | _Columns) -> tuple[Any, .
     least = ops.maximum(total, 1.0)
     mean = unit.add(scaled) / least
     off = ops.where(valid, scaled - unit.each(mean), 0.0)
-    rise = ops.where(low < high, (scale * mean + half) / 2, 0.0)
+    rise = ops.where(low < high, scale * (mean / 2) + half / 2, 0.0)
     return low, high, rise, scale * ops.sqrt(unit.add(ops.square(off)) / least), total
