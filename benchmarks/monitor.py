@@ -7,21 +7,23 @@ take turns and the median of the ratios is shown: of CPU time over all threads, 
 on a shared machine says little. Compiling is left out. The first line is plain against
 plain: differences as small as there mean nothing.
 
-On two cores, November 2026, median of three runs, of PyTorch and the recipe one (plain
-against plain .93 to 1.08):
+On two cores, November 2026, one run of four rounds (plain against plain .91 to 1.06), every
+step watched:
 
-                             every step, MLP / CNN / Transformer   recipe, every step
-    TensorFlow 2.21, 8 samples         1.29 / 1.19 / 1.31
-    TensorFlow                         1.40 / 1.35 / 1.31          10.5 / 8.2 / 6.3
-    JAX, 8 samples                     1.31 / 1.18 / 1.50
-    JAX                                1.40 / 1.35 / 1.63          2.0 / 3.0 / 4.4
-    PyTorch                            1.72 / 1.57 / 2.01          1.7 / 2.0 / 1.6
+                     MLP / CNN / Transformer   8 samples            recipe
+    small nets, with steps of 3 to 20 ms
+    TensorFlow 2.21  1.31 / 1.25 / 1.39        1.44 / 1.16 / 1.40   9.9 / 8.4 / 6.8
+    JAX 0.10         1.57 / 1.32 / 1.58        1.29 / 1.08 / 1.37   2.2 / 2.9 / 4.0
+    PyTorch 2.13     1.96 / 1.59 / 1.91        2.02 / 1.48 / 1.84   2.0 / 1.7 / 1.5
+    nets of ordinary size, with steps of 11 to 145 ms
+    TensorFlow       1.28 / 1.25 / 1.25        1.22 / 1.10 / 1.08   4.0 / 2.4 / 1.9
+    JAX              1.44 / 1.26 / 1.15        1.33 / 1.03 / 1.08   1.8 / 1.5 / 1.3
+    PyTorch          1.70 / 1.38 / 1.47        1.59 / 1.32 / 1.21   1.5 / 1.9 / 1.4
 
-The default schedule and every 50 steps: .92 to 1.12; in one `fit` of 1,000 steps on JAX, not
-of 50, the default schedule takes .93 (MLP) and .99 (Transformer), plain against plain .97 and
-.99. The host takes .3 ms to read a sample and to apply the rules; the rest is reductions and,
-in nets so small, their number. What the recipe measures is less: mean, standard deviation and
-zeros of outputs, of 32 samples.
+One ratio differs between runs by .05 to .1, that of the small MLP on JAX by .25. The default
+schedule in one `fit` of 1,000 steps of the small MLP: 1.03 on TensorFlow and 1.02 on JAX, plain
+against plain .91 and 1.12. What the recipe measures is less: mean, standard deviation and zeros
+of outputs, of 32 samples and never of more.
 """
 
 import argparse
