@@ -340,7 +340,7 @@ def _of_some(values: Any, valid: Any, unit: Segments | _Columns) -> tuple[Any, .
     center, half = ops.where(some, low / 2 + high / 2, 0.0), high / 2 - low / 2
     # Neither this nor one over it is too small to be exact.
     scale = ops.clip(ops.where(some, half, 1.0), *SCALES)
-    # Not a quotient, which XLA would keep for both sums.
+    # A division for each unit, not for each entry.
     scaled = ops.where(valid, (values - unit.each(center)) * unit.each(1 / scale), 0.0)
     least = ops.maximum(total, 1.0)
     mean = unit.add(scaled) / least
