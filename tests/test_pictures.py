@@ -242,6 +242,31 @@ def test_no_label_lies_on_another(kind, options, depth):
     assert all(box.y0 > -1 and box.y1 < height + 1 for box in found)
 
 
+def numbered(axis):
+    low, high = sorted(axis.get_view_interval())
+    return [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+
+
+@pytest.mark.parametrize(
+    "spreads",
+    [(0.31, 0.85), (0.62, 0.65), (1, 1), (0.2, 3), (0.05, 12), (1e-12, 1), (3e-6, 4e-6)],
+    ids=str,
+)
+def test_whatever_an_axis_spans_it_has_numbers(spreads):
+    picture = plots.layers([sample(0, spreads), sample(1, spreads)])
+    drawn(picture)
+    axis = picture.axes[0].xaxis
+    ticks, renderer = numbered(axis), picture.canvas.get_renderer()
+    assert 2 <= len(ticks) <= 8
+    labels = [tick.label1 for tick in ticks]
+    if spreads[0] < spreads[1] < 100 * spreads[0]:
+        texts = [label.get_text().replace("\N{MINUS SIGN}", "-") for label in labels]
+        np.testing.assert_allclose(list(map(float, texts)), [tick.get_loc() for tick in ticks])
+    found = boxes(labels, renderer)
+    assert len(found) == len(ticks)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(found, 2))
+
+
 def bands(axes):
     return [
         tuple(np.round(patch.get_extents().transformed(axes.transData.inverted()).intervalx, 6))
@@ -261,6 +286,8 @@ def test_the_profile_stands_beside_the_healthy_range():
     crosses = [axes.lines[-1].get_ydata().tolist() for axes in (signal, gradient, dead)]
     assert crosses == [[1, 2], [2], [2]]
     assert picture.get_suptitle() == "3 layers at step 0: 4 values outside the healthy range"
+    one = plots.profile([sample(0, [0.5, 0.5, 0.02])])
+    assert one.get_suptitle() == "3 layers at step 0: 1 value outside the healthy range"
 
 
 def test_a_profile_of_nothing_and_of_too_much():

@@ -144,8 +144,16 @@ def step_axis(axes: Any, steps: Sequence[int], most: int = TICKS) -> None:
 
 
 def few_ticks(axis: Any) -> None:
-    """On a log axis only whole decades, so many as have room."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+    """On a log axis whole decades, so many as have room; round numbers where there is but one."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-    axis.set_major_locator(LogLocator(numticks=5))
+    low, high = sorted(axis.get_view_interval())
+    decades = LogLocator(numticks=5)
+    finer = LogLocator(subs=(1, 2, 5)), MaxNLocator(4, steps=[1, 2, 5, 10])
+    for locator in (decades, *finer):
+        axis.set_major_locator(locator)
+        if sum(low <= tick <= high for tick in locator.tick_values(low, high)) > 1:
+            break
+    if locator is not decades:
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())

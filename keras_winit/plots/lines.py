@@ -74,7 +74,8 @@ def profile(
         outside += _panel(axes, values, low, high, share)
         axes.set_title(title, fontsize="medium")
     layer_axis(panels[0], rows.layers, severities(findings))
-    words = f"{outside} values outside the healthy range" if outside else "all healthy"
+    plural = "s" * (outside != 1)
+    words = f"{outside} value{plural} outside the healthy range" if outside else "all healthy"
     picture.suptitle(
         f"{len(rows.layers)} layers at step {rows.steps[0]}: {words}", fontsize="large"
     )
