@@ -10,6 +10,7 @@ from scenarios import SCENARIOS, numpy_of
 
 import keras_winit
 from keras_winit.models.anatomy import anatomy
+from keras_winit.models.names import Names
 from keras_winit.monitor import FindingError, check
 from keras_winit.monitor.records import Sample
 
@@ -167,7 +168,7 @@ def test_a_dead_layer_is_found_in_batches_of_one():
     monitor = keras_winit.ActivationMonitor(every=1, verbose=0)
     model.fit(DATA[:8], LABELS[:8], batch_size=1, verbose=0, callbacks=[monitor])
     assert [(f.rule, f.layer, f.severity) for f in monitor.findings][:1] == [
-        ("dead_units", "sequential/d1", "error")
+        ("dead_units", "d1", "error")
     ]
 
 
@@ -235,7 +236,7 @@ def parts(name):
     if not model.built:
         model(data[0])
     before = [(len(p._inbound_nodes), len(p._outbound_nodes)) for p in model._flatten_layers()]
-    found = {part.name: part for part in anatomy(model).values()}
+    found = {part.name: part for part in anatomy(model, Names(model)).values()}
     after = [(len(p._inbound_nodes), len(p._outbound_nodes)) for p in model._flatten_layers()]
     assert before == after
     return found
@@ -261,7 +262,7 @@ def test_anatomy_runs_nothing_of_what_it_looks_at():
     model = Noisy()
     model(np.zeros((2, 8), "float32"))
     before = float(model.count), np.array(model.generator.state)
-    assert [part.name for part in anatomy(model).values()] == [model.dense.name]
+    assert [part.name for part in anatomy(model, Names(model)).values()] == [model.dense.name]
     assert float(model.count) == before[0] == 1
     np.testing.assert_array_equal(np.array(model.generator.state), before[1])
 
@@ -270,7 +271,7 @@ def test_anatomy_leaves_nothing_on_operations():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(keras.ops.sin(inputs)))
     operation = next(one for one in model.operations if type(one).__name__ == "Sin")
-    anatomy(model)
+    anatomy(model, Names(model))
     assert len(operation._inbound_nodes) == 1
 
 
@@ -301,7 +302,7 @@ def test_anatomy_of_attention():
 def test_rescaling_prepares_an_input_and_normalizes_nothing():
     rows = [layers.Rescaling(3.0), layers.Dense(4, name="a"), layers.Rescaling(3.0)]
     model = keras.Sequential([keras.Input((4,)), *rows, layers.Dense(4, name="b")])
-    found = {part.name: part for part in anatomy(model).values()}
+    found = {part.name: part for part in anatomy(model, Names(model)).values()}
     assert [(found[n].raw, found[n].normalized) for n in "ab"] == [(False, False)] * 2
 
 

@@ -176,14 +176,13 @@ def test_what_runs_in_a_loop_over_time_is_named(name):
     model = compiled(keras.Sequential(parts, name="m"))
     monitor = ActivationMonitor(every=1, statistics="mean", layers=chosen)
     fit(model, monitor, x=SERIES, epochs=2)
-    assert monitor.history.unseen == {
-        f"m/{path}": "runs in the loop of m/outer: watch that one" for path in inner
-    }
-    assert ("m/outer" in monitor.history.samples[-1].layers) == (not isinstance(chosen, str))
+    why = "runs in the loop of outer: watch that one"
+    assert monitor.history.unseen == dict.fromkeys(inner, why)
+    assert ("outer" in monitor.history.samples[-1].layers) == (not isinstance(chosen, str))
     if inner:
         monitor.reset()
         assert len(monitor.history.unseen) == len(inner)
-    notes = [f"m/{path}: not seen, runs in the loop of m/outer: watch that one" for path in inner]
+    notes = [f"{path}: not seen, {why}" for path in inner]
     assert [line for line in str(monitor).splitlines() if "not seen" in line] == notes
 
 
@@ -240,11 +239,11 @@ def test_a_layer_over_time_is_found_dead_and_shows_its_gradient():
     model = keras.Sequential([keras.Input((5, 4)), *parts, layers.Dense(3)], name="m")
     monitor = ActivationMonitor(every=1, verbose=0)
     fit(compiled(model, "sgd"), monitor, x=np.abs(SERIES), epochs=3)
-    assert row(monitor.history.samples[-1], "m/outer")["dead_share"] == 1
-    assert (monitor.findings[0].rule, monitor.findings[0].layer) == ("dead_units", "m/outer")
+    assert row(monitor.history.samples[-1], "outer")["dead_share"] == 1
+    assert (monitor.findings[0].rule, monitor.findings[0].layer) == ("dead_units", "outer")
     assert "winit>he_normal" in monitor.findings[0].remedy
     last = monitor.history.samples[-1]
-    for name, path in (("m/outer", "inner/kernel"), ("m/lstm", "lstm_cell/kernel")):
+    for name, path in (("outer", "inner/kernel"), ("lstm", "lstm_cell/kernel")):
         (line,) = (line for line in str(monitor).splitlines() if line.startswith(f"{name} "))
         place = last.variables.index(f"{name}/{path}")
         norm = last.variable_values[place, last.variable_statistics.index("gradient_norm")]

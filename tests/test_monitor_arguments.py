@@ -39,7 +39,7 @@ def test_steps_go_on_over_fits_and_resumed_runs(every, steps):
     [
         (None, ["one.pre", "one", "two.pre", "two"]),
         ("one", ["one.pre", "one"]),
-        ("m/t*", ["two.pre", "two"]),
+        ("t*", ["two.pre", "two"]),
         (layers.Dense, ["one.pre", "one", "two.pre", "two"]),
         (lambda layer: layer.units == 3, ["two.pre", "two"]),
         (["two", layers.Conv2D], ["two.pre", "two"]),
@@ -48,7 +48,33 @@ def test_steps_go_on_over_fits_and_resumed_runs(every, steps):
 def test_layers_are_chosen(layers_, names):
     monitor = ActivationMonitor(layers=layers_, statistics="mean")
     fit(dense_pair(), monitor)
-    assert [n.removeprefix("m/") for n in monitor.history.samples[0].layers] == names
+    assert list(monitor.history.samples[0].layers) == names
+
+
+def test_a_layer_is_chosen_by_itself():
+    model, monitor = dense_pair(), ActivationMonitor(statistics="mean")
+    chosen = ActivationMonitor(layers=[model.layers[1]], statistics="mean")
+    fit(model, monitor, chosen)
+    assert chosen.history.samples[0].layers == ("two.pre", "two")
+
+
+def test_a_choice_of_nothing_is_told_once():
+    monitor = ActivationMonitor(layers="conv*")
+    with pytest.warns(RuntimeWarning) as told:
+        fit(dense_pair(), monitor, epochs=2)
+    assert [str(one.message) for one in told if one.category is RuntimeWarning] == [
+        "`ActivationMonitor(layers=...)` fits no layer that ran. Received: layers='conv*'. "
+        "The model has one, two."
+    ]
+    assert monitor.history.samples[0].variables
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_variables_alone():
+    for monitor in (ActivationMonitor(layers=[]), ActivationMonitor(statistics="update_norm")):
+        fit(dense_pair(), monitor)
+        assert monitor.history.samples[0].layers == ()
+        assert "update_norm" in monitor.history.samples[0].variable_statistics
 
 
 @pytest.mark.parametrize(
@@ -78,8 +104,8 @@ def test_layers_are_chosen(layers_, names):
         (
             {"layers": 3},
             TypeError,
-            "`ActivationMonitor(layers=...)` must be a pattern, a layer class, a predicate or "
-            "several of them. Received: layers=3.",
+            "`ActivationMonitor(layers=...)` must be a pattern, a layer or its class, a predicate "
+            "or several of them. Received: layers=3.",
         ),
     ],
 )

@@ -156,7 +156,7 @@ def test_two_monitors_see_the_same_steps(place, by_itself):
         np.testing.assert_allclose(sample.values, right.values, rtol=1e-6)
         np.testing.assert_allclose(sample.variable_values, right.variable_values, rtol=1e-6)
     for sample in of_one.history.samples:
-        assert sample.layers == ("sequential/dense.pre", "sequential/dense")
+        assert sample.layers == ("dense.pre", "dense")
         right = by_itself[1][sample.step].values[:2, 0]
         np.testing.assert_allclose(sample.values[:, 0], right, rtol=1e-6)
         assert sample.variables == ()

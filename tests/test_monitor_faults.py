@@ -133,8 +133,11 @@ def test_layers_of_equal_names_have_rows_of_their_own():
     model.compile("sgd", "mse")
     monitor = keras_winit.ActivationMonitor(every=1, statistics=FEW)
     fit(model, monitor)
-    names = [name.removeprefix("m/twins/") for name in monitor.history.samples[0].layers]
-    assert names == ["same", "same~2", "m/twins", "m/last"]
+    first = monitor.history.samples[0]
+    assert list(first.layers) == ["twins/same", "twins/same~2", "twins", "last"]
+    assert list(first.variables[:4]) == [
+        f"twins/{name}/{part}" for name in ("same", "same~2") for part in ("kernel", "bias")
+    ]
 
 
 def test_500_layers():

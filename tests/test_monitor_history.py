@@ -33,7 +33,7 @@ def test_history_as_rows_and_files(samples, tmp_path):
         "value": samples[0].loss,
     }
     assert [r["layer"] for r in rows if r["step"] == 0 and r["statistic"] == "dead_share"] == [
-        "m/one"
+        "one"
     ]
     monitor.history.to_csv(tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(newline="") as file:
@@ -42,12 +42,12 @@ def test_history_as_rows_and_files(samples, tmp_path):
     monitor.history.to_jsonl(tmp_path / "rows.jsonl")
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == rows
-    steps, values = monitor.history.curve("m/two/kernel", "gradient_norm")
+    steps, values = monitor.history.curve("two/kernel", "gradient_norm")
     assert steps.tolist() == [0, 1]
     place = samples[1].variable_values[2, 1]
     assert values[1] == pytest.approx(float(place))
-    with pytest.raises(KeyError, match="no step has 'mean' of 'm/three'"):
-        monitor.history.curve("m/three", "mean")
+    with pytest.raises(KeyError, match="no step has 'mean' of 'three'"):
+        monitor.history.curve("three", "mean")
 
 
 def test_the_table_has_a_line_for_each_layer(samples, capsys):
@@ -59,7 +59,7 @@ def test_the_table_has_a_line_for_each_layer(samples, capsys):
         *("layer", "mean", "stddev", "unit", "stddev", "zero", "dead", "saturated"),
         *("gradient", "update/weight"),
     ]
-    assert [line.split()[0] for line in lines] == ["m/one", "m/two"]
+    assert [line.split()[0] for line in lines] == ["one", "two"]
     assert {len(line) for line in (heads, *lines)} == {len(heads)}
     assert lines[1].split()[5] == "-"
     monitor.on_epoch_end(0)
@@ -67,15 +67,13 @@ def test_the_table_has_a_line_for_each_layer(samples, capsys):
 
 
 def test_a_line_shows_the_first_variable_that_no_deeper_layer_has(samples):
-    paths = ("m/two/cell/kernel", "m/one/bias", "m/two/kernel", "m/one/kernel")
-    moved = replace(
-        samples[0], layers=("m/one.pre", "m/one", "m/two/cell", "m/two"), variables=paths
-    )
+    paths = ("two/cell/kernel", "one/bias", "two/kernel", "one/kernel")
+    moved = replace(samples[0], layers=("one.pre", "one", "two/cell", "two"), variables=paths)
     monitor = ActivationMonitor()
     monitor.history.samples = [moved]
     norms = moved.variable_values[:, moved.variable_statistics.index("gradient_norm")]
     shown = {line.split()[0]: line.split()[7] for line in str(monitor).splitlines()[2:]}
-    places = {"m/two/cell": 0, "m/one": 1, "m/two": 2}
+    places = {"two/cell": 0, "one": 1, "two": 2}
     assert shown == {name: f"{norms[place]:.3g}" for name, place in places.items()}
 
 
@@ -88,9 +86,9 @@ def test_the_picture(samples, tmp_path):
     picture = monitor.plot(tmp_path / "layers.png")
     assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
     profile, ratio, dead, *_ = picture.axes
-    stddevs = [row(samples[1], name)["unit_stddev"] for name in ("m/one", "m/two")]
+    stddevs = [row(samples[1], name)["unit_stddev"] for name in ("one", "two")]
     np.testing.assert_allclose(profile.lines[-1].get_xdata(), stddevs, rtol=1e-6)
-    first = [row(samples[0], name)["unit_stddev"] for name in ("m/one", "m/two")]
+    first = [row(samples[0], name)["unit_stddev"] for name in ("one", "two")]
     np.testing.assert_allclose(
         ratio.images[0].get_array()[:, 1], np.log10(np.divide(stddevs, first)), rtol=1e-4
     )

@@ -69,9 +69,9 @@ def test_every_statistic_is_what_numpy_says(watched):
         batch = X[start : start + 8].astype(np.float64), Y[start : start + 8].astype(np.float64)
         activations, gradients, loss = by_hand(weights, *batch)
         np.testing.assert_allclose(sample.loss, loss, rtol=1e-5)
-        assert [name.removeprefix("m/") for name in sample.layers] == list(activations)
+        assert list(sample.layers) == list(activations)
         for name, a in activations.items():
-            got, right = row(sample, f"m/{name}"), expected(a)
+            got, right = row(sample, name), expected(a)
             if name != "one":
                 assert np.isnan(got.pop("dead_units"))
                 assert np.isnan(got.pop("dead_share"))
@@ -84,12 +84,12 @@ def test_every_statistic_is_what_numpy_says(watched):
             for statistic, value in got.items():
                 # A mean and a quantile near zero have the spread for a scale.
                 assert value == pytest.approx(right[statistic], rel=1e-5, abs=1e-5 * a.std())
-            counts = sample.counts[sample.layers.index(f"m/{name}")]
+            counts = sample.counts[sample.layers.index(name)]
             assert counts.sum() == a.size
             if name != "two":  # Which may round to 1, an end of a bin.
                 inner = np.concatenate([[-np.inf], sample.edges[1:-1], [np.inf]])
                 np.testing.assert_array_equal(counts, np.histogram(a, inner)[0])
-        paths = ["m/one/kernel", "m/one/bias", "m/two/kernel", "m/two/bias"]
+        paths = ["one/kernel", "one/bias", "two/kernel", "two/bias"]
         assert list(sample.variables) == paths
         for path, w, g in zip(paths, weights, gradients, strict=True):
             norm, size = np.linalg.norm(g), np.linalg.norm(w)
@@ -133,7 +133,7 @@ def test_only_the_first_samples_of_a_batch():
     fit(model, monitor)
     (first, _) = monitor.history.samples
     a = by_hand(weights, X[:3].astype(np.float64), Y[:3].astype(np.float64))[0]["one"]
-    assert row(first, "m/one") == pytest.approx(
+    assert row(first, "one") == pytest.approx(
         {"mean": a.mean(), "norm": np.linalg.norm(a)}, rel=1e-5
     )
     assert first.variables == ()
@@ -200,7 +200,7 @@ def test_masked_timesteps_do_not_count_before_the_activation_either():
     kernel, monitor = np.array(dense.kernel), ActivationMonitor(every=1)
     fit(model, monitor, x=x, y=np.zeros((4, 4)))
     z = x[np.any(x != 0, axis=-1)] @ kernel + 1.0
-    got = row(monitor.history.samples[0], "m/dense.pre")
+    got = row(monitor.history.samples[0], "dense.pre")
     right = {name: expected(z)[name] for name in ("mean", "stddev", "unit_stddev", "norm")}
     assert {name: got[name] for name in right} == pytest.approx(right, rel=1e-5, abs=1e-6)
 
@@ -248,7 +248,7 @@ def test_gradients_are_alike_by_their_own_size():
     monitor = ActivationMonitor(every=1)
     x, y = RNG.normal(size=(8, 6)), RNG.normal(size=(8, 3))
     fit(compiled(model, "sgd"), monitor, x=1e-8 * x.astype("float32"), y=y.astype("float32"))
-    got = variable(monitor.history.samples[0], "m/one/kernel")
+    got = variable(monitor.history.samples[0], "one/kernel")
     assert got["gradient_norm"] < 1e-6 < got["weight_norm"]
     assert got["gradient_repeated"] == got["weight_repeated"] == 0
 

@@ -141,7 +141,7 @@ def test_a_step_that_fails_lets_it_speak_first(capsys):
         warnings.simplefilter("ignore")
         with pytest.raises(ArithmeticError, match="too much"):
             fit(model, ActivationMonitor(every=1), batch_size=2)
-    assert hidden.path in capsys.readouterr().err
+    assert hidden.name in capsys.readouterr().err
 
 
 def test_an_interrupt_while_reading_leaves_the_rest(patience, monkeypatch):

@@ -13,19 +13,15 @@ import keras_winit
 
 SITES = {
     "nested and shared": "shared.pre shared in/inside.pre in/inside shared@2.pre shared@2 dense",
-    "subclassed": "subclassed/residual/dense.pre subclassed/residual/dense dropout "
-    "subclassed/residual subclassed/residual_1/dense_1.pre subclassed/residual_1/dense_1 "
-    "dropout_1 subclassed/residual_1 subclassed/dense_2",
-    "recurrent": "sequential/embedding sequential/lstm sequential/gru",
-    "over time": "sequential/time_distributed sequential/bidirectional/forward_gru "
-    "sequential/bidirectional/backward_gru sequential/bidirectional sequential/dense_1",
+    "subclassed": "residual/dense.pre residual/dense residual/dropout residual "
+    "residual_1/dense_1.pre residual_1/dense_1 residual_1/dropout_1 residual_1 dense_2",
+    "recurrent": "embedding lstm gru",
+    "over time": "time_distributed bidirectional/forward_gru bidirectional/backward_gru "
+    "bidirectional dense_1",
     "custom step": "dense.pre dense dropout dense_1",
 }
 UNSEEN = {
-    "over time": {
-        "sequential/time_distributed/dense": "runs in the loop of sequential/time_distributed: "
-        "watch that one"
-    }
+    "over time": {"time_distributed/dense": "runs in the loop of time_distributed: watch that one"}
 }
 
 # What is read matters here, not how much is made of it: quick to compile.

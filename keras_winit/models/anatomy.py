@@ -13,6 +13,7 @@ from keras_winit import theory
 from keras_winit.initializers.upsampling import Bilinear, Icnr
 from keras_winit.models.graph import Call, graph
 from keras_winit.models.inspect import kernels
+from keras_winit.models.names import Names
 from keras_winit.theory.fans import Use, kernel_axes
 
 layers = keras.layers
@@ -47,7 +48,7 @@ class Kernel:
     """A trainable kernel.
 
     Args:
-        path: Of the variable.
+        path: Name of the variable, see `Names`.
         size: Its entries.
         role: "kernel", "recurrent", "embedding", or "other" where nothing is known of it.
         unit_axes: That tell its units apart; none if it has no units of its own.
@@ -97,17 +98,17 @@ class Part:
         return any(kernel.role == "embedding" for kernel in self.kernels)
 
 
-def unit_axes(model: Any) -> dict[str, tuple[int, ...]]:
-    """The axes of each kernel's units, by the path of the variable."""
+def unit_axes(model: Any, names: Names) -> dict[str, tuple[int, ...]]:
+    """The axes of each kernel's units, by the name of the variable."""
     found = {}
     for name, variable, use in kernels(model):
         axes = _unit_axes(name, variable, use)
         if axes:
-            found[variable.path] = axes
+            found[names.variable(variable)] = axes
     return found
 
 
-def anatomy(model: Any) -> dict[int, Part]:
+def anatomy(model: Any, names: Names) -> dict[int, Part]:
     """The parts of a built model, by the `id` of the layer.
 
     A model that does not run on symbols, see `keras_winit.models.graph`, is taken for one
@@ -118,7 +119,7 @@ def anatomy(model: Any) -> dict[int, Part]:
     except Exception:
         parts = [part for part in model._flatten_layers(include_self=False) if _is_leaf(part)]
         calls = [Call(p, (i - 1,) if i else (), not i) for i, p in enumerate(parts)]
-    return _parts(calls)
+    return _parts(calls, names)
 
 
 def activation_of(operation: Any) -> str | None:
@@ -142,7 +143,7 @@ def _is_leaf(layer: Any) -> bool:
     return (opaque or not inner) and not isinstance(layer, layers.InputLayer)
 
 
-def _parts(calls: Sequence[Call]) -> dict[int, Part]:
+def _parts(calls: Sequence[Call], names: Names) -> dict[int, Part]:
     held = [_kernels_of(call.operation) for call in calls]
     users: list[list[int]] = [[] for _ in calls]
     before: list[int] = []
@@ -166,7 +167,7 @@ def _parts(calls: Sequence[Call]) -> dict[int, Part]:
         found[id(layer)] = Part(
             name=layer.name,
             kind=type(layer).__name__,
-            kernels=tuple(_describe(layer, held[place], activation)),
+            kernels=tuple(_describe(layer, held[place], activation, names)),
             activation=activation,
             hidden=after[place],
             branch=branches.get(place),
@@ -261,7 +262,7 @@ def _unit_axes(name: str, variable: Any, use: Use | None) -> tuple[int, ...]:
     return (*axes.apart, *axes.outputs)
 
 
-def _describe(layer: Any, held: Held, activation: str | None) -> Iterator[Kernel]:
+def _describe(layer: Any, held: Held, activation: str | None, names: Names) -> Iterator[Kernel]:
     for name, variable, use in held:
         if not variable.trainable:
             continue
@@ -281,7 +282,7 @@ def _describe(layer: Any, held: Held, activation: str | None) -> Iterator[Kernel
             variances = (1 / max(shape[-2], 1),) * 2
         scheme = getattr(layer, "kernel_initializer", None)
         yield Kernel(
-            path=variable.path,
+            path=names.variable(variable),
             size=math.prod(shape),
             role=role,
             unit_axes=_unit_axes(name, variable, use),

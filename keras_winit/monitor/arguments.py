@@ -61,12 +61,15 @@ def statistics(chosen: Any) -> tuple[str, ...]:
     return names
 
 
-def choice(layers: Any) -> Callable[[Any], bool]:
-    """Whether to watch a layer."""
+Choice = Callable[[Any, Callable[[Any], str]], bool]
+
+
+def choice(layers: Any) -> Choice:
+    """Whether to watch a layer, given also what names layers."""
     if layers is None:
-        return lambda layer: not isinstance(layer, UNWATCHED) and not _only_holds(layer)
+        return lambda layer, name_of: not isinstance(layer, UNWATCHED) and not _only_holds(layer)
     tests = [_test(one) for one in (layers if isinstance(layers, list | tuple) else [layers])]
-    return lambda layer: any(test(layer) for test in tests)
+    return lambda layer, name_of: any(test(layer, name_of) for test in tests)
 
 
 def _only_holds(layer: Any) -> bool:
@@ -76,16 +79,18 @@ def _only_holds(layer: Any) -> bool:
     )
 
 
-def _test(one: Any) -> Callable[[Any], bool]:
+def _test(one: Any) -> Choice:
     if isinstance(one, str):
-        return lambda layer: any(
-            fnmatch.fnmatchcase(name, one) for name in (layer.name, layer.path or layer.name)
+        return lambda layer, name_of: any(
+            fnmatch.fnmatchcase(name, one) for name in (layer.name, name_of(layer))
         )
     if isinstance(one, type):
-        return lambda layer: isinstance(layer, one)
+        return lambda layer, name_of: isinstance(layer, one)
+    if isinstance(one, keras.layers.Layer):
+        return lambda layer, name_of: layer is one
     if callable(one):
-        return lambda layer: bool(one(layer))
+        return lambda layer, name_of: bool(one(layer))
     raise TypeError(
-        "`ActivationMonitor(layers=...)` must be a pattern, a layer class, a predicate or several "
-        f"of them. Received: layers={one!r}."
+        "`ActivationMonitor(layers=...)` must be a pattern, a layer or its class, a predicate or "
+        f"several of them. Received: layers={one!r}."
     )

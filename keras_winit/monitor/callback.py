@@ -15,7 +15,9 @@ import numpy as np
 from keras import ops
 
 from keras_winit.models.anatomy import Part, anatomy
+from keras_winit.models.names import Names
 from keras_winit.monitor import arguments
+from keras_winit.monitor.arguments import UNWATCHED
 from keras_winit.monitor.diagnosis import Diagnosis, at_rest
 from keras_winit.monitor.findings import Finding, Findings
 from keras_winit.monitor.history import History
@@ -24,6 +26,7 @@ from keras_winit.monitor.plan import Plan
 from keras_winit.monitor.records import Sample
 from keras_winit.monitor.rules import RULES, Model, Rule
 from keras_winit.monitor.scope import Watch, reason
+from keras_winit.monitor.sites import ends_in_mark
 from keras_winit.monitor.steps import Steps
 from keras_winit.monitor.taps import Keep, Once, Tapped, note_loops
 from keras_winit.monitor.telling import Teller, say
@@ -57,9 +60,10 @@ class ActivationMonitor(keras.callbacks.Callback):
         every: Watch each step of which this is a divisor, or a predicate `step -> bool`.
             Steps count on over several `fit`. None: 0, 1, 2, 3, 5, 8, 12, 20, 30, then
             every 50.
-        layers: What to watch: a pattern of names or paths such as "block1/*", a layer
-            class, a predicate `layer -> bool`, or several of them. None: every layer, save
-            those that hold others without work of their own or only reshape.
+        layers: What to watch: a pattern of names such as "dense*" or, of what lies within a
+            block, "block1/*"; a layer or a layer class, a predicate `layer -> bool`, or
+            several of them. None: every layer, save those that hold others without work of
+            their own or only reshape.
         statistics: Names out of `keras_winit.monitor.STATISTICS`, or "all". None: all but
             "quantiles" and "histogram", which cost more.
         samples: Reduce only the first samples of each batch, at least 1. None: all.
@@ -128,6 +132,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         # What has come up and not been told yet.
         self._new: list[Finding] = []
         self._watched: Any = None
+        self._names: Any = None
         self._watch: Watch | None = None
         # By what is watched: another monitor may want the same step.
         self._tapped: dict[tuple[Watch, ...], Tapped] = {}
@@ -141,7 +146,8 @@ class ActivationMonitor(keras.callbacks.Callback):
         """What a copy has: all that was measured and found, and no model."""
         self._read()
         without = {"_model": None, "params": None, "_due": None, "_chosen": None}
-        without |= {"_watched": None, "_watch": None, "_parts": None, "_resting": None}
+        without |= {"_watched": None, "_names": None, "_watch": None}
+        without |= {"_parts": None, "_resting": None}
         return {**self.__dict__, **without, "_tapped": {}, "_steps": Steps()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -212,6 +218,7 @@ class ActivationMonitor(keras.callbacks.Callback):
                 self.reset()
                 self._write(lambda writer: writer.close())
             self._watched, self._watch, self._tapped = model, None, {}
+            self._names = Names(model, ends_in_mark)
             self._steps = Steps(model)
             self._noted = False
 
@@ -287,13 +294,13 @@ class ActivationMonitor(keras.callbacks.Callback):
         kind = type(self._watched)
         if not kind.make_train_function.__module__.startswith("keras."):
             raise TypeError(f"{kind.__name__} makes its own train function")
-        self._watch = Watch(self.plan, self._wanted)
+        self._watch = Watch(self.plan, self._wanted, self._names)
         self._watch.last_words = self._settle
         self._history.unseen = self._watch.unseen
         return self._watch
 
     def _wanted(self, layer: Any) -> bool:
-        return layer is not self._watched and self._chosen(layer)
+        return layer is not self._watched and self._chosen(layer, self._names.layer)
 
     def _disarm(self) -> None:
         """Whatever an interrupted `fit` has left."""
@@ -351,13 +358,24 @@ class ActivationMonitor(keras.callbacks.Callback):
             # Whoever chooses layers by a predicate may not have thought of cells.
             with suppress(Exception):
                 note_loops(self._watched, self._watch)
+            if self.layers and self.plan.of_layers and not (sample.layers or self._watch.unseen):
+                self._warn_of_nothing()
         self._history.append(sample)
         self._write(lambda writer: writer.write(sample))
         self._diagnose(sample)
 
+    def _warn_of_nothing(self) -> None:
+        parts = self._watched._flatten_layers(include_self=False)
+        names = [self._names.layer(part) for part in parts if not isinstance(part, UNWATCHED)]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        _warn(
+            "`ActivationMonitor(layers=...)` fits no layer that ran. Received: "
+            f"layers={self.layers!r}. The model has {', '.join(names[:8])}{more}."
+        )
+
     def _look_at_rest(self) -> None:
         try:
-            self._parts = anatomy(self._watched)
+            self._parts = anatomy(self._watched, self._names)
         except Exception as error:
             self._parts = {}
             _warn(f"`ActivationMonitor` knows little of the model. Received: {reason(error)}")

@@ -11,7 +11,6 @@ from keras import ops
 
 from keras_winit import statistics
 from keras_winit.models.anatomy import unit_axes
-from keras_winit.monitor.measure import Update
 from keras_winit.monitor.scope import (
     Scope,
     Watch,
@@ -285,7 +284,7 @@ def _record_updates(
         for scope in told:
             if scope.watch.unit_axes is None:
                 # Not before: some models are built by their first step.
-                scope.watch.unit_axes = unit_axes(model)
+                scope.watch.unit_axes = unit_axes(model, scope.watch.names)
         with quiet():
             for variable, gradient, *weights in zip(
                 variables, gradients, before, after, strict=True
@@ -298,14 +297,13 @@ def _record_updates(
                         # Of a product over axes of unknown size.
                         gradient = ops.reshape(gradient, old.shape)
                     gradient = gradient if scale is None else gradient / scale
-                updates.append((variable.path, old, gradient, new))
+                updates.append((variable, old, gradient, new))
     except Exception as error:
         for scope in told:
             scope.watch.miss("optimizer", reason(error))
         return
     for scope in told:
-        axes = scope.watch.unit_axes or {}
-        scope.tell("record_updates", [Update(*one, axes.get(one[0], ())) for one in updates])
+        scope.tell("record_updates", updates)
 
 
 def _float32(tensor: Any) -> Any:

@@ -14,12 +14,12 @@ class Sample:
     Args:
         step: Updates that the optimizer had made before this step. It goes on over a second
             `fit` and a resumed run.
-        layers: The L watched outputs in execution order, as `path`, `path:1` for a second
-            output, `path@2` for a second call, `path.pre` for a pre-activation. Unique: a second
-            layer of one path is `path~2`, one whose own path ends like these `path~1`.
+        layers: The L watched outputs in execution order, as `block/name`, `name:1` for a second
+            output, `name@2` for a second call, `name.pre` for a pre-activation. Unique: a second
+            layer of one name is `name~2`, one whose own name ends like these `name~1`.
         statistics: The S names of the columns of `values`.
         values: Of shape (L, S), float32. NaN where a statistic does not apply.
-        variables: The V trainable variables' paths.
+        variables: The names of the V trainable variables, as `block/name/kernel`.
         variable_statistics: The T names of the columns of `variable_values`.
         variable_values: Of shape (V, T), float32. NaN where there is nothing to say.
         edges: The B + 1 ends of the bins of `counts`, or empty.

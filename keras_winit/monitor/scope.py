@@ -1,9 +1,8 @@
 """What the taps of one training step saw, at the level where it can leave the step."""
 
 import contextlib
-import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +10,7 @@ import numpy as np
 from keras import ops
 from keras.src.backend import get_keras_mask
 
+from keras_winit.models.names import Names
 from keras_winit.monitor.layout import Layout, Row, Slot
 from keras_winit.monitor.measure import (
     Measured,
@@ -24,7 +24,7 @@ from keras_winit.monitor.measure import (
     unready,
 )
 from keras_winit.monitor.plan import INPUT, Plan
-from keras_winit.monitor.sites import ends_in_mark, is_before, site
+from keras_winit.monitor.sites import is_before, site
 
 # Of what was measured, among the logs.
 KEY = "winit"
@@ -92,32 +92,22 @@ class Watch:
     Args:
         plan: What to measure.
         wanted: Whether to watch a layer.
+        names: Of the model's layers and variables.
     """
 
-    def __init__(self, plan: Plan, wanted: Callable[[Any], bool]) -> None:
-        self.plan, self.wanted = plan, wanted
+    def __init__(self, plan: Plan, wanted: Callable[[Any], bool], names: Names) -> None:
+        self.plan, self.wanted, self.names = plan, wanted, names
         self.layouts: list[Layout] = []
         self.unseen: dict[str, str] = {}
-        self.names: dict[str, Any] = {}
         # Of each activation, whether it acts on each entry by itself and can be flat.
         self.saturates: dict[Any, bool] = {}
         self.broken: str | None = None
         # What is to be done when a step fails, as that may be the last.
         self.last_words: Callable[[], None] = lambda: None
-        # Of each kernel, by the path of the variable; and whether the loss is that of the
+        # Of each kernel, by the name of the variable; and whether the loss is that of the
         # targets alone. Known from the first step on.
         self.unit_axes: dict[str, tuple[int, ...]] | None = None
         self.plain_loss: bool | None = None
-
-    def name(self, layer: Any) -> str:
-        """A layer's path; with a number if it is taken, or ends like a mark of a site."""
-        path = layer.path or layer.name
-        plain = not ends_in_mark(path)
-        for count in itertools.count(1):
-            name = path if plain and count == 1 else f"{path}~{count}"
-            if self.names.setdefault(name, layer) is layer:
-                return name
-        raise AssertionError
 
     def number(self, layout: Layout) -> int:
         """Where this layout is kept."""
@@ -181,7 +171,7 @@ class Scope:
         tensors = [t for t in keras.tree.flatten(outputs) if ops.is_tensor(t)]
         if not tensors:
             return  # Symbolic: the model is being built.
-        name = self.watch.name(layer)
+        name = self.watch.names.layer(layer)
         if trace_now() != self.base:
             self.hidden.add(name)
             return
@@ -227,17 +217,20 @@ class Scope:
         except Exception as error:
             self.watch.miss(name, reason(error))
 
-    def record_updates(self, updates: list[Update]) -> None:
-        """The optimizer has been called."""
+    def record_updates(self, updates: Sequence[tuple[Any, Any, Any, Any]]) -> None:
+        """The optimizer has been called: variables, their weights, gradients, weights after."""
         if not self.watch.plan.variable:
             return
         if trace_now() != self.outer:
             self.watch.miss("optimizer", HIDDEN)
             return
+        axes, name_of = self.watch.unit_axes or {}, self.watch.names.variable
         try:
             with quiet():
-                names = tuple(update.name for update in updates)
-                self.updates[names] = measure_variables(self.watch.plan, updates)
+                named = [Update(name_of(variable), *rest) for variable, *rest in updates]
+                found = [one._replace(unit_axes=axes.get(one.name, ())) for one in named]
+                names = tuple(one.name for one in found)
+                self.updates[names] = measure_variables(self.watch.plan, found)
         except Exception as error:
             self.watch.miss("optimizer", reason(error))
 
