@@ -23,7 +23,10 @@ REACH["monitor"] = USUAL | {"tensorboard"}
 BARRED = {"initializers": ("keras.src", "keras.layers", "keras.models")}
 # What reaches up, and only when it is called; what has no public name.
 LAZY = {("monitor", "plots")}
-PRIVATE = {("monitor", "keras.src.backend.get_keras_mask")}
+PRIVATE = {
+    ("monitor", "keras.src.backend.get_keras_mask"),
+    ("models", "keras.src.backend.common.global_state.get_global_attribute"),
+}
 
 
 def names(source):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+from keras.src.backend.common.global_state import get_global_attribute
 
-LOCK = threading.Lock()
+from keras_winit.models.calls import hooked
 
 # Made of layers that are told apart; others of Keras' own count as one.
 COMPOSITE = (
@@ -44,7 +45,7 @@ def graph(model: Any) -> list[Call]:
     """
     arguments, named = _symbols(model)
     # What a `call` assigns, or draws from a generator, must not come to pass.
-    with LOCK, keras.StatelessScope(), _seen_through(model):
+    with keras.StatelessScope(), _seen_through(model), _counts_kept():
         outputs = model.call(*arguments, **named)
         return _walk(keras.tree.flatten(outputs))
 
@@ -83,28 +84,39 @@ def _is_composite(layer: Any) -> bool:
 @contextlib.contextmanager
 def _seen_through(model: Any) -> Iterator[None]:
     """Symbols run through composite layers; what the calls leave on layers is taken off."""
-    call = keras.layers.Layer.__call__
+    thread = threading.get_ident()
     parts = list(model._flatten_layers())
     # Operations of a graph are no layers.
     parts += [one for part in parts for one in getattr(part, "_operations", ())]
     nodes = [(part._inbound_nodes, len(part._inbound_nodes)) for part in parts]
     nodes += [(part._outbound_nodes, len(part._outbound_nodes)) for part in parts]
 
-    def through(self: Any, *args: Any, **kwargs: Any) -> Any:
-        symbolic = any(
+    def through(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        symbolic = threading.get_ident() == thread and any(
             isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten((args, kwargs))
         )
-        if symbolic and self.built and _is_composite(self):
-            return self.call(*args, **kwargs)
-        return call(self, *args, **kwargs)
+        if symbolic and layer.built and _is_composite(layer):
+            return layer.call(*args, **kwargs)
+        return call(layer, *args, **kwargs)
 
-    keras.layers.Layer.__call__ = through
+    try:
+        with hooked(through):
+            yield
+    finally:
+        for kept, count in nodes:
+            del kept[count:]
+
+
+@contextlib.contextmanager
+def _counts_kept() -> Iterator[None]:
+    """Names of layers made later are what they would have been without the operations made here."""
+    counts = get_global_attribute("object_name_uids", {})
+    before = dict(counts)
     try:
         yield
     finally:
-        keras.layers.Layer.__call__ = call
-        for kept, count in nodes:
-            del kept[count:]
+        counts.clear()
+        counts.update(before)
 
 
 def _walk(outputs: Sequence[Any]) -> list[Call]:

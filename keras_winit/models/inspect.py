@@ -154,7 +154,8 @@ def uses_of(layer: Any) -> Uses | None:
 def _variable(layer: Any, name: str) -> Any:
     owner = layer.cell if isinstance(layer, CONV_LSTM) else layer
     # `Dense.kernel` adds a low-rank update, `_kernel` is the variable.
-    return getattr(owner, f"_{name}", getattr(owner, name, None))
+    private = f"_{name}"
+    return getattr(owner, private if hasattr(owner, private) else name, None)
 
 
 def _holder(layer: Any) -> Any:

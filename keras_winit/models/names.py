@@ -20,7 +20,7 @@ class Names:
     """
 
     def __init__(self, model: Any, refused: Callable[[str], bool] = lambda name: False) -> None:
-        self._model, self._refused = model, refused
+        self.model, self._refused = model, refused
         # Weakly: some layers are made, called and dropped in one step.
         self._owners: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._names: dict[int, str] = {}
@@ -40,8 +40,9 @@ class Names:
 
     def _late(self, owner: Any, refused: Callable[[str], bool] = lambda name: False) -> str:
         """Of what was not here when the model was last looked at."""
-        self._look(self._model, "", set())
-        return self._known(owner) or self._give(owner, owner.path or owner.name, refused)
+        self._look(self.model, "", set())
+        name = getattr(owner, "path", None) or owner.name
+        return self._known(owner) or self._give(owner, name, refused)
 
     def _look(self, layer: Any, prefix: str, seen: set[int]) -> None:
         for inner in layer._flatten_layers(include_self=False, recursive=False):

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_winit.monitor.callback import ActivationMonitor
 from keras_winit.monitor.findings import Findings
+from keras_winit.monitor.patches import generators_kept
 from keras_winit.monitor.rules import RULES, Rule
 from keras_winit.monitor.steps import updates_counter
 
@@ -69,20 +70,9 @@ def _taken_back(model: Any) -> Iterator[None]:
     before = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables]
     history, stop = getattr(model, "history", None), model.stop_training
     try:
-        with _generators_kept():
+        with generators_kept():
             yield
     finally:
         for variable, value in before:
             variable.assign(value)
         model.history, model.stop_training = history, stop
-
-
-@contextlib.contextmanager
-def _generators_kept() -> Iterator[None]:
-    if keras.backend.backend() != "torch":
-        yield
-        return
-    import torch
-
-    with torch.random.fork_rng():
-        yield

@@ -22,14 +22,14 @@ class Row:
         order: Its place in the order of execution.
         units: How many it has.
         rectifier: Whether a unit without positive output is dead.
-        saturates: The activation, if it can be flat.
+        saturates: Whether its entries can be saturated.
     """
 
     name: str
     order: int
     units: int
     rectifier: bool
-    saturates: Any
+    saturates: bool
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class Slot:
 class Layout:
     """What one traced step puts into its vector: loss, rows of layers, of variables.
 
-    `updates`: the variables of one call of the optimizer after the other.
+    `updates`: the variables of one call of the optimizer after the other; `loss`: whether it
+    was seen.
     """
 
     plan: Plan
     rows: tuple[Row, ...]
     updates: tuple[tuple[Slot, ...], ...]
+    loss: bool
 
     @functools.cached_property
     def places(self) -> "Places":
@@ -94,7 +96,7 @@ def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) 
             variable_values=variables[number],
             edges=edges,
             counts=counts[number, fed:],
-            loss=losses[number],
+            loss=losses[number] if layout.loss else None,
             inputs=places.inputs,
             input_values=values[number, :fed],
             unit_samples=unit_samples[number, fed:],
@@ -147,7 +149,7 @@ def _places(layout: Layout) -> Places:
     names = [rows[place].name for place in order]
     fed = sum(name.startswith(INPUT) for name in names)
     starts = np.cumsum([0, *(row.units for row in rows)])
-    saturates = np.array([row.saturates is not None for row in rows], bool)
+    saturates = np.array([row.saturates for row in rows], bool)
     units = int(starts[-1])
     spread = 2 + 5 * units + 3 * len(rows) + 2 * int(saturates.sum())
     at = end = spread + len(rows) * _spread_size(plan)

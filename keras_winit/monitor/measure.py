@@ -60,7 +60,8 @@ def rectifies(layer: Any) -> bool:
         return rectifies(layer.layer)
     if isinstance(layer, keras.layers.ReLU):
         return not np.any(layer.negative_slope)
-    return inspect.unwrap(getattr(layer, "activation", keras.activations.linear)) in RECTIFIERS
+    activation: Any = getattr(layer, "activation", None)
+    return any(inspect.unwrap(activation) is rectifier for rectifier in RECTIFIERS)
 
 
 class Measured(NamedTuple):
@@ -87,7 +88,7 @@ def measure(plan: Plan, output: Output, order: int) -> tuple[Row, Measured]:
         flat = statistics.flat(*z, saturates)
     beside = statistics.side_by_side(output.values.shape, output.unit_axis)
     return (
-        Row(output.name, order, values.shape[1], output.rectifier, saturates),
+        Row(output.name, order, values.shape[1], output.rectifier, saturates is not None),
         Measured(statistics.reduced(values, counts, beside), flat, _spread(plan)(values, counts)),
     )
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_winit import statistics
 from keras_winit.models.anatomy import unit_axes
+from keras_winit.models.calls import hooked
 from keras_winit.monitor.scope import (
     Scope,
     Watch,
@@ -83,10 +84,26 @@ def judge(model: Any, watches: Sequence[Watch]) -> None:
     """Find out which activations can be flat; not within a trace, as it needs real numbers."""
     for layer in model._flatten_layers():
         activation = _function(layer)
-        if activation is not None and any(activation not in w.saturates for w in watches):
-            elementwise = activation not in UNSATURATED and statistics.elementwise(activation)
-            for watch in watches:
-                watch.saturates[activation] = elementwise
+        if activation is None or all(watch.knows(activation) for watch in watches):
+            continue
+        never = any(activation is one for one in UNSATURATED)
+        # Some draw random numbers.
+        with generators_kept(), keras.StatelessScope():
+            can_be = not never and statistics.elementwise(activation)
+        for watch in watches:
+            watch.note(activation, can_be)
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """The backend's own random numbers go on as if nothing had been drawn."""
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.random.fork_rng():
+        yield
 
 
 @contextlib.contextmanager
@@ -97,28 +114,7 @@ def patched(model: Any, variables: bool) -> Iterator[None]:
         model: Compiled.
         variables: Whether the optimizer is to tell as well.
     """
-    patches, call = Patches(), keras.layers.Layer.__call__
-
-    @functools.wraps(call)
-    def tap(self: Any, *args: Any, **kwargs: Any) -> Any:
-        told = scopes()
-        if not told:
-            return call(self, *args, **kwargs)
-        recurrent = isinstance(self, keras.layers.RNN)
-        for scope in told:
-            if self is model:
-                scope.tell("record_inputs", args)
-            scope.within += recurrent
-        try:
-            outputs = call(self, *args, **kwargs)
-        finally:
-            for scope in told:
-                scope.within -= recurrent
-        for scope in told:
-            scope.tell("record", self, outputs)
-        return outputs
-
-    keras.layers.Layer.__call__ = tap
+    patches = Patches()
     try:
         for layer in model._flatten_layers():
             _watch_activation(layer, patches.put)
@@ -127,20 +123,44 @@ def patched(model: Any, variables: bool) -> Iterator[None]:
             _carry_out(model, patches.put)
         if model.optimizer is not None and variables:
             _watch_optimizer(model, patches.put)
-        yield
+        with hooked(_tap):
+            yield
     finally:
         patches.restore()
-        keras.layers.Layer.__call__ = call
+
+
+def _tap(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """A layer is called; the thread's scopes, if there are any, see it."""
+    told = scopes()
+    if not told:
+        return call(layer, *args, **kwargs)
+    recurrent = isinstance(layer, keras.layers.RNN)
+    for scope in told:
+        if layer is scope.watch.names.model:
+            scope.tell("record_inputs", args)
+        scope.within += recurrent
+    try:
+        outputs = call(layer, *args, **kwargs)
+    finally:
+        for scope in told:
+            scope.within -= recurrent
+    for scope in told:
+        scope.tell("record", layer, outputs)
+    return outputs
 
 
 Put = Callable[[Any, str, Any], None]
 
 
 def _function(layer: Any) -> Any:
-    """The activation that a layer applies itself; None if it has none, or that is a layer."""
+    """The activation that a layer applies itself; None if it has none, or that is a layer.
+
+    Only of those whose `call` is Keras' own: others may look at what it is, as cells do.
+    """
     activation = layer.__dict__.get("activation")
+    own = type(layer).call.__module__.startswith("keras.") and not hasattr(layer, "state_size")
     # What is a layer would be built by a call.
-    known = callable(activation) and not isinstance(activation, keras.Operation)
+    known = own and callable(activation) and not isinstance(activation, keras.Operation)
     return activation if known and activation is not keras.activations.linear else None
 
 
@@ -200,28 +220,35 @@ def _carry_out(model: Any, put: Put) -> None:
             for scope, before in zip(told, kept, strict=True):
                 scope.base, scope.layers, scope.loss = before
 
-    def stateless_call(trainable: Any, others: Any, *args: Any, **kwargs: Any) -> Any:
+    # By the names that Keras gives them: somebody may use these.
+    def stateless_call(
+        trainable_variables: Any, non_trainable_variables: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         told = scopes()
         if not told:
-            return forward(trainable, others, *args, **kwargs)
-        others, (earlier, loss) = split(model, others)
+            return forward(trainable_variables, non_trainable_variables, *args, **kwargs)
+        others, (earlier, loss) = split(model, non_trainable_variables)
         with level(told):
             for scope in told:
                 scope.tell("record_inputs", args)
-            outputs, others, *rest = forward(trainable, others, *args, **kwargs)
+            outputs, others, *rest = forward(trainable_variables, others, *args, **kwargs)
             seen = [{**b, **s.layers} for b, s in zip(earlier, told, strict=True)]
         return outputs, [*others, (seen, loss)], *rest
 
     def stateless_compute_loss(
-        trainable: Any, others: Any, metrics: Any, *args: Any, **kwargs: Any
+        trainable_variables: Any,
+        non_trainable_variables: Any,
+        metrics_variables: Any,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        told = scopes()
+        told, others = scopes(), non_trainable_variables
         if not told:
-            return compute(trainable, others, metrics, *args, **kwargs)
+            return compute(trainable_variables, others, metrics_variables, *args, **kwargs)
         others, (seen, _) = split(model, others)
         with level(told):
             loss, (trainable, others, metrics) = compute(
-                trainable, others, metrics, *args, **kwargs
+                trainable_variables, others, metrics_variables, *args, **kwargs
             )
         return loss, (trainable, [*others, (seen, loss)], metrics)
 
@@ -236,12 +263,15 @@ def _watch_optimizer(model: Any, put: Put) -> None:
         stateless_apply = optimizer.stateless_apply
 
         @functools.wraps(stateless_apply)
-        def watched(state: Any, gradients: Any, weights: Any) -> Any:
-            result = stateless_apply(state, gradients, weights)
-            values = dict(zip((id(v) for v in optimizer.variables), state, strict=True))
-            scale = _loss_scale(optimizer, lambda variable: values[id(variable)])
-            variables = optimizer._trainable_variables
-            _record_updates(model, variables, gradients, scale, weights, result[0])
+        def watched(optimizer_variables: Any, grads: Any, trainable_variables: Any) -> Any:
+            grads, weights = list(grads), list(trainable_variables)
+            state = list(optimizer_variables)
+            result = stateless_apply(state, grads, weights)
+            with _missed():
+                values = dict(zip((id(v) for v in optimizer.variables), state, strict=True))
+                scale = _loss_scale(optimizer, lambda variable: values[id(variable)])
+                variables = optimizer._trainable_variables
+                _record_updates(model, variables, grads, scale, weights, result[0])
             return result
 
         put(optimizer, "stateless_apply", watched)
@@ -249,20 +279,37 @@ def _watch_optimizer(model: Any, put: Put) -> None:
     apply = optimizer.apply
 
     @functools.wraps(apply)
-    def watched_apply(gradients: Any, trainable_variables: Any = None) -> Any:
-        gradients = list(gradients)
-        variables = trainable_variables
-        variables = optimizer._trainable_variables if variables is None else list(variables)
-        with quiet():
-            before = [ops.copy(variable.value) for variable in variables]
+    def watched_apply(grads: Any, trainable_variables: Any = None) -> Any:
+        grads, variables = list(grads), optimizer._trainable_variables
+        if trainable_variables is not None:
+            trainable_variables = variables = list(trainable_variables)
+        before, scale = None, None
+        with _missed(), quiet():
+            before = [ops.copy(_value(variable)) for variable in variables]
             scale = _loss_scale(optimizer, lambda variable: ops.copy(variable.value))
-        result = apply(gradients, trainable_variables)
-        # Also turns a variable into a tensor, which is all that may be kept of it.
-        after = [ops.stop_gradient(variable.value) for variable in variables]
-        _record_updates(model, variables, gradients, scale, before, after)
+        result = apply(grads, trainable_variables)
+        if before is not None:
+            # Also turns a variable into a tensor, which is all that may be kept of it.
+            after = [ops.stop_gradient(_value(variable)) for variable in variables]
+            _record_updates(model, variables, grads, scale, before, after)
         return result
 
     put(optimizer, "apply", watched_apply)
+
+
+def _value(variable: Any) -> Any:
+    """Of a variable of Keras, or of TensorFlow itself."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+@contextlib.contextmanager
+def _missed() -> Iterator[None]:
+    """What goes wrong with the variables is told, and no matter of the step."""
+    try:
+        yield
+    except Exception as error:
+        for scope in scopes():
+            scope.watch.miss("optimizer", reason(error))
 
 
 def _loss_scale(optimizer: Any, value_of: Callable[[Any], Any]) -> Any:
@@ -280,7 +327,7 @@ def _record_updates(
     if not told:
         return
     updates = []
-    try:
+    with _missed():
         for scope in told:
             if scope.watch.unit_axes is None:
                 # Not before: some models are built by their first step.
@@ -289,6 +336,10 @@ def _record_updates(
             for variable, gradient, *weights in zip(
                 variables, gradients, before, after, strict=True
             ):
+                if "complex" in str(variable.dtype):
+                    for scope in told:
+                        scope.watch.miss(scope.watch.names.variable(variable), "is complex")
+                    continue
                 old, new = (_float32(weight) for weight in weights)
                 gradient = _whole(gradient)
                 if gradient is not None:
@@ -298,12 +349,8 @@ def _record_updates(
                         gradient = ops.reshape(gradient, old.shape)
                     gradient = gradient if scale is None else gradient / scale
                 updates.append((variable, old, gradient, new))
-    except Exception as error:
         for scope in told:
-            scope.watch.miss("optimizer", reason(error))
-        return
-    for scope in told:
-        scope.tell("record_updates", updates)
+            scope.tell("record_updates", updates)
 
 
 def _float32(tensor: Any) -> Any:

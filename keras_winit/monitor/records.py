@@ -25,7 +25,7 @@ class Sample:
         edges: The B + 1 ends of the bins of `counts`, or empty.
         counts: Of shape (L, B): how many entries of each layer fall into each bin. Its first
             and last bin hold what lies beyond. Or of shape (L, 0).
-        loss: Of this step, if known; else NaN.
+        loss: Of this step. None where a training step of one's own did not tell.
         inputs: The I inputs of the model that hold floats, as "input", "input:1".
         input_values: Of shape (I, S), float32; the batch as the model gets it.
         unit_samples: Of shape (L,): over how many entries each unit was looked at. Or empty.
@@ -40,7 +40,7 @@ class Sample:
     variable_values: npt.NDArray[np.float32]
     edges: npt.NDArray[np.float64]
     counts: npt.NDArray[np.float32]
-    loss: float
+    loss: float | None
     inputs: tuple[str, ...] = ()
     input_values: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), "f"))
     unit_samples: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, "f"))

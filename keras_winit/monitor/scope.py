@@ -26,9 +26,11 @@ from keras_winit.monitor.measure import (
 from keras_winit.monitor.plan import INPUT, Plan
 from keras_winit.monitor.sites import is_before, site
 
-# Of what was measured, among the logs.
-KEY = "winit"
+# Of what was measured, among the logs; no name of a metric.
+KEY = "keras_winit: what was measured "
 HIDDEN = "runs inside a scan, a loop, a checkpoint or a nested function"
+NONE = "none was called by this step: a function that was traced before may hold them"
+OTHER = "was not called by this step; others than the model's own are not watched"
 
 # Of `scopes`; replicas have threads of their own.
 LOCAL = threading.local()
@@ -63,9 +65,20 @@ def trace_of(tensor: Any) -> Any:
     return trace_now()
 
 
+def _vectorized() -> bool:
+    """Whether TensorFlow writes down what is done to one sample, to do it to all later."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return False
+    return "loop_body" in tf.compat.v1.get_default_graph().get_name_scope().split("/")
+
+
 def is_float_tensor(value: Any) -> bool:
-    """Whether there is something to measure: not symbolic, not whole, not a scalar."""
-    if not ops.is_tensor(value) or len(value.shape) == 0:
+    """Whether there is something to measure: not symbolic, not whole, of a rank that is known."""
+    if not ops.is_tensor(value) or getattr(value.shape, "rank", 1) is None or not len(value.shape):
         return False
     return "float" in keras.backend.standardize_dtype(value.dtype)
 
@@ -99,8 +112,8 @@ class Watch:
         self.plan, self.wanted, self.names = plan, wanted, names
         self.layouts: list[Layout] = []
         self.unseen: dict[str, str] = {}
-        # Of each activation, whether it acts on each entry by itself and can be flat.
-        self.saturates: dict[Any, bool] = {}
+        # Of activations by their `id`, whether they act on each entry by itself and can be flat.
+        self._flat: dict[int, tuple[Any, bool]] = {}
         self.broken: str | None = None
         # What is to be done when a step fails, as that may be the last.
         self.last_words: Callable[[], None] = lambda: None
@@ -108,6 +121,18 @@ class Watch:
         # targets alone. Known from the first step on.
         self.unit_axes: dict[str, tuple[int, ...]] | None = None
         self.plain_loss: bool | None = None
+
+    def knows(self, activation: Any) -> bool:
+        """Whether somebody has looked at this activation."""
+        return id(activation) in self._flat and self._flat[id(activation)][0] is activation
+
+    def note(self, activation: Any, can_be_flat: bool) -> None:
+        """What was seen of an activation."""
+        self._flat[id(activation)] = activation, can_be_flat
+
+    def can_be_flat(self, activation: Any) -> bool:
+        """Whether saturation means something for it."""
+        return self.knows(activation) and self._flat[id(activation)][1]
 
     def number(self, layout: Layout) -> int:
         """Where this layout is kept."""
@@ -172,7 +197,7 @@ class Scope:
         if not tensors:
             return  # Symbolic: the model is being built.
         name = self.watch.names.layer(layer)
-        if trace_now() != self.base:
+        if trace_now() != self.base or _vectorized():
             self.hidden.add(name)
             return
         call = self.calls[name] = self.calls.get(name, 0) + 1
@@ -207,7 +232,7 @@ class Scope:
             mask=mask,
             unit_axis=unit_axis(layer, len(tensor.shape)),
             rectifier=rectifies(layer) and not is_before(name),
-            activation=activation if self.watch.saturates.get(activation) else None,
+            activation=activation if self.watch.can_be_flat(activation) else None,
             z=z,
         )
         try:
@@ -241,10 +266,17 @@ class Scope:
         # Hidden at first is what a model runs once to find its shapes.
         for name in sorted((self.hidden | self.rows.keys()) - layers.keys()):
             self.watch.miss(name, HIDDEN)
+        if self.watch.plan.of_layers and not (self.rows or self.hidden):
+            parts = self.watch.names.model._flatten_layers(include_self=False)
+            if any(self.watch.wanted(part) for part in parts):
+                self.watch.miss("layers", NONE)
+        if self.watch.plan.variable and not self.updates:
+            self.watch.miss("optimizer", OTHER)
         layout = Layout(
             self.watch.plan,
             tuple(self.rows[name] for name in names),
             tuple(slots for slots, _ in self.updates.values()),
+            loss is not None,
         )
         with quiet():
             vector = pack(

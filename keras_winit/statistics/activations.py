@@ -1,6 +1,5 @@
 """Where an activation is flat."""
 
-import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_winit.statistics.graph import INF, backend_is, how_many, once_for_all, size
+from keras_winit.statistics.graph import INF, backend_is, how_many, size
 
 # An entry is saturated where the activation is flatter than this share of its steepest.
 FLAT = 0.05
@@ -88,7 +87,7 @@ def flat(z: Any, counts: Any, activation: Callable[[Any], Any]) -> tuple[Any, An
     number = size(z) if counts is None else ops.sum(ops.cast(counts, "float32"))
     bands = _bands(activation)
     if not bands:
-        return _by_differences(activation)(z), number
+        return _by_differences(z, activation), number
     found: Any = 0.0
     for low, high in bands:
         # All above `low` but those above `high`.
@@ -116,10 +115,6 @@ def _above(z: Any, end: float) -> Any:
     return ops.sum(ops.where(z > end, 1.0, ops.where(z <= end, 0.0, float("nan"))))
 
 
-@functools.lru_cache(maxsize=256)
-def _by_differences(activation: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def measured(z: Any) -> Any:
-        there = ops.cast(_flat(z, activation), "float32")
-        return ops.sum(ops.where(ops.equal(z, z), there, float("nan")))
-
-    return once_for_all(measured)
+def _by_differences(z: Any, activation: Callable[[Any], Any]) -> Any:
+    there = ops.cast(_flat(z, activation), "float32")
+    return ops.sum(ops.where(ops.equal(z, z), there, float("nan")))
