@@ -24,8 +24,9 @@ class Layer:
 
     `mean`, `stddev`: of all entries. `unit_stddev`: of one unit over the samples, averaged
     over units. `saturated_share`: of entries where the activation's slope is below 5 % of
-    its steepest. `dead_share`: of units that are zero for every sample. `counts`, `edges`:
-    a histogram of the entries, n counts between n + 1 edges.
+    its steepest. `dead_share`: of units that are zero for every sample. `nonfinite`: how many
+    entries are NaN or infinite, of which the others tell nothing. `counts`, `edges`: a
+    histogram of the entries, n counts between n + 1 edges.
     """
 
     mean: float
@@ -33,6 +34,7 @@ class Layer:
     unit_stddev: float
     saturated_share: float
     dead_share: float
+    nonfinite: int
     counts: tuple[int, ...]
     edges: tuple[float, ...]
 
@@ -56,10 +58,14 @@ class Propagation:
             f"{self.width} units{normalized}, {self.samples} samples of N(0, 1)",
             "layer        mean      stddev   unit stddev   saturated     dead",
         ]
+        lost = any(layer.nonfinite for layer in self.layers)
+        lines[-1] += "   not finite" * lost
         for number, layer in enumerate(self.layers, 1):
             lines.append(
                 f"{number:5d}  {layer.mean:10.2g}  {layer.stddev:10.4g}    "
                 f"{layer.unit_stddev:10.4g}    {layer.saturated_share:8.1%} {layer.dead_share:8.1%}"
+                + f"{layer.nonfinite:13d}"
+                * lost
             )
         return "\n".join(lines)
 
@@ -179,6 +185,7 @@ def _layer(output: Any, saturated: Any) -> Layer:
         saturated_share=float(saturated),
         # Of any activation, not only of one that has no negative outputs.
         dead_share=float(np.mean((units.low == 0) & (units.high == 0))),
+        nonfinite=int(summary["nonfinite"]),
         counts=tuple(counts.tolist()),
         edges=tuple(edges.tolist()),
     )
@@ -294,7 +301,7 @@ def digits(seed: int = 0) -> Digits:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "the digits need scikit-learn: pip install 'keras-winit[examples]'"
+            "the digits need scikit-learn: pip install scikit-learn"
         ) from error
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(images))

@@ -36,6 +36,7 @@ FINDING = {
     "remedy": "he_normal",
     "first_step": 0,
     "hits": 3,
+    "consequences": [{"rule": "saturated", "severity": "info", "layer": "block/out", "step": 1}],
 }
 
 

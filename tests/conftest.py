@@ -133,7 +133,7 @@ def browser():
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError:
-        require(False, "playwright: pip install 'keras-winit[browser]'")
+        require(False, "playwright: pip install playwright")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser

@@ -98,6 +98,18 @@ def test_rows_are_what_numpy_says():
     assert len({k.tobytes() for k in map(keras.ops.convert_to_numpy, kernels)}) == 3
 
 
+def test_what_overflows_is_counted():
+    result = keras_winit.propagate("winit>large_normal", "exponential", 4, 20, 5)
+    head, *lines = str(result).splitlines()[1:]
+    lost = [layer.nonfinite for layer in result.layers]
+    assert lost[0] == 0
+    assert 0 < lost[1] < 100
+    assert lost[-1] == 100
+    assert head.endswith("not finite")
+    assert [int(line.split()[-1]) for line in lines] == lost
+    assert "not finite" not in str(keras_winit.propagate("winit>he_normal", "relu", 2, 20, 5))
+
+
 def test_takes_whatever_keras_takes():
     for initializer in (
         "winit>sparse",

@@ -209,9 +209,22 @@ def test_two_monitors_of_one_training_do_not_hide_each_other(tmp_path):
     found = boards.read("python", tmp_path)
     both = {run: [step for step, _ in found[run, "winit/loss"]] for run in ("winit", "winit_2")}
     assert both == {"winit": [0, 1], "winit_2": [0, 2]}
-    # One after the other they go on in one run, as does a program that is started again.
-    fit(tiny(), ActivationMonitor(tmp_path, every=1, verbose=0))
+    # What is closed, or nobody has any more, leaves its run, as does a program that ends.
+    first.close()
+    del second
+    for _ in range(2):
+        fit(tiny(), ActivationMonitor(tmp_path, every=1, verbose=0))
     assert {run for run, _ in boards.read("python", tmp_path)} == {"winit", "winit_2"}
+
+
+def test_monitors_of_two_models_that_take_turns(tmp_path):
+    both = [(tiny(), ActivationMonitor(tmp_path, every=1, verbose=0)) for _ in range(2)]
+    for _ in range(2):
+        for model, monitor in both:
+            fit(model, monitor)
+    found = boards.read("python", tmp_path)
+    for run in ("winit", "winit_2"):
+        assert [step for step, _ in found[run, "winit/loss"]] == [0, 1, 2, 3]
 
 
 def test_an_interrupted_training_is_over(tmp_path):
@@ -236,8 +249,8 @@ def test_a_copy_has_what_was_measured_and_goes_on_by_itself(copied, tmp_path):
     twin = copied(monitor)
     assert [*twin.history] == [*monitor.history]
     assert str(twin) == str(monitor)
-    fit(model, twin)
     monitor.close()
+    fit(model, twin)
     twin.close()
     assert (steps_of(monitor), steps_of(twin)) == ([0], [0, 2])
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [0, 2]
@@ -273,6 +286,27 @@ def test_words_that_a_stream_cannot_take_are_printed_all_the_same(monkeypatch):
     fit(tiny(), ActivationMonitor(every=1, verbose=1, rules=[Wide()]))
     # As it is found, and below the table.
     assert stream.text.count("Gr??e") == 2
+
+
+class Gone(Narrow):
+    """A stream that nobody reads any more, or on a full disk."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+class Closed(Narrow):
+    def write(self, text):
+        raise ValueError("I/O operation on closed file.")
+
+
+@pytest.mark.parametrize("stream", [Gone(), Closed(), None])
+def test_words_that_nobody_can_read_do_not_end_training(stream, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr", stream)
+    monitor = ActivationMonitor(every=1, rules=[Wide()])
+    fit(tiny(), monitor)
+    assert rules_of(monitor) == ["wide"]
+    assert capsys.readouterr().out == ""
 
 
 def test_few_samples_in_memory_do_not_change_what_rules_say():

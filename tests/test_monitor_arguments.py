@@ -102,6 +102,33 @@ def test_variables_alone():
             f"{', '.join(STATISTICS)}. Received: statistics=['mean', 'median'].",
         ),
         (
+            {"statistics": 5},
+            TypeError,
+            "`ActivationMonitor(statistics=...)` must be names out of "
+            f"{', '.join(STATISTICS)}. Received: statistics=5.",
+        ),
+        (
+            {"writers": "a.jsonl"},
+            TypeError,
+            "`ActivationMonitor(writers=...)` must be a list of writers, such as "
+            "`JsonLinesWriter(path)` of `keras_winit.monitor.writers`. Received: "
+            "writers='a.jsonl'.",
+        ),
+        (
+            {"writers": ["a.jsonl"]},
+            TypeError,
+            "`ActivationMonitor(writers=...)` must be a list of writers, such as "
+            "`JsonLinesWriter(path)` of `keras_winit.monitor.writers`. Received: "
+            "writers=['a.jsonl'].",
+        ),
+        (
+            {"rules": None},
+            TypeError,
+            "`ActivationMonitor(rules=...)` must be a list of instances of "
+            "`keras_winit.monitor.Rule`. Received: rules=None.",
+        ),
+        ({"log_dir": 5}, TypeError, "`TensorBoardWriter` needs a path. Received: 5."),
+        (
             {"layers": 3},
             TypeError,
             "`ActivationMonitor(layers=...)` must be a pattern, a layer or its class, a predicate "

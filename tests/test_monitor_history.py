@@ -50,6 +50,64 @@ def test_history_as_rows_and_files(samples, tmp_path):
         monitor.history.curve("three", "mean")
 
 
+def test_a_loss_that_is_no_number_is_one_all_the_same(samples, tmp_path):
+    monitor = ActivationMonitor()
+    broken = replace(samples[0], loss=float("nan"))
+    monitor.history.samples = [broken, replace(samples[1], loss=float("-inf"))]
+    losses = [one["value"] for one in monitor.history if one["statistic"] == "loss"]
+    np.testing.assert_equal(losses, [np.nan, -np.inf])
+    monitor.history.to_jsonl(tmp_path / "rows.jsonl")
+    lines = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
+    assert [line["value"] for line in lines if line["layer"] == "loss"] == [None, "-inf"]
+    assert str(monitor).startswith("step 1, loss -inf\n")
+    monitor.history.samples = [replace(broken, loss=None)]
+    assert "loss" not in {one["statistic"] for one in monitor.history}
+    assert str(monitor).startswith("step 0\n")
+
+
+def test_a_gradient_that_is_no_number_stands_in_the_table(samples):
+    values = samples[0].variable_values.copy()
+    names = samples[0].variable_statistics
+    values[0, names.index("gradient_norm")] = np.nan
+    values[0, names.index("gradient_nonfinite")] = 3
+    monitor = ActivationMonitor()
+    monitor.history.samples = [replace(samples[0], variable_values=values)]
+    one, two = str(monitor).splitlines()[2:]
+    assert one.split()[7] == "nan"
+    assert two.split()[7] not in ("nan", "-")
+
+
+def test_the_table_of_whatever_was_measured():
+    for chosen, columns, rows in (
+        ("gradient_norm", "variable gradient", ["one/kernel", "one/bias"]),
+        ("weight_norm", "variable weight_norm", ["one/kernel", "one/bias"]),
+        ("quantiles", "layer q01 q25 q50 q75 q99", ["one", "two"]),
+        ("norm", "layer norm", ["one", "two"]),
+    ):
+        monitor = ActivationMonitor(statistics=chosen)
+        fit(dense_pair(), monitor)
+        _, heads, *lines = str(monitor).splitlines()
+        assert heads.split() == columns.split()
+        assert [line.split()[0] for line in lines[:2]] == rows
+        assert all(float(cell) for cell in lines[0].split()[1:])
+
+
+def test_names_in_the_table_are_short_and_harmless(samples):
+    monitor = ActivationMonitor()
+    hostile = ("x" * 300, "a\n\x1b[31mb", "c", "d")
+    monitor.history.samples = [replace(samples[0], layers=hostile)]
+    lines = str(monitor).splitlines()
+    assert all(line.isprintable() and len(line) < 200 for line in lines)
+    assert len(lines) == 6
+
+
+def test_in_a_notebook():
+    monitor = ActivationMonitor()
+    assert monitor._repr_html_() == "<p>nothing was measured yet</p>"
+    fit(dense_pair(), monitor)
+    assert "<table>" in monitor._repr_html_() or "nothing was found" in monitor._repr_html_()
+
+
 def test_the_table_has_a_line_for_each_layer(samples, capsys):
     monitor = ActivationMonitor(verbose=1)
     monitor.history.samples = samples

@@ -382,8 +382,8 @@ def test_a_rule_that_fails_is_left_out():
         (
             (Loud,),
             TypeError,
-            "`ActivationMonitor(rules=...)` must be instances of `keras_winit.monitor.Rule`. "
-            f"Received: {Loud!r}.",
+            "`ActivationMonitor(rules=...)` must be a list of instances of "
+            f"`keras_winit.monitor.Rule`. Received: rules=({Loud!r},).",
         ),
         (
             (Loud(), Loud(2.0)),

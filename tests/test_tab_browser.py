@@ -61,7 +61,9 @@ def log_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("logs")
     good = np.full(len(LAYERS), 0.75)
     write(path / "good", [sample(step, good) for step in STEPS]).close()
+    hence = [{"rule": "saturated", "severity": "warning", "layer": "b/conv", "step": 1}]
     finding = {**FINDING, "layer": "c", "step": 5, "severity": "error", "value": 0.25}
+    finding |= {"consequences": hence}
     about_variable = {**FINDING, "layer": "dense/kernel", "rule": "update_frozen"}
     write(path / "bad", list(map(sample, STEPS)), [finding, about_variable]).close()
     return path
@@ -192,12 +194,13 @@ def test_everything_has_a_name_and_the_order_of_a_page(tab):
 
 
 def test_findings_are_readable_and_lead_to_their_layer(tab):
-    finding, other = tab.frame.locator("#findings li").all()
+    finding, other = tab.frame.locator("#findings ol > li").all()
     assert finding.inner_text().replace("\n\n", "\n").split("\n") == [
         "error dead_units c",
         "step 5, since step 0, 3 times, value 0.25, threshold 0.5, healthy 0 to 0.385",
         "<b>no</b> positive | output",
         "Remedy: he_normal",
+        "Hence 1 more",
     ]
     finding.get_by_role("button", name="c").click()
     tab.wait("#detail h2", "c")
@@ -205,6 +208,10 @@ def test_findings_are_readable_and_lead_to_their_layer(tab):
     other.get_by_role("button", name="dense/kernel").click()
     tab.wait("#detail h2", "dense/kernel")
     assert tab.frame.get_by_label("Rows").input_value() == "variables"
+    finding.locator("summary").click()
+    assert finding.locator("details li").all_inner_texts() == ["saturated b/conv"]
+    finding.get_by_role("button", name="b/conv").click()
+    tab.wait("#detail h2", "b/conv")
 
 
 def test_two_runs_side_by_side(tab):

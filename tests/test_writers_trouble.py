@@ -1,6 +1,9 @@
 """Writers in trouble: full disks, deleted directories, killed processes, other files."""
 
+import copy
+import json
 import os
+import pickle
 import re
 import resource
 import shutil
@@ -17,10 +20,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from boards import MAKE, SAMPLE, at, steps
+from monitored import fit, tiny
 
 from keras_winit import ActivationMonitor
+from keras_winit.monitor import FindingError
 from keras_winit.monitor.rules import Offence, Rule
-from keras_winit.monitor.writers import TensorBoardWriter, Writer
+from keras_winit.monitor.writers import CsvWriter, JsonLinesWriter, TensorBoardWriter, Writer
 
 
 @pytest.fixture(params=MAKE)
@@ -219,7 +224,7 @@ def test_without_tensorboard(monkeypatch, tmp_path):
     assert trained(monitor) == [
         stops(
             f"TensorBoardWriter('{tmp_path}')",
-            "ImportError: it needs tensorboard: pip install 'keras-winit[tensorboard]'",
+            "ImportError: it needs tensorboard: pip install tensorboard",
         )
     ]
     collected(monitor, 4)
@@ -249,8 +254,8 @@ class Always(Rule):
 DOES = {
     "write": [0, "close"],
     "write_findings": [0, "findings", "close"],
-    "flush": [0, "findings", 1, "flush", "close"],
-    "close": [0, "findings", 1, "flush", "flush", "close", "close"],
+    "flush": [0, "findings", 1, "findings", "flush", "close"],
+    "close": [0, "findings", 1, "findings", "flush", "flush", "close", "close"],
 }
 
 
@@ -279,6 +284,67 @@ def test_a_writer_that_fails_is_closed_and_let_go(at_fault):
     assert said == [stops("Mine()", "ZeroDivisionError: mine")]
     assert mine.did == DOES[at_fault]
     assert other.did == DOES["close"][:-1]
+
+
+def test_a_program_may_go_elsewhere_while_it_trains(tmp_path, monkeypatch):
+    class Leaves(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            os.chdir(tmp_path / str(epoch))
+
+    for place in range(3):
+        (tmp_path / str(place)).mkdir()
+    monkeypatch.chdir(tmp_path)
+    writers = [JsonLinesWriter("log.jsonl"), CsvWriter("log.csv")]
+    monitor = ActivationMonitor("logs", every=1, verbose=0, writers=writers)
+    fit(tiny(), monitor, Leaves(), epochs=3)
+    monitor.close()
+    assert repr(writers[0]) == "JsonLinesWriter('log.jsonl')"
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines if '"sample"' in line] == list(range(6))
+    assert {row.partition(",")[0] for row in (tmp_path / "log.csv").open()} == {
+        "step",
+        *map(str, range(6)),
+    }
+    assert len(boards.read("python", tmp_path / "logs")["winit", "winit/loss"]) == 6
+
+
+class Grows(Rule):
+    """A warning that becomes an error, and goes on."""
+
+    id = "grows"
+    severity = "warning"
+
+    def check(self, view):
+        yield Offence("dense", 1.0, severity="error" if view.step > 1 else None)
+
+
+def test_what_gets_worse_is_told_and_what_goes_on_is_written():
+    told, kept = [], Collects()
+    kept.write_findings = lambda step, rows: told.append(
+        (step, *((row["severity"], row["step"], row["hits"]) for row in rows))
+    )
+    heard = []
+    monitor = ActivationMonitor(
+        every=1, verbose=0, rules=[Grows()], writers=[kept], on_finding=heard.append
+    )
+    fit(tiny(), monitor, epochs=3)
+    assert [(one.severity, one.step) for one in heard] == [("warning", 0), ("error", 2)]
+    assert told == [
+        (0, ("warning", 0, 1)),
+        (1, ("warning", 1, 2)),
+        (2, ("error", 2, 3)),
+        (3, ("error", 3, 4)),
+        (5, ("error", 5, 6)),
+    ]
+
+
+def test_an_error_of_a_finding_can_go_to_another_process():
+    monitor = ActivationMonitor(every=1, verbose=0, rules=[Grows()], on_finding="raise")
+    with pytest.raises(FindingError) as caught:
+        fit(tiny(), monitor)
+    for copied in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+        assert str(copied) == str(caught.value)
+        assert copied.finding == caught.value.finding
 
 
 @pytest.mark.parametrize("log_dir", ["gs://bucket/logs", "s3://bucket"])

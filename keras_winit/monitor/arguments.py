@@ -1,7 +1,7 @@
 """What the arguments of the monitor say: when to look, at which layers, for what."""
 
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -50,15 +50,25 @@ def statistics(chosen: Any) -> tuple[str, ...]:
     """The names of what to measure."""
     if chosen is None:
         return CHEAP
-    if chosen == "all":
-        return ALL
-    names = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+    if isinstance(chosen, str):
+        names = ALL if chosen == "all" else (chosen,)
+    else:
+        names = tuple(chosen) if isinstance(chosen, Iterable) else ()
     if not names or any(name not in ALL for name in names):
-        raise ValueError(
+        raise (ValueError if names else TypeError)(
             f"`ActivationMonitor(statistics=...)` must be names out of {', '.join(ALL)}. "
             f"Received: statistics={chosen!r}."
         )
     return names
+
+
+def several(name: str, given: Any, each: Callable[[Any], bool], what: str) -> list[Any]:
+    """A list of things of one kind."""
+    if not isinstance(given, Sequence) or isinstance(given, str) or not all(map(each, given)):
+        raise TypeError(
+            f"`ActivationMonitor({name}=...)` must be a list of {what}. Received: {name}={given!r}."
+        )
+    return list(given)
 
 
 Choice = Callable[[Any, Callable[[Any], str]], bool]

@@ -108,6 +108,8 @@ class ActivationMonitor(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.every, self.layers, self.verbose = every, layers, verbose
+        instances = "instances of `keras_winit.monitor.Rule`"
+        rules = arguments.several("rules", rules, lambda one: isinstance(one, Rule), instances)
         self.on_finding, self.rules = on_finding, tuple(rules)
         self._tell = Teller(verbose, on_finding)
         self._due = arguments.schedule(every)
@@ -118,7 +120,8 @@ class ActivationMonitor(keras.callbacks.Callback):
         self.plan = Plan(arguments.statistics(statistics), samples)
         self._history = History(keep)
         self._diagnosis = Diagnosis(self.rules, keep)
-        self.writers = list(writers)
+        writes = "writers, such as `JsonLinesWriter(path)` of `keras_winit.monitor.writers`"
+        self.writers = arguments.several("writers", writers, _writes, writes)
         if log_dir is not None:
             from keras_winit.monitor.writers import TensorBoardWriter
 
@@ -131,6 +134,8 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._since, self._reading = 0.0, False
         # What has come up and not been told yet.
         self._new: list[Finding] = []
+        # What writers know of.
+        self._written: list[dict[str, Any]] = []
         self._watched: Any = None
         self._names: Any = None
         self._watch: Watch | None = None
@@ -168,6 +173,8 @@ class ActivationMonitor(keras.callbacks.Callback):
         return self._diagnosis.findings
 
     def _repr_html_(self) -> str:
+        if not self.history.samples:
+            return "<p>nothing was measured yet</p>"
         return self.findings._repr_html_()
 
     def reset(self) -> None:
@@ -177,7 +184,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._history.unseen = self._watch.unseen
         self._diagnosis = Diagnosis(self.rules, self._history.keep)
         self._tell = Teller(self.verbose, self.on_finding)
-        self._unread, self._new = [], []
+        self._unread, self._new, self._written = [], [], []
         self._steps = Steps(self._watched)
 
     def plot(self, path: str | PathLike[str] | None = None, kind: str = "layers") -> Any:
@@ -258,6 +265,8 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._settle()
+        # Of what goes on, only its steps are new.
+        self._write_findings()
         self._write(lambda writer: writer.flush())
         if self.verbose not in (0, "auto"):
             say(str(self), sys.stdout)
@@ -391,8 +400,14 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._history.findings = self._diagnosis.findings
         if new:
             self._new += new
-            rows = [finding.as_dict() for finding in self._diagnosis.findings]
-            self._write(lambda writer: writer.write_findings(sample.step, rows))
+            self._write_findings()
+
+    def _write_findings(self) -> None:
+        """If there is anything to say that was not written yet."""
+        rows = [finding.as_dict() for finding in self._diagnosis.findings]
+        if rows != self._written:
+            self._written, step = rows, self._history.samples[-1].step
+            self._write(lambda writer: writer.write_findings(step, rows))
 
     def _end(self, why: str | None) -> None:
         self._ended = True
@@ -407,6 +422,10 @@ class ActivationMonitor(keras.callbacks.Callback):
                 with suppress(Exception):
                     writer.close()
                 _warn(f"`{writer!r}` writes no more, training goes on. Received: {reason(error)}")
+
+
+def _writes(one: Any) -> bool:
+    return callable(getattr(one, "write", None))
 
 
 def _warn(message: str) -> None:

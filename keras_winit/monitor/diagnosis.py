@@ -49,7 +49,6 @@ class Diagnosis:
             that rules of this package need. None: all.
 
     Raises:
-        TypeError: If something is no rule.
         ValueError: If two rules have the same `id`.
     """
 
@@ -59,12 +58,6 @@ class Diagnosis:
         self.depth = None if keep is None else max(keep, DEPTH)
         # Where numbers have ended nothing else means anything.
         self.ruined = False
-        for rule in self.rules:
-            if not isinstance(rule, Rule):
-                raise TypeError(
-                    "`ActivationMonitor(rules=...)` must be instances of "
-                    f"`keras_winit.monitor.Rule`. Received: {rule!r}."
-                )
         names = [rule.id for rule in self.rules]
         if len(set(names)) < len(names):
             raise ValueError(
@@ -77,7 +70,7 @@ class Diagnosis:
         """Look at one more sample.
 
         Returns:
-            What has come up at this step, unfolded, in the order of the rules.
+            What has come up or got worse at this step, unfolded, in the order of the rules.
         """
         self.samples.append(sample)
         if self.depth is not None:
@@ -118,7 +111,7 @@ class Diagnosis:
         return folded([run.found for run in self._runs.values() if run.found is not None])
 
     def _count(self, rule: Rule, offence: Offence, step: int) -> Finding | None:
-        """The finding, when it comes up."""
+        """The finding, when it comes up or gets worse."""
         run = self._runs.setdefault((rule.id, offence.layer), _Run(first_step=step))
         if run.in_a_row == 0 and run.found is None:
             run.first_step = step
@@ -146,5 +139,6 @@ class Diagnosis:
             hits=run.hits,
             details=offence.details,
         )
+        worse = run.found is not None and run.found.finding.severity != severity
         run.found = Found(finding, offence.order)
-        return finding if new else None
+        return finding if new or worse else None

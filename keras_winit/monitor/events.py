@@ -37,7 +37,8 @@ def tags(names: Sequence[str]) -> list[str]:
     TensorBoard groups by the text before the first "/" and sorts by the alphabet.
     """
     short = (re.sub(r"[^\w.:@-]", "_", name)[-NAME:] for name in names)
-    return [f"{i:03d}_{name}" for i, name in enumerate(short)]
+    digits = max(3, len(str(len(names) - 1)))
+    return [f"{i:0{digits}d}_{name}" for i, name in enumerate(short)]
 
 
 class Summary:
@@ -56,9 +57,7 @@ class Summary:
             from tensorboard.compat.proto import summary_pb2
             from tensorboard.util import tensor_util
         except ModuleNotFoundError as error:
-            raise ImportError("it needs tensorboard: pip install 'keras-winit[tensorboard]'") from (
-                error
-            )
+            raise ImportError("it needs tensorboard: pip install tensorboard") from (error)
         except Exception as error:  # Such as a `protobuf` of another generation.
             raise ImportError(f"tensorboard cannot be imported, {error}") from error
         self._known = known

@@ -2,7 +2,7 @@
 
 import html
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -72,6 +72,9 @@ class FindingError(ValueError):
         )
         self.finding = finding
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.finding,)
+
 
 class Findings(tuple[Finding, ...]):
     """Findings as a table, the worst first; in a notebook as HTML."""
@@ -136,13 +139,15 @@ def _texts(finding: Finding) -> Iterator[str]:
     if finding.details:
         yield f"ranges before: {'; '.join(shortened(line, 80) for line in finding.details)}"
     if finding.consequences:
-        yield f"hence: {_summary(finding.consequences)}"
+        yield f"hence: {hence(finding.consequences)}"
 
 
-def _summary(consequences: Sequence[Finding]) -> str:
+def hence(consequences: Sequence[Finding | Mapping[str, Any]]) -> str:
+    """The rules of what follows from a finding, each with its layers, as one line."""
     by_rule: dict[str, list[str]] = {}
-    for finding in consequences:
-        by_rule.setdefault(finding.rule, []).append(shortened(finding.layer, 40))
+    for one in consequences:
+        row = one if isinstance(one, Mapping) else one.as_dict()
+        by_rule.setdefault(row["rule"], []).append(shortened(row["layer"], 40))
     parts = []
     for rule, names in by_rule.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -2,9 +2,8 @@
 
 import csv
 import itertools
-import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_winit.monitor.findings import shortened
+from keras_winit.monitor.plain import dumps
 from keras_winit.monitor.records import Sample
 from keras_winit.monitor.sites import is_before, split_call
 
@@ -27,6 +28,9 @@ COLUMNS = (
     ("saturated_share", "saturated", "10.1%"),
     ("nonfinite", "nonfinite", "10.0f"),
 )
+# The longest name that the table shows whole.
+NAME = 60
+
 VARIABLE_COLUMNS = (
     ("gradient_norm", "gradient", "10.3g"),
     ("update_ratio", "update/weight", "14.2g"),
@@ -38,7 +42,8 @@ class History:
 
     A row is a mapping: `step`, `layer` (or the path of a variable, or "loss"), `call`
     (1 for the first call of a layer in a step, 0 for what is not a layer), `statistic`,
-    `value`. What does not apply to a layer has no row. `pandas.DataFrame(history)` works.
+    `value`. What does not apply to a layer, or is NaN, has no row, but for the loss; of what
+    is not finite "nonfinite" and "gradient_nonfinite" tell. `pandas.DataFrame(history)` works.
 
     `samples` holds one for each step that was watched, `unseen` what could not be seen, and
     why, `findings` what the rules found, see `keras_winit.monitor.Findings`.
@@ -100,19 +105,16 @@ class History:
             writer.writerows(self)
 
     def to_jsonl(self, path: str | PathLike[str]) -> None:
-        """Write each row as a JSON object on a line; an infinite value as null."""
+        """Write each row as a JSON object on a line; NaN as null, infinities as "inf", "-inf"."""
         with Path(path).open("w", encoding="utf-8") as file:
-            for row in self:
-                if not math.isfinite(row["value"]):
-                    row["value"] = None
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.writelines(dumps(row) + "\n" for row in self)
 
 
 def _rows(sample: Sample) -> Iterator[dict[str, Any]]:
     def row(layer: str, call: int, statistic: str, value: float) -> dict[str, Any]:
         return dict(zip(FIELDS, (sample.step, layer, call, statistic, float(value)), strict=True))
 
-    if not math.isnan(sample.loss):
+    if sample.loss is not None:
         yield row("loss", 0, "loss", sample.loss)
     for site, values in zip(sample.layers, sample.values, strict=True):
         layer, call = split_call(site)
@@ -136,29 +138,49 @@ def _value(sample: Sample, layer: str, statistic: str) -> float | None:
 
 
 def table(sample: Sample | None, unseen: dict[str, str]) -> str:
-    """One line a layer, with the gradient and the update of its first variable."""
+    """One line a layer, with the gradient and the update of its first variable.
+
+    Where nothing was measured of layers: one line a variable.
+    """
     if sample is None:
         return "\n".join(["nothing was measured yet", *_notes(unseen)])
-    columns = [column for column in COLUMNS if column[0] in sample.statistics]
+    columns = _columns(COLUMNS, sample.statistics)
     if not np.any(sample.values[:, [n == "nonfinite" for n in sample.statistics]] > 0):
         columns = [column for column in columns if column[0] != "nonfinite"]
-    rest = [column for column in VARIABLE_COLUMNS if column[0] in sample.variable_statistics]
+    rest = _columns(VARIABLE_COLUMNS, sample.variable_statistics)
     sites = [site for site in sample.layers if not is_before(site)]
-    width = max(map(len, ["layer", *sites]))
-    loss = "" if math.isnan(sample.loss) else f", loss {sample.loss:.4g}"
-    heads = "".join(f"{head:>{_width(form)}}" for _, head, form in columns + rest)
-    lines = [f"step {sample.step}{loss}", f"{'layer':{width}}{heads}"]
     variables = _first_variables(sample)
-    for site in sites:
-        cells = [_cell(_value(sample, site, name), form) for name, _, form in columns]
+    if not sites:
+        sites, columns = [*sample.variables], []
+        variables = dict(zip(sites, sites, strict=True))
+    names = [shortened(site, NAME) for site in sites]
+    head = "layer" if sample.layers else "variable"
+    width = max(map(len, [head, *names]))
+    loss = "" if sample.loss is None else f", loss {sample.loss:.4g}"
+    heads = "".join(f"{head:>{_width(form)}}" for _, head, form in columns + rest)
+    lines = [f"step {sample.step}{loss}", f"{head:{width}}{heads}"]
+    for site, name in zip(sites, names, strict=True):
+        cells = [_cell(_value(sample, site, column), form) for column, _, form in columns]
         variable = variables.get(site, "")
-        cells += [_cell(_value(sample, variable, name), form) for name, _, form in rest]
-        lines.append(f"{site:{width}}{''.join(cells)}")
+        broken = (_value(sample, variable, "gradient_nonfinite") or 0) > 0
+        for column, _, form in rest:
+            value = _value(sample, variable, column)
+            ruined = broken and column == "gradient_norm" and value != value
+            cells.append(f"{'nan':>{_width(form)}}" if ruined else _cell(value, form))
+        lines.append(f"{name:{width}}{''.join(cells)}")
     return "\n".join([*lines, *_notes(unseen)])
 
 
+def _columns(
+    usual: Sequence[tuple[str, str, str]], found: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """Of the usual ones those that were measured; if it was none of them, all."""
+    chosen = [column for column in usual if column[0] in found]
+    return chosen or [(name, name, f"{max(len(name) + 2, 10)}.3g") for name in found]
+
+
 def _notes(unseen: dict[str, str]) -> list[str]:
-    return [f"{name}: not seen, {reason}" for name, reason in unseen.items()]
+    return [f"{shortened(name, NAME)}: not seen, {reason}" for name, reason in unseen.items()]
 
 
 def _width(form: str) -> int:

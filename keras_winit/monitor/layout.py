@@ -215,7 +215,8 @@ def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any, Any]:
     if cut:
         # Each replica's own quantiles, averaged.
         chosen += [*np.moveaxis(spread[..., :cut].mean(axis=1), 2, 0)]
-    values = np.array(chosen, np.float32).reshape(-1, steps, number)
+    with np.errstate(over="ignore"):
+        values = np.array(chosen, np.float32).reshape(-1, steps, number)
     return (
         np.moveaxis(values[:, :, places.order], 0, 2),
         spread[..., cut:].sum(axis=1)[:, places.order],

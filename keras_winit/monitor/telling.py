@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 import keras
@@ -60,7 +61,13 @@ class Teller:
         return worse or (ruined and ends)
 
 
-def say(text: str, stream: TextIO) -> None:
-    """Print it, with "?" for what the stream's encoding lacks."""
+def say(text: str, stream: TextIO | None) -> None:
+    """Print it, with "?" for what the stream's encoding lacks.
+
+    Where nobody can read it, as the stream is closed or the disk full, nothing happens.
+    """
+    if stream is None:
+        return
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), file=stream)
+    with suppress(OSError, ValueError):
+        print(text.encode(encoding, "replace").decode(encoding), file=stream)

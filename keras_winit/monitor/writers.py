@@ -20,10 +20,11 @@ import numpy as np
 
 from keras_winit.monitor.events import EventFile, Summary, tags
 from keras_winit.monitor.files import LogFile, mend
+from keras_winit.monitor.findings import hence
 from keras_winit.monitor.pictures import Album
 from keras_winit.monitor.plain import dumps
 from keras_winit.monitor.records import Sample
-from keras_winit.monitor.sites import split_call
+from keras_winit.monitor.sites import is_before, split_call
 
 Finding = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ VARIABLE_CURVES = ("gradient_norm", "update_ratio")
 # A layer's name must not become a link or an image in TensorBoard's Text tab.
 MARKUP = {ord(character): f"&#{ord(character)};" for character in "|[]*_`\\"}
 
-# The runs of trainings under way: of two files in one directory TensorBoard shows the newer.
+# The runs that have an open file: of two in one directory TensorBoard shows the newer.
 BUSY: WeakValueDictionary[Path, "TensorBoardWriter"] = WeakValueDictionary()
 
 
@@ -68,10 +69,14 @@ class _OneFile(Writer):
     _file: Any = None
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        self._path = Path(path)
+        if not isinstance(path, str | PathLike):
+            raise TypeError(f"`{type(self).__name__}` needs a path. Received: {path!r}.")
+        self._given = str(path)
+        # A program may go elsewhere while it trains.
+        self._path = Path(path).absolute()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self._path)!r})"
+        return f"{type(self).__name__}({self._given!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy opens a file of its own.
@@ -92,8 +97,8 @@ class TensorBoardWriter(_OneFile):
 
     Everything goes into a run of its own, `<log_dir>/winit`, one event a sample: beside the
     runs of `keras.callbacks.TensorBoard`, whose files a second writer would hide. For the same
-    reason a second monitor of the same training gets `<log_dir>/winit_2`. TensorFlow is not
-    loaded.
+    reason a second monitor gets `<log_dir>/winit_2` while there is the first one; one in
+    another process needs another `log_dir`. TensorFlow is not loaded.
 
     The images are those of `keras_winit.plots`, made small: `winit/health`, and of samples
     with histograms `winit/strips`. They are drawn at the end of a training, and at the end
@@ -106,7 +111,8 @@ class TensorBoardWriter(_OneFile):
             under `winit`, and a curve for each layer under `winit_<statistic>`. Those that
             a sample does not have are skipped.
         variable_curves: The same for statistics of variables; a curve for each only.
-        most: No curves for single layers (variables) if there are more than this.
+        most: No curves for single layers (variables) if there are more than this;
+            pre-activations do not count.
         images: Whether to draw.
 
     Raises:
@@ -149,7 +155,8 @@ class TensorBoardWriter(_OneFile):
         summary = Summary(self._known)
         curves = [name for name in self._curves if name in sample.statistics]
         summary.margins(curves)
-        summary.scalar("winit/loss", sample.loss)
+        if sample.loss is not None:
+            summary.scalar("winit/loss", sample.loss)
         for name in curves:
             column = sample.values[:, sample.statistics.index(name)]
             for part, value in _spread(column).items():
@@ -188,11 +195,11 @@ class TensorBoardWriter(_OneFile):
     def end(self) -> None:
         self._draw(ended=True)
         self.flush()
-        self._leave()
 
     def close(self) -> None:
         self._draw(closed=True)
-        self._leave()
+        if BUSY.get(self._run) is self:
+            del BUSY[self._run]
         super().close()
         self._known.clear()
 
@@ -202,7 +209,7 @@ class TensorBoardWriter(_OneFile):
         cards = dumps([{"plugin": "scalars", "tag": name} for name in names])
         pinned = quote(cards.replace(" ", ""))
         return (
-            f"tensorboard --logdir {shlex.quote(str(self._path))}\n"
+            f"tensorboard --logdir {shlex.quote(self._given)}\n"
             f"{address}/#keras_winit\n{address}/?pinnedCards={pinned}#timeseries"
         )
 
@@ -210,12 +217,11 @@ class TensorBoardWriter(_OneFile):
         summary = Summary(self._known)
         summary.record("winit/findings", findings)
         summary.text("winit/findings_table", _markdown(findings))
-        layers = {finding["layer"] for finding in findings if finding.get("layer")}
-        summary.scalar("winit/layers_with_findings", len(layers))
+        summary.scalar("winit/layers_with_findings", len(_places(findings)))
         return summary
 
     def _each(self, summary: Summary, name: str, rows: Sequence[str], column: Any) -> None:
-        if len(rows) <= self._most:
+        if sum(not is_before(row) for row in rows) <= self._most:
             for tag, value in zip(tags(rows), column, strict=True):
                 summary.scalar(f"winit_{name}/{tag}", value)
 
@@ -255,16 +261,12 @@ class TensorBoardWriter(_OneFile):
 
     def _free_run(self) -> Path:
         """Where no other writer is at work."""
-        if self._path.absolute() / "winit" in BUSY:
-            # Of an interrupted training maybe, whose monitor nobody has any more.
+        if self._path / "winit" in BUSY:
+            # Of a monitor maybe that nobody has any more.
             gc.collect()
         names = itertools.chain(["winit"], (f"winit_{number}" for number in itertools.count(2)))
-        runs = (self._path.absolute() / name for name in names)
+        runs = (self._path / name for name in names)
         return next(run for run in runs if BUSY.get(run, self) is self)
-
-    def _leave(self) -> None:
-        if BUSY.get(self._run) is self:
-            del BUSY[self._run]
 
     @contextmanager
     def _sound(self) -> Iterator[None]:
@@ -284,11 +286,23 @@ def _spread(column: Any) -> dict[str, float]:
     return {"min": values.min(), "median": np.median(values), "max": values.max()}
 
 
+def _places(findings: Sequence[Finding]) -> set[str]:
+    """The layers that have findings, consequences too."""
+    found: set[str] = set()
+    for finding in findings:
+        found |= _places(finding.get("consequences", ()))
+        if finding.get("layer"):
+            found.add(finding["layer"])
+    return found
+
+
 def _markdown(findings: Sequence[Finding]) -> str:
     names = ("severity", "rule", "layer", "step", "value", "cause", "remedy")
-    lines = [" | ".join(names), " | ".join("---" for _ in names)]
+    heads = (*names, "hence")
+    lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
     for finding in findings:
-        cells = (_cell(finding.get(name, "")) for name in names)
+        cells = [_cell(finding.get(name, "")) for name in names]
+        cells.append(hence(finding.get("consequences", ())))
         lines.append(" | ".join(html.escape(cell).translate(MARKUP) for cell in cells))
     return "\n".join(f"| {line} |" for line in lines)
 
@@ -303,9 +317,9 @@ class JsonLinesWriter(_OneFile):
     A sample: `{"kind": "sample", "step": 7, "loss": 0.3, "layers": {"dense": {"stddev": 1.0,
     ...}, ...}, "variables": {"dense/kernel": {"gradient_norm": 0.1, ...}, ...}}`, and where
     there are histograms `"edges": [...], "counts": {"dense": [...], ...}`. Findings:
-    `{"kind": "findings", "step": 7, "findings": [...]}`. NaN is null, infinities are the
-    strings "inf" and "-inf". A run that resumes from an earlier step writes steps again: the
-    last one counts.
+    `{"kind": "findings", "step": 7, "findings": [...]}`. NaN, and a loss that is not known, is
+    null, infinities are the strings "inf" and "-inf". A run that resumes from an earlier step
+    writes steps again: the last one counts.
 
     Args:
         path: Of the file. A last line that a killed process left unfinished is cut off.
@@ -377,7 +391,9 @@ class CsvWriter(_OneFile):
             self._file = LogFile(self._path)
             if not resumed:
                 self._file.write(header)
-        rows: list[tuple[Any, ...]] = [(sample.step, "", "", "loss", sample.loss)]
+        rows: list[tuple[Any, ...]] = []
+        if sample.loss is not None:
+            rows.append((sample.step, "", "", "loss", sample.loss))
         for site, line in zip(sample.layers, sample.values, strict=True):
             layer, call = split_call(site)
             for name, value in zip(sample.statistics, line, strict=True):

@@ -41,9 +41,7 @@ def figure(**options: Any) -> Any:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "pictures need matplotlib: pip install 'keras-winit[plot]'"
-        ) from error
+        raise ModuleNotFoundError("pictures need matplotlib: pip install matplotlib") from error
     return Figure(**options)
 
 

@@ -223,5 +223,7 @@ def _range(axes: Any, names: Sequence[str], ratios: Array) -> Sequence[int]:
     last = ratios[:, -1]
     ends = {"largest": int(np.nanargmax(last)), "smallest": int(np.nanargmin(last))}
     for (word, place), color in zip(ends.items(), ("#d73027", "#542788"), strict=True):
-        axes.plot(columns, ratios[place], color=color, label=f"{word}: {names[place]}")
+        axes.plot(
+            columns, ratios[place], "o-", color=color, markersize=3, label=f"{word}: {names[place]}"
+        )
     return list(ends.values())

@@ -6,10 +6,12 @@ const RANK = ["error", "warning", "info"];
 
 const severity = (finding) => (RANK.includes(finding.severity) ? finding.severity : "info");
 
-// The worst severity of each layer that has findings.
+const consequences = (finding) => finding.consequences ?? [];
+
+// The worst severity of each layer that has findings, or consequences of others.
 export function severities(findings) {
   const worst = new Map();
-  for (const finding of findings) {
+  for (const finding of findings.flatMap((one) => [one, ...consequences(one)])) {
     const known = worst.get(finding.layer);
     if (finding.layer && (!known || RANK.indexOf(severity(finding)) < RANK.indexOf(known))) {
       worst.set(finding.layer, severity(finding));
@@ -28,20 +30,33 @@ export function list(run, findings, onSelect) {
   ];
 }
 
+// What was found, and a link to the layer where.
+function heading(finding, onSelect) {
+  const go = () => onSelect(finding.layer, finding.step);
+  return [
+    element("bdi", {}, String(finding.rule ?? "")),
+    " ",
+    finding.layer
+      ? element("button", { type: "button", class: "link", onclick: go }, String(finding.layer))
+      : null,
+  ];
+}
+
 function item(finding, onSelect) {
   const grade = severity(finding);
-  const go = () => onSelect(finding.layer, finding.step);
-  const layer = finding.layer
-    ? element("button", { type: "button", class: "link", onclick: go }, String(finding.layer))
-    : null;
-  const rule = element("bdi", {}, String(finding.rule ?? ""));
+  const follows = consequences(finding).map((one) =>
+    element("li", { class: severity(one) }, ...heading(one, onSelect)),
+  );
   return element(
     "li",
     { class: grade },
-    element("div", {}, element("span", { class: "badge" }, grade), " ", rule, " ", layer),
+    element("div", {}, element("span", { class: "badge" }, grade), " ", ...heading(finding, onSelect)),
     element("p", { class: "faint" }, facts(finding)),
     element("p", {}, String(finding.cause ?? "")),
     finding.remedy ? element("p", { class: "remedy" }, `Remedy: ${finding.remedy}`) : null,
+    follows.length
+      ? element("details", {}, element("summary", {}, `Hence ${follows.length} more`), element("ul", {}, ...follows))
+      : null,
   );
 }
 

@@ -53,7 +53,7 @@ class NonFinite(Rule):
                 cause = f"in a weight; {self._why(view)}"
                 yield Offence(weight.layer, math.inf, weight.order, cause=cause)
                 return
-        if _knew_loss(view) and not math.isfinite(view.sample.loss):
+        if view.sample.loss is not None and not math.isfinite(view.sample.loss):
             yield Offence("loss", math.inf, len(view.seen), cause="the loss alone is not finite")
 
     def _why(self, view: View) -> str:
@@ -75,12 +75,6 @@ class NonFinite(Rule):
             if seen["nonfinite"] > self.threshold:
                 break
         return tuple(rows[-SHOWN - 1 :])
-
-
-def _knew_loss(view: View) -> bool:
-    """Whether NaN means a NaN, and not that the loss is not known."""
-    known = any(math.isfinite(sample.loss) for sample in view.samples[:-1])
-    return known or math.isinf(view.sample.loss)
 
 
 @dataclass(frozen=True)
@@ -182,11 +176,12 @@ class BadInitialLoss(Rule):
 
     def check(self, view: View) -> Iterator[Offence]:
         expected = view.model.expected_loss
-        if not expected:
+        loss = view.sample.loss
+        if not expected or loss is None:
             return
         limit = min(self.threshold, max(self.most / expected, 1.0))
-        if view.sample.loss / expected > limit:
-            yield Offence("loss", view.sample.loss / expected, len(view.seen), threshold=limit)
+        if loss / expected > limit:
+            yield Offence("loss", loss / expected, len(view.seen), threshold=limit)
 
 
 @dataclass(frozen=True)
