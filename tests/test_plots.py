@@ -67,5 +67,5 @@ def test_pyplot_is_left_alone(results):
 
 def test_without_matplotlib(monkeypatch, results):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'keras-winit\[plot\]'"):
+    with pytest.raises(ModuleNotFoundError, match="pip install matplotlib"):
         plots.propagation(results)
