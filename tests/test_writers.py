@@ -101,19 +101,35 @@ def test_findings_are_read_back(found):
     ((step, value),) = found["winit", "winit/findings"]
     assert step == 5
     assert json.loads(value.item()) == [{**FINDING, "value": None}]
-    ((_, text),) = found["winit", "winit/findings_table"]
-    assert text.item().decode().splitlines()[2] == (
-        "| warning | dead&#95;units | dense | 1 | nan | "
-        "&lt;b&gt;no&lt;/b&gt; positive &#124; output | he&#95;normal | saturated in block/out |"
-    )
+    ((_, text),) = found["winit", "winit/findings_text"]
+    assert text.item().decode().splitlines() == [
+        "#### warning: dead&#95;units in dense",
+        "",
+        "- since step: 0",
+        "- value: nan",
+        "- why: &lt;b&gt;no&lt;/b&gt; positive &#124; output",
+        "- try: he&#95;normal",
+        "- hence: saturated in block/out",
+    ]
 
 
 def test_values_of_findings_are_short(tmp_path):
     writer = TensorBoardWriter(tmp_path)
     writer.write_findings(0, [{**FINDING, "value": 0.0064763123}])
     writer.close()
-    ((_, text),) = boards.read("python", tmp_path)["winit", "winit/findings_table"]
-    assert "| 1 | 0.00648 |" in text.item().decode()
+    ((_, text),) = boards.read("python", tmp_path)["winit", "winit/findings_text"]
+    assert "- value: 0.00648\n" in text.item().decode()
+
+
+def test_a_text_that_says_nothing_new_is_not_written(tmp_path):
+    writer = TensorBoardWriter(tmp_path)
+    for step, findings in enumerate([[FINDING], [{**FINDING, "hits": 4}], []]):
+        writer.write_findings(step, findings)
+    writer.close()
+    found = boards.read("python", tmp_path)
+    assert [step for step, _ in found["winit", "winit/findings"]] == [0, 1, 2]
+    (first, _), (last, text) = found["winit", "winit/findings_text"]
+    assert (first, last, text.item()) == (0, 2, b"nothing was found")
 
 
 @pytest.mark.parametrize("loader", LOADERS)

@@ -146,10 +146,11 @@ class TensorBoardWriter(_OneFile):
         self._variable_curves = tuple(variable_curves)
         self._most = most
         self._known: set[str] = set()
+        self._text = ""
         self._album = Album() if images else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_known": set()}
+        return {**super().__getstate__(), "_known": set(), "_text": ""}
 
     def write(self, sample: Sample) -> None:
         summary = Summary(self._known)
@@ -202,6 +203,7 @@ class TensorBoardWriter(_OneFile):
             del BUSY[self._run]
         super().close()
         self._known.clear()
+        self._text = ""
 
     def instructions(self, address: str = "http://localhost:6006") -> str:
         """How to look: the command, the address of the tab, that of the pinned charts."""
@@ -216,7 +218,10 @@ class TensorBoardWriter(_OneFile):
     def _told(self, findings: Sequence[Finding]) -> Summary:
         summary = Summary(self._known)
         summary.record("winit/findings", findings)
-        summary.text("winit/findings_table", _markdown(findings))
+        text = _markdown(findings)
+        if text != self._text:
+            self._text = text
+            summary.text("winit/findings_text", text)
         summary.scalar("winit/layers_with_findings", len(_places(findings)))
         return summary
 
@@ -297,18 +302,27 @@ def _places(findings: Sequence[Finding]) -> set[str]:
 
 
 def _markdown(findings: Sequence[Finding]) -> str:
-    names = ("severity", "rule", "layer", "step", "value", "cause", "remedy")
-    heads = (*names, "hence")
-    lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
+    """A heading and a list for each finding: cells of a table would be a letter wide."""
+    parts = []
     for finding in findings:
-        cells = [_cell(finding.get(name, "")) for name in names]
-        cells.append(hence(finding.get("consequences", ())))
-        lines.append(" | ".join(html.escape(cell).translate(MARKUP) for cell in cells))
-    return "\n".join(f"| {line} |" for line in lines)
+        names = (_plain(finding.get(name, "")) for name in ("severity", "rule", "layer"))
+        heading = "#### {}: {} in {}".format(*names)
+        number = f"{finding['value']:.3g}" if "value" in finding else ""
+        told = {
+            "since step": finding.get("first_step", ""),
+            "value": number,
+            "why": finding.get("cause", ""),
+            "try": finding.get("remedy", ""),
+            "hence": hence(finding.get("consequences", ())),
+        }
+        lines = [f"- {name}: {_plain(text)}" for name, text in told.items() if text != ""]
+        parts.append("\n".join([heading, "", *lines]))
+    return "\n\n".join(parts) or "nothing was found"
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else " ".join(str(value).split())
+def _plain(value: Any) -> str:
+    """On one line, and without what would be markup."""
+    return html.escape(" ".join(str(value).split())).translate(MARKUP)
 
 
 class JsonLinesWriter(_OneFile):

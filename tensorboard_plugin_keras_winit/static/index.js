@@ -27,6 +27,7 @@ let shown = [];
 let loads = 0;
 let details = 0;
 let news = "";
+let listed = "";
 
 export function render() {
   document.documentElement.lang = "en";
@@ -216,10 +217,15 @@ function draw() {
     .filter(({ map }) => map.shown.row >= 0 && map.shown.data.count)
     .map(({ map }) => `${shown.length > 1 ? `${map.shown.table.run}: ` : ""}${map.describe(map.shown.row, map.shown.sample)}`)
     .join("; ");
-  controls.findings.replaceChildren(
-    element("h2", {}, "Findings"),
-    ...shown.flatMap(({ table, findings }) => list(table.run, findings, jump)),
-  );
+  // What is open in them stays open while they are the same.
+  const told = JSON.stringify(shown.map(({ table, findings }) => [table.run, findings]));
+  if (told !== listed) {
+    listed = told;
+    controls.findings.replaceChildren(
+      element("h2", {}, "Findings"),
+      ...shown.flatMap(({ table, findings }) => list(table.run, findings, jump)),
+    );
+  }
 }
 
 // The last sample that is not after the chosen step.
