@@ -89,16 +89,17 @@ def test_an_activation_that_is_an_object():
 
 
 def test_cells_keep_their_activations():
-    seen = []
+    # By which Keras chooses between two ways to compute them.
+    seen, lstm = [], layers.LSTM(4)
 
-    class Looks(layers.LSTMCell):
-        def call(self, *args, **kwargs):
-            seen.append(self.activation is keras.activations.tanh)
-            return super().call(*args, **kwargs)
+    class Looks(layers.Layer):
+        def call(self, x):
+            seen.append(lstm.cell.activation is keras.activations.tanh)
+            return x
 
-    series = keras.Sequential(
-        [keras.Input((6,)), layers.Reshape((3, 2)), layers.RNN(Looks(4)), layers.Dense(3)]
-    )
+    series = keras.Sequential([keras.Input((6,)), layers.Reshape((3, 2)), lstm, Looks()])
+    series.add(layers.Dense(3))
+    seen.clear()
     compiled(series).fit(X, Y, verbose=0, callbacks=[ActivationMonitor(every=1, statistics=FEW)])
     assert seen
     assert all(seen)
@@ -240,6 +241,21 @@ def test_low_rank_updates_are_measured():
     monitor = same_with_and_without(make)
     assert {"d/lora_kernel_a", "d/lora_kernel_b"} <= set(monitor.history.samples[0].variables)
     assert monitor.history.unseen == {}
+
+
+def test_a_loss_that_nobody_told_is_none():
+    class Own(ByName):
+        def train_step(self, *arguments):
+            if BACKEND == "jax":
+                return {"other": ops.ones(())}, arguments[0]
+            return {"other": 1.0}
+
+    monitor = ActivationMonitor(every=1, statistics=FEW)
+    model = compiled(Own(), "sgd", run_eagerly=True)
+    model.build((None, 6))
+    model.fit(X, Y, verbose=0, callbacks=[monitor])
+    assert [sample.loss for sample in monitor.history.samples] == [None]
+    assert "loss" not in {row["statistic"] for row in monitor.history}
 
 
 def test_a_metric_of_any_name():

@@ -296,6 +296,12 @@ def test_any_weight_that_does_not_move_is_frozen(role):
     assert found(run(3, variables=dict.fromkeys(NAMES, still["variables"]["b"])), known) == ()
 
 
+def test_a_loss_that_is_no_number_from_the_start():
+    (finding,) = found([sample(0, loss=np.nan)])
+    assert (finding.rule, finding.layer) == ("non_finite", "loss")
+    assert found([sample(0, loss=None)], model(expected_loss=2.3)) == ()
+
+
 def test_gradients_that_overflow_under_a_scaled_loss_are_usual():
     bad = {"variables": {"b": {"gradient_nonfinite": 3, "gradient_norm": np.inf}}}
     assert found(run(4, **bad), model(scaled_loss=True)) == ()

@@ -226,6 +226,11 @@ def test_many_layers_get_no_curves_of_their_own(tmp_path):
     writer.close()
     groups = {tag.partition("/")[0] for _, tag in boards.read("python", tmp_path)}
     assert "winit_stddev" not in groups
+    # A layer and its pre-activation count as one.
+    writer = TensorBoardWriter(tmp_path / "more", most=sum(".pre" not in n for n in SAMPLE.layers))
+    writer.write(SAMPLE)
+    writer.close()
+    assert any("winit_stddev/" in tag for _, tag in boards.read("python", tmp_path / "more"))
     assert {"winit", "winit_gradient_norm", "winit_hist"} <= groups
 
 
