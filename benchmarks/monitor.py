@@ -7,23 +7,22 @@ take turns and the median of the ratios is shown: of CPU time over all threads, 
 on a shared machine says little. Compiling is left out. The first line is plain against
 plain: differences as small as there mean nothing.
 
-On two cores, November 2026, one run of four rounds (plain against plain .91 to 1.06), every
-step watched:
+On two cores, November 2026, medians of three or four rounds (plain against plain .93 to 1.14),
+every step watched, MLP / CNN / Transformer:
 
-                     MLP / CNN / Transformer   8 samples            recipe
+    all cheap statistics                        the recipe's alone    recipe
     small nets, with steps of 3 to 20 ms
-    TensorFlow 2.21  1.31 / 1.25 / 1.39        1.44 / 1.16 / 1.40   9.9 / 8.4 / 6.8
-    JAX 0.10         1.57 / 1.32 / 1.58        1.29 / 1.08 / 1.37   2.2 / 2.9 / 4.0
-    PyTorch 2.13     1.96 / 1.59 / 1.91        2.02 / 1.48 / 1.84   2.0 / 1.7 / 1.5
+    TensorFlow  1.42 / 1.20 / 1.33    1.37 / 1.05 / 1.12    11.8 / 8.57 / 6.10
+    JAX         1.28 / 1.37 / 1.74    1.14 / 1.31 / 1.38    1.86 / 2.48 / 2.94
+    PyTorch     2.04 / 1.62 / 1.95    1.66 / 1.44 / 1.76    1.65 / 1.81 / 1.64
     nets of ordinary size, with steps of 11 to 145 ms
-    TensorFlow       1.28 / 1.25 / 1.25        1.22 / 1.10 / 1.08   4.0 / 2.4 / 1.9
-    JAX              1.44 / 1.26 / 1.15        1.33 / 1.03 / 1.08   1.8 / 1.5 / 1.3
-    PyTorch          1.70 / 1.38 / 1.47        1.59 / 1.32 / 1.21   1.5 / 1.9 / 1.4
+    TensorFlow  1.32 / 1.25 / 1.15    1.15 / 1.20 / 1.09    3.35 / 2.31 / 1.88
+    JAX         1.35 / 1.29 / 1.19    1.17 / 1.34 / 1.14    1.90 / 1.69 / 1.37
+    PyTorch     1.62 / 1.28 / 1.34    1.35 / 1.20 / 1.25    1.53 / 1.48 / 1.48
 
-One ratio differs between runs by .05 to .1, that of the small MLP on JAX by .25. The default
-schedule in one `fit` of 1,000 steps of the small MLP: 1.03 on TensorFlow and 1.02 on JAX, plain
-against plain .91 and 1.12. What the recipe measures is less: mean, standard deviation and zeros
-of outputs, of 32 samples and never of more.
+One ratio differs between runs by .05 to .1, that of small nets on JAX by .25. The default
+schedule takes 28 of the first 1,000 steps: one `fit` of so many with the small MLP took 1.03 on
+TensorFlow and 1.02 on JAX, plain against plain .91 and 1.12.
 """
 
 import argparse
@@ -118,7 +117,7 @@ def trainer(make, batch, steps):
     return train
 
 
-def recipe(every, batch):
+def recipe(every, size):
     """The usual one: a second model of all outputs, `predict` of a batch, and numpy."""
     import keras
     import numpy as np
@@ -130,14 +129,14 @@ def recipe(every, batch):
             super().set_model(model)
             outputs = [layer.output for layer in model.layers]
             self.probe, self.seen = keras.Model(model.inputs, outputs), []
-            shape = (batch, *model.input_shape[1:])
+            shape = (size, *model.input_shape[1:])
             self.batch = np.random.default_rng(0).normal(size=shape).astype("float32")
 
         def on_train_batch_end(self, batch, logs=None):
             if self.step % every == 0:
                 # On JAX this brings the weights up to date, which the probe shares.
                 assert self.model is not None
-                outputs = self.probe.predict(self.batch, batch_size=batch, verbose=0)
+                outputs = self.probe.predict(self.batch, batch_size=size, verbose=0)
                 self.seen.append([(a.mean(), a.std(), (a == 0).mean()) for a in outputs])
             self.step += 1
 
