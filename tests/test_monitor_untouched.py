@@ -387,3 +387,21 @@ class TestOfTensorFlow:
         monitor = ActivationMonitor(every=1, statistics=FEW)
         compiled(model, jit_compile=False).fit(X, Y, verbose=0, callbacks=[monitor])
         assert monitor.history.samples[0].layers == ("known", "last")
+
+    def test_complex_variables_have_no_row(self):
+        import tensorflow as tf
+
+        class Turns(layers.Layer):
+            def build(self, shape):
+                self.turn = self.add_weight(
+                    shape=(shape[-1],), dtype="complex64", initializer="ones", name="turn"
+                )
+
+            def call(self, x):
+                return tf.math.real(tf.cast(x, tf.complex64) * self.turn)
+
+        monitor = ActivationMonitor(every=1, statistics=FEW)
+        model = compiled(sequential(Turns(name="turns")), keras.optimizers.SGD(0.1))
+        model.fit(X, Y, verbose=0, callbacks=[monitor])
+        assert monitor.history.samples[0].variables == ("last/kernel", "last/bias")
+        assert monitor.history.unseen == {"turns/turn": "is complex"}
