@@ -59,13 +59,12 @@ class Propagation:
             "layer        mean      stddev   unit stddev   saturated     dead",
         ]
         lost = any(layer.nonfinite for layer in self.layers)
-        lines[-1] += "   not finite" * lost
+        lines[-1] += "   not finite" if lost else ""
         for number, layer in enumerate(self.layers, 1):
             lines.append(
                 f"{number:5d}  {layer.mean:10.2g}  {layer.stddev:10.4g}    "
                 f"{layer.unit_stddev:10.4g}    {layer.saturated_share:8.1%} {layer.dead_share:8.1%}"
-                + f"{layer.nonfinite:13d}"
-                * lost
+                + (f"{layer.nonfinite:13d}" if lost else "")
             )
         return "\n".join(lines)
 

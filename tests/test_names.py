@@ -52,10 +52,10 @@ def test_names_are_the_same_after_loading(make, tmp_path):
     model.save(tmp_path / "model.keras")
     for one in (model, keras.models.load_model(tmp_path / "model.keras")):
         names = Names(one)
-        assert [names.layer(layer) for layer in one._flatten_layers() if layer.variables][1:] == [
+        assert [names.of(layer) for layer in one._flatten_layers() if layer.variables][1:] == [
             *("block1", "block1/dense", "block2", "block2/dense", "head")
         ]
-        assert [names.variable(variable) for variable in one.trainable_variables] == [
+        assert [names.of(variable) for variable in one.trainable_variables] == [
             f"{layer}/{part}"
             for layer in ("block1/dense", "block2/dense", "head")
             for part in ("kernel", "bias")
@@ -80,10 +80,10 @@ def test_each_has_a_name_of_its_own():
     model = keras.Sequential([keras.Input((4,)), Twice(name="a"), layers.Dense(2, name="b")])
     names = Names(model, refused=lambda name: name == "b")
     inner, other = model.layers[0].inner, model.layers[0].others[0]
-    assert [names.layer(one) for one in (inner, other, model.layers[1])] == [
+    assert [names.of(one) for one in (inner, other, model.layers[1])] == [
         *("a/same", "a/same~2", "b~1")
     ]
-    assert [names.variable(one) for one in model.variables] == [
+    assert [names.of(one) for one in model.variables] == [
         *("a/scale", "a/same/kernel", "a/same/bias", "a/same~2/kernel", "a/same~2/bias"),
         *("b~1/kernel", "b~1/bias"),
     ]
@@ -92,12 +92,12 @@ def test_each_has_a_name_of_its_own():
 def test_a_layer_that_comes_later_and_one_of_nobody():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="a")])
     names = Names(model)
-    assert names.layer(model.layers[0]) == "a"
+    assert names.of(model.layers[0]) == "a"
     model.add(layers.Dense(2, name="b"))
-    assert names.layer(model.layers[1]) == "b"
+    assert names.of(model.layers[1]) == "b"
     stray = layers.Dense(2, name="a")
-    assert names.layer(stray) == "a~2"
+    assert names.of(stray) == "a~2"
     # What is made anew in each step has one name, and is not kept.
     del stray
     gc.collect()
-    assert names.layer(layers.Dense(2, name="a")) == "a~2"
+    assert names.of(layers.Dense(2, name="a")) == "a~2"

@@ -1,71 +1,17 @@
 """Each rule on planted samples: it fires, is silent just inside, and persists."""
 
-import html
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from planted import FINE, NAMES, found, model, part, rule, run, sample
 
-import keras_winit
-from keras_winit.models.anatomy import Kernel, Part
-from keras_winit.monitor import RULES, Finding, Findings, Offence, Rule, Sample, View
+from keras_winit.models.anatomy import Kernel
+from keras_winit.monitor import RULES, View
 from keras_winit.monitor.diagnosis import Diagnosis
 from keras_winit.monitor.plan import LAYER, VARIABLE
 from keras_winit.monitor.rules import Model
 from keras_winit.monitor.rules.signal import most_dead
-
-NAMES = ("a", "b", "c", "head")
-GOOD = dict(zip(LAYER, (0.0, 0.5, 0.5, -2, 2, 0.1, 0.1, 6, 0.01, 0, 10.0), strict=True))
-FINE = dict(zip(VARIABLE, (8.0, 0.1, 0.01, 0.00125, 0, 0.0, 0.0), strict=True))
-
-
-def part(name, **options):
-    hidden = name != "head"
-    kernel = Kernel(f"{name}/kernel", 64 * 64, "kernel", (1,), (1 / 64, 2 / 64))
-    known = {"kernels": (kernel,), "activation": "relu", "hidden": hidden, "raw": name == "a"}
-    return Part(name, "Dense", **{**known, **options})
-
-
-def model(parts=None, **options):
-    made = {name: part(name, **(parts or {}).get(name, {})) for name in NAMES}
-    return Model(parts=made, **options)
-
-
-def sample(step=0, layers=None, variables=None, loss=2.3, fed=None):
-    """A healthy sample, but for what is given by layer and statistic."""
-    rows = [{**GOOD, **(layers or {}).get(name, {})} for name in NAMES]
-    kernels = [{**FINE, **(variables or {}).get(name, {})} for name in NAMES]
-    fed = {**GOOD, **(fed or {})}
-    return Sample(
-        step=step,
-        layers=NAMES,
-        statistics=LAYER,
-        values=np.array([[row[s] for s in LAYER] for row in rows], "float32"),
-        variables=tuple(f"{name}/kernel" for name in NAMES),
-        variable_statistics=VARIABLE,
-        variable_values=np.array([[row[s] for s in VARIABLE] for row in kernels], "float32"),
-        edges=np.zeros(0),
-        counts=np.zeros((4, 0), "float32"),
-        loss=loss,
-        inputs=("input",),
-        input_values=np.array([[fed[s] for s in LAYER]], "float32"),
-    )
-
-
-def found(samples, known=None, rules=RULES, keep=None):
-    diagnosis = Diagnosis(rules, keep)
-    for one in samples:
-        diagnosis(one, known or model())
-    return diagnosis.findings
-
-
-def run(count, start=0, **options):
-    return [sample(step, **options) for step in range(start, start + count)]
-
-
-def rule(name):
-    return next(one for one in RULES if one.id == name)
-
 
 ALL = dict.fromkeys(NAMES)
 # By rule: what is planted, just outside; the same just inside; steps needed; first step; layer.
@@ -347,99 +293,6 @@ def test_causes_apart_stay_apart():
     variables = {"a": {"gradient_norm": 1e-5}, "c": {"update_norm": 1.6}}
     both = found(run(6, variables=variables))
     assert [finding.rule for finding in both] == ["vanishing_backward", "update_too_large"]
-
-
-@dataclass(frozen=True)
-class Loud(Rule):
-    id = "loud"
-    cause = "it is loud"
-    threshold: float = 1.0
-
-    def check(self, view):
-        for seen in view.outputs:
-            if seen["max"] > self.threshold:
-                yield Offence(seen.layer, seen["max"], seen.order)
-
-
-def test_rules_of_ones_own():
-    (finding,) = found(run(2), rules=(*RULES, Loud()))
-    assert (finding.rule, finding.layer, finding.value) == ("loud", "a", 2.0)
-    assert [one.layer for one in finding.consequences] == ["b", "c", "head"]
-    assert found(run(2), rules=(Loud(threshold=2.0),)) == ()
-
-
-def test_a_rule_that_fails_is_left_out():
-    class Broken(Loud):
-        id = "broken"
-
-        def check(self, view):
-            raise KeyError("x")
-
-    with pytest.warns(RuntimeWarning) as caught:
-        assert len(found(run(3), rules=(Broken(), Loud()))) == 1
-    assert [str(w.message) for w in caught] == [
-        "The rule 'broken' is applied no more. Received: KeyError: 'x'"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("rules", "error", "message"),
-    [
-        (
-            (Loud,),
-            TypeError,
-            "`ActivationMonitor(rules=...)` must be a list of instances of "
-            f"`keras_winit.monitor.Rule`. Received: rules=({Loud!r},).",
-        ),
-        (
-            (Loud(), Loud(2.0)),
-            ValueError,
-            "`ActivationMonitor(rules=...)` must have different ids. Received: ['loud', 'loud'].",
-        ),
-    ],
-)
-def test_what_is_no_set_of_rules(rules, error, message):
-    with pytest.raises(error) as caught:
-        keras_winit.ActivationMonitor(rules=rules)
-    assert str(caught.value) == message
-
-
-HOSTILE = '<script>alert("x")</script>\n| é\x1b[31m' + "x" * 500
-
-
-def test_hostile_names_stay_on_their_line_and_out_of_the_page():
-    (finding,) = found(run(1, layers={"b": {"nonfinite": 1}}))
-    finding = replace(finding, layer=HOSTILE, cause=HOSTILE)
-    shown = Findings([finding])
-    text = str(shown)
-    assert "\x1b" not in text
-    assert max(map(len, text.splitlines())) < 600
-    page = shown._repr_html_()
-    assert "<script>" not in page
-    assert html.escape("alert(") in page or "xxx" in page
-
-
-def test_the_table():
-    finding = Finding(
-        "dead_units",
-        "warning",
-        "conv",
-        8,
-        0.61,
-        0.53,
-        "0 .. 0.385",
-        "they died",
-        "another start",
-        3,
-        3,
-        consequences=(),
-    )
-    assert str(Findings([finding])) == (
-        "severity  rule        layer  step    value  limit\n"
-        "warning   dead_units  conv   3 .. 8  0.61   0.53\n"
-        "  why: they died\n"
-        "  try: another start"
-    )
 
 
 def test_every_rule_says_what_it_is():

@@ -104,7 +104,7 @@ def unit_axes(model: Any, names: Names) -> dict[str, tuple[int, ...]]:
     for name, variable, use in kernels(model):
         axes = _unit_axes(name, variable, use)
         if axes:
-            found[names.variable(variable)] = axes
+            found[names.of(variable)] = axes
     return found
 
 
@@ -282,7 +282,7 @@ def _describe(layer: Any, held: Held, activation: str | None, names: Names) -> I
             variances = (1 / max(shape[-2], 1),) * 2
         scheme = getattr(layer, "kernel_initializer", None)
         yield Kernel(
-            path=names.variable(variable),
+            path=names.of(variable),
             size=math.prod(shape),
             role=role,
             unit_axes=_unit_axes(name, variable, use),

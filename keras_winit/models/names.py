@@ -16,7 +16,7 @@ class Names:
 
     Args:
         model: Whose they are. What it does not know goes by its path in Keras.
-        refused: Whether a layer must not be called that: it becomes `name~1`.
+        refused: Whether something must not be called that: it becomes `name~1`.
     """
 
     def __init__(self, model: Any, refused: Callable[[str], bool] = lambda name: False) -> None:
@@ -25,41 +25,32 @@ class Names:
         self._owners: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._names: dict[int, str] = {}
 
-    def layer(self, layer: Any) -> str:
-        """Of a layer."""
-        return self._known(layer) or self._late(layer, self._refused)
-
-    def variable(self, variable: Any) -> str:
-        """Of a variable."""
-        return self._known(variable) or self._late(variable)
+    def of(self, owner: Any) -> str:
+        """Of a layer or a variable."""
+        if self._known(owner) is None:
+            # Perhaps the model did not have it when it was last looked at.
+            self._look(self.model, "", set())
+        return self._known(owner) or self._give(owner, getattr(owner, "path", None) or owner.name)
 
     def _known(self, owner: Any) -> str | None:
         name = self._names.get(id(owner), "")
         # Whose number it was may be gone.
         return name if self._owners.get(name) is owner else None
 
-    def _late(self, owner: Any, refused: Callable[[str], bool] = lambda name: False) -> str:
-        """Of what was not here when the model was last looked at."""
-        self._look(self.model, "", set())
-        name = getattr(owner, "path", None) or owner.name
-        return self._known(owner) or self._give(owner, name, refused)
-
     def _look(self, layer: Any, prefix: str, seen: set[int]) -> None:
         for inner in layer._flatten_layers(include_self=False, recursive=False):
             if id(inner) not in seen:
                 seen.add(id(inner))
-                name = self._known(inner) or self._give(inner, prefix + inner.name, self._refused)
+                name = self._known(inner) or self._give(inner, prefix + inner.name)
                 self._look(inner, f"{name}/", seen)
         # Those of inner layers have their names by now.
         for variable in layer.variables:
             if self._known(variable) is None:
                 self._give(variable, prefix + variable.name)
 
-    def _give(
-        self, owner: Any, name: str, refused: Callable[[str], bool] = lambda name: False
-    ) -> str:
+    def _give(self, owner: Any, name: str) -> str:
         for count in itertools.count(1):
-            given = name if count == 1 and not refused(name) else f"{name}~{count}"
+            given = name if count == 1 and not self._refused(name) else f"{name}~{count}"
             if self._owners.setdefault(given, owner) is owner:
                 self._names[id(owner)] = given
                 return given

@@ -17,7 +17,6 @@ from keras import ops
 from keras_winit.models.anatomy import Part, anatomy
 from keras_winit.models.names import Names
 from keras_winit.monitor import arguments
-from keras_winit.monitor.arguments import UNWATCHED
 from keras_winit.monitor.diagnosis import Diagnosis, at_rest
 from keras_winit.monitor.findings import Finding, Findings
 from keras_winit.monitor.history import History
@@ -309,7 +308,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         return self._watch
 
     def _wanted(self, layer: Any) -> bool:
-        return layer is not self._watched and self._chosen(layer, self._names.layer)
+        return layer is not self._watched and self._chosen(layer, self._names.of)
 
     def _disarm(self) -> None:
         """Whatever an interrupted `fit` has left."""
@@ -375,7 +374,9 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def _warn_of_nothing(self) -> None:
         parts = self._watched._flatten_layers(include_self=False)
-        names = [self._names.layer(part) for part in parts if not isinstance(part, UNWATCHED)]
+        names = [
+            self._names.of(part) for part in parts if not isinstance(part, arguments.UNWATCHED)
+        ]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         _warn(
             "`ActivationMonitor(layers=...)` fits no layer that ran. Received: "
@@ -404,6 +405,8 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def _write_findings(self) -> None:
         """If there is anything to say that was not written yet."""
+        if not self.writers:
+            return
         rows = [finding.as_dict() for finding in self._diagnosis.findings]
         if rows != self._written:
             self._written, step = rows, self._history.samples[-1].step

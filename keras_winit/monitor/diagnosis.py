@@ -20,7 +20,7 @@ def at_rest(model: Any, parts: Mapping[int, Part], watch: Any) -> Model:
     """What rules may know of a model, its parts by the names that layers have in samples."""
     layers = [layer for layer in model._flatten_layers() if id(layer) in parts]
     return Model(
-        parts={watch.names.layer(layer): parts[id(layer)] for layer in layers},
+        parts={watch.names.of(layer): parts[id(layer)] for layer in layers},
         expected_loss=expected_loss(model) if watch.plain_loss else None,
         scaled_loss=isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer),
     )

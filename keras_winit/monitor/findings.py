@@ -2,7 +2,7 @@
 
 import html
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -139,15 +139,26 @@ def _texts(finding: Finding) -> Iterator[str]:
     if finding.details:
         yield f"ranges before: {'; '.join(shortened(line, 80) for line in finding.details)}"
     if finding.consequences:
-        yield f"hence: {hence(finding.consequences)}"
+        yield f"hence: {hence((one.rule, one.layer) for one in finding.consequences)}"
 
 
-def hence(consequences: Sequence[Finding | Mapping[str, Any]]) -> str:
-    """The rules of what follows from a finding, each with its layers, as one line."""
+def severities(findings: Iterable[Any]) -> dict[str, str]:
+    """The worst that was found in each layer, in itself or as a consequence."""
+    worst: dict[str, str] = {}
+    rows = [row if isinstance(row, Mapping) else row.as_dict() for row in findings]
+    while rows:
+        row = rows.pop()
+        rows += row.get("consequences", ())
+        known = worst.get(row["layer"], row["severity"])
+        worst[row["layer"]] = max(known, row["severity"], key=SEVERITIES.index)
+    return worst
+
+
+def hence(consequences: Iterable[tuple[str, str]]) -> str:
+    """What follows from a finding, rules and layers, as one line."""
     by_rule: dict[str, list[str]] = {}
-    for one in consequences:
-        row = one if isinstance(one, Mapping) else one.as_dict()
-        by_rule.setdefault(row["rule"], []).append(shortened(row["layer"], 40))
+    for rule, layer in consequences:
+        by_rule.setdefault(rule, []).append(shortened(layer, 40))
     parts = []
     for rule, names in by_rule.items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""

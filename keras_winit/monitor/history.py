@@ -28,13 +28,14 @@ COLUMNS = (
     ("saturated_share", "saturated", "10.1%"),
     ("nonfinite", "nonfinite", "10.0f"),
 )
-# The longest name that the table shows whole.
-NAME = 60
-
 VARIABLE_COLUMNS = (
     ("gradient_norm", "gradient", "10.3g"),
     ("update_ratio", "update/weight", "14.2g"),
 )
+
+
+# The longest name that the table shows whole.
+NAME = 60
 
 
 class History:
@@ -161,14 +162,20 @@ def table(sample: Sample | None, unseen: dict[str, str]) -> str:
     lines = [f"step {sample.step}{loss}", f"{head:{width}}{heads}"]
     for site, name in zip(sites, names, strict=True):
         cells = [_cell(_value(sample, site, column), form) for column, _, form in columns]
-        variable = variables.get(site, "")
-        broken = (_value(sample, variable, "gradient_nonfinite") or 0) > 0
-        for column, _, form in rest:
-            value = _value(sample, variable, column)
-            ruined = broken and column == "gradient_norm" and value != value
-            cells.append(f"{'nan':>{_width(form)}}" if ruined else _cell(value, form))
+        cells += _variable_cells(sample, variables.get(site, ""), rest)
         lines.append(f"{name:{width}}{''.join(cells)}")
     return "\n".join([*lines, *_notes(unseen)])
+
+
+def _variable_cells(
+    sample: Sample, variable: str, columns: Sequence[tuple[str, str, str]]
+) -> Iterator[str]:
+    # A gradient without a norm is one that is not finite, or none at all.
+    broken = (_value(sample, variable, "gradient_nonfinite") or 0) > 0
+    for name, _, form in columns:
+        cell = _cell(_value(sample, variable, name), form)
+        lost = broken and name == "gradient_norm" and cell.strip() == "-"
+        yield f"{'nan':>{_width(form)}}" if lost else cell
 
 
 def _columns(

@@ -86,12 +86,17 @@ def judge(model: Any, watches: Sequence[Watch]) -> None:
         activation = _function(layer)
         if activation is None or all(watch.knows(activation) for watch in watches):
             continue
-        never = any(activation is one for one in UNSATURATED)
-        # Some draw random numbers.
-        with generators_kept(), keras.StatelessScope():
-            can_be = not never and statistics.elementwise(activation)
+        can_be = _can_be_flat(activation)
         for watch in watches:
             watch.note(activation, can_be)
+
+
+def _can_be_flat(activation: Any) -> bool:
+    if any(activation is one for one in UNSATURATED):
+        return False
+    # It may draw random numbers.
+    with generators_kept(), keras.StatelessScope():
+        return statistics.elementwise(activation)
 
 
 @contextlib.contextmanager
@@ -285,13 +290,14 @@ def _watch_optimizer(model: Any, put: Put) -> None:
             trainable_variables = variables = list(trainable_variables)
         before, scale = None, None
         with _missed(), quiet():
-            before = [ops.copy(_value(variable)) for variable in variables]
             scale = _loss_scale(optimizer, lambda variable: ops.copy(variable.value))
+            before = [ops.copy(_value(variable)) for variable in variables]
         result = apply(grads, trainable_variables)
         if before is not None:
-            # Also turns a variable into a tensor, which is all that may be kept of it.
-            after = [ops.stop_gradient(_value(variable)) for variable in variables]
-            _record_updates(model, variables, grads, scale, before, after)
+            with _missed():
+                # Also turns a variable into a tensor, which is all that may be kept of it.
+                after = [ops.stop_gradient(_value(variable)) for variable in variables]
+                _record_updates(model, variables, grads, scale, before, after)
         return result
 
     put(optimizer, "apply", watched_apply)
@@ -327,30 +333,27 @@ def _record_updates(
     if not told:
         return
     updates = []
-    with _missed():
-        for scope in told:
-            if scope.watch.unit_axes is None:
-                # Not before: some models are built by their first step.
-                scope.watch.unit_axes = unit_axes(model, scope.watch.names)
-        with quiet():
-            for variable, gradient, *weights in zip(
-                variables, gradients, before, after, strict=True
-            ):
-                if "complex" in str(variable.dtype):
-                    for scope in told:
-                        scope.watch.miss(scope.watch.names.variable(variable), "is complex")
-                    continue
-                old, new = (_float32(weight) for weight in weights)
-                gradient = _whole(gradient)
-                if gradient is not None:
-                    gradient = _float32(gradient)
-                    if None in gradient.shape:
-                        # Of a product over axes of unknown size.
-                        gradient = ops.reshape(gradient, old.shape)
-                    gradient = gradient if scale is None else gradient / scale
-                updates.append((variable, old, gradient, new))
-        for scope in told:
-            scope.tell("record_updates", updates)
+    for scope in told:
+        if scope.watch.unit_axes is None:
+            # Not before: some models are built by their first step.
+            scope.watch.unit_axes = unit_axes(model, scope.watch.names)
+    with quiet():
+        for variable, gradient, *weights in zip(variables, gradients, before, after, strict=True):
+            if "complex" in str(variable.dtype):
+                for scope in told:
+                    scope.watch.miss(scope.watch.names.of(variable), "is complex")
+                continue
+            old, new = (_float32(weight) for weight in weights)
+            gradient = _whole(gradient)
+            if gradient is not None:
+                gradient = _float32(gradient)
+                if None in gradient.shape:
+                    # Of a product over axes of unknown size.
+                    gradient = ops.reshape(gradient, old.shape)
+                gradient = gradient if scale is None else gradient / scale
+            updates.append((variable, old, gradient, new))
+    for scope in told:
+        scope.tell("record_updates", updates)
 
 
 def _float32(tensor: Any) -> Any:

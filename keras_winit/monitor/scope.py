@@ -196,7 +196,7 @@ class Scope:
         tensors = [t for t in keras.tree.flatten(outputs) if ops.is_tensor(t)]
         if not tensors:
             return  # Symbolic: the model is being built.
-        name = self.watch.names.layer(layer)
+        name = self.watch.names.of(layer)
         if trace_now() != self.base or _vectorized():
             self.hidden.add(name)
             return
@@ -249,7 +249,7 @@ class Scope:
         if trace_now() != self.outer:
             self.watch.miss("optimizer", HIDDEN)
             return
-        axes, name_of = self.watch.unit_axes or {}, self.watch.names.variable
+        axes, name_of = self.watch.unit_axes or {}, self.watch.names.of
         try:
             with quiet():
                 named = [Update(name_of(variable), *rest) for variable, *rest in updates]

@@ -161,5 +161,5 @@ def note_loops(model: Any, watch: Watch) -> None:
             continue
         for layer in inner:
             if watch.wanted(layer) and not numbers:
-                why = f"runs in the loop of {watch.names.layer(outer)}: watch that one"
-                watch.miss(watch.names.layer(layer), why)
+                why = f"runs in the loop of {watch.names.of(outer)}: watch that one"
+                watch.miss(watch.names.of(layer), why)

@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_winit.monitor.events import EventFile, Summary, tags
 from keras_winit.monitor.files import LogFile, mend
-from keras_winit.monitor.findings import hence
+from keras_winit.monitor.findings import hence, severities
 from keras_winit.monitor.pictures import Album
 from keras_winit.monitor.plain import dumps
 from keras_winit.monitor.records import Sample
@@ -222,7 +222,7 @@ class TensorBoardWriter(_OneFile):
         if text != self._text:
             self._text = text
             summary.text("winit/findings_text", text)
-        summary.scalar("winit/layers_with_findings", len(_places(findings)))
+        summary.scalar("winit/layers_with_findings", len(severities(findings)))
         return summary
 
     def _each(self, summary: Summary, name: str, rows: Sequence[str], column: Any) -> None:
@@ -291,16 +291,6 @@ def _spread(column: Any) -> dict[str, float]:
     return {"min": values.min(), "median": np.median(values), "max": values.max()}
 
 
-def _places(findings: Sequence[Finding]) -> set[str]:
-    """The layers that have findings, consequences too."""
-    found: set[str] = set()
-    for finding in findings:
-        found |= _places(finding.get("consequences", ()))
-        if finding.get("layer"):
-            found.add(finding["layer"])
-    return found
-
-
 def _markdown(findings: Sequence[Finding]) -> str:
     """A heading and a list for each finding: cells of a table would be a letter wide."""
     parts = []
@@ -313,7 +303,7 @@ def _markdown(findings: Sequence[Finding]) -> str:
             "value": number,
             "why": finding.get("cause", ""),
             "try": finding.get("remedy", ""),
-            "hence": hence(finding.get("consequences", ())),
+            "hence": hence((one["rule"], one["layer"]) for one in finding.get("consequences", ())),
         }
         lines = [f"- {name}: {_plain(text)}" for name, text in told.items() if text != ""]
         parts.append("\n".join([heading, "", *lines]))

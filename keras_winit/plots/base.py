@@ -81,18 +81,6 @@ def unmeasured(picture: str, samples: Sequence[Any], *statistics: str) -> Unmeas
     )
 
 
-def severities(findings: Iterable[Any]) -> dict[str, str]:
-    """The worst that was found in each layer, in itself or as a consequence."""
-    worst: dict[str, str] = {}
-    rows = [row if isinstance(row, Mapping) else row.as_dict() for row in findings]
-    while rows:
-        row = rows.pop()
-        rows += row.get("consequences", ())
-        known = worst.get(row["layer"], row["severity"])
-        worst[row["layer"]] = max(known, row["severity"], key=SEVERITIES.index)
-    return worst
-
-
 def labels(names: Sequence[str], most: int = NAME) -> list[str]:
     """Names as short as they may be: without the model's, the end of what is long."""
     if most <= SHORT:

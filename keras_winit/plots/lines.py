@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_winit.monitor.findings import severities
 from keras_winit.monitor.records import Sample
 from keras_winit.monitor.rules import (
     DeadUnits,
@@ -24,7 +25,6 @@ from keras_winit.plots.base import (
     labels,
     layer_axis,
     saved,
-    severities,
     step_axis,
     unmeasured,
 )

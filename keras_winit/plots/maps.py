@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_winit.monitor.findings import severities
 from keras_winit.monitor.records import Sample
 from keras_winit.monitor.rules.base import SEVERITIES
 from keras_winit.plots.base import (
@@ -18,7 +19,6 @@ from keras_winit.plots.base import (
     figure,
     layer_axis,
     saved,
-    severities,
     step_axis,
     unmeasured,
 )

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_winit.monitor.findings import severities
 from keras_winit.monitor.records import Sample
 from keras_winit.plots.base import (
     few_ticks,
     figure,
     layer_axis,
     saved,
-    severities,
     step_axis,
     unmeasured,
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_winit.monitor.findings import severities
 from keras_winit.monitor.records import Sample
 from keras_winit.plots.base import (
     COLORS,
@@ -17,7 +18,6 @@ from keras_winit.plots.base import (
     figure,
     labels,
     saved,
-    severities,
     spaced,
     step_axis,
     unmeasured,
