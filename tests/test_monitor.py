@@ -149,6 +149,41 @@ def test_what_cannot_be_seen_is_said_once():
     )
 
 
+class Checkpoint(layers.Layer):
+    """Calls its layer a second time when it comes to the gradient."""
+
+    def build(self, shape):
+        self.dense = layers.Dense(6, "relu", name="inner")
+        self.dense.build(shape)
+
+    def call(self, x):
+        return keras.remat(self.dense)(x)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX traces what is in a checkpoint just once")
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_what_a_checkpoint_runs_again_is_no_second_call(eagerly):
+    rows = [keras.Input((6,)), Checkpoint(name="outer"), layers.Dense(3, name="last")]
+    model = compiled(keras.Sequential(rows), "sgd", run_eagerly=eagerly)
+    monitor = ActivationMonitor(every=1, statistics="mean")
+    fit(model, monitor)
+    first, _ = monitor.history.samples
+    assert list(first.layers) == ["outer/inner.pre", "outer/inner", "outer", "last"]
+    assert not monitor.history.unseen
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="TensorFlow fails with it, torch runs it in the open")
+def test_a_pre_activation_in_a_checkpoint_is_not_seen():
+    with keras.RematScope(mode="activations"):
+        hidden = layers.Dense(4, "tanh", name="hidden")
+    model = compiled(keras.Sequential([keras.Input((6,)), hidden, layers.Dense(3, name="last")]))
+    monitor = ActivationMonitor(every=1, statistics=["mean", "saturated_share"])
+    fit(model, monitor)
+    assert list(monitor.history.samples[0].layers) == ["hidden", "last"]
+    assert list(monitor.history.unseen) == ["hidden.pre"]
+    assert np.isnan(row(monitor.history.samples[0], "hidden")["saturated_share"])
+
+
 def inner_dense():
     return layers.TimeDistributed(layers.Dense(4, name="inner"), name="outer")
 

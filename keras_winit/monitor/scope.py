@@ -1,6 +1,7 @@
 """What the taps of one training step saw, at the level where it can leave the step."""
 
 import contextlib
+import inspect
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -74,6 +75,18 @@ def _vectorized() -> bool:
     if tf.executing_eagerly():
         return False
     return "loop_body" in tf.compat.v1.get_default_graph().get_name_scope().split("/")
+
+
+def _recomputed() -> bool:
+    """Whether TensorFlow runs a layer again, for the gradient of a checkpoint."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    backward, frame = tf.GradientTape.gradient.__code__, inspect.currentframe()
+    while frame is not None and frame.f_code is not backward:
+        frame = frame.f_back
+    return frame is not None
 
 
 def is_float_tensor(value: Any) -> bool:
@@ -197,11 +210,14 @@ class Scope:
         if not tensors:
             return  # Symbolic: the model is being built.
         name = self.watch.names.of(layer)
-        if trace_now() != self.base or _vectorized():
+        if trace_now() != self.base or _vectorized() or _recomputed():
             self.hidden.add(name)
             return
         call = self.calls[name] = self.calls.get(name, 0) + 1
-        if z is not None and (trace != self.base or not is_float_tensor(z)):
+        if z is not None and trace != self.base:
+            self.hidden.add(site(name, call=call, before=True))
+            activation = z = None
+        if z is not None and not is_float_tensor(z):
             activation = z = None
         if z is not None and not isinstance(layer, keras.layers.Activation):
             # It has no mask of its own.
