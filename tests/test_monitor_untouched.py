@@ -405,3 +405,32 @@ class TestOfTensorFlow:
         model.fit(X, Y, verbose=0, callbacks=[monitor])
         assert monitor.history.samples[0].variables == ("last/kernel", "last/bias")
         assert monitor.history.unseen == {"turns/turn": "is complex"}
+
+
+# A net whose last bit XLA rounds in another way if it may fuse across the tapped layer.
+FUSED = """
+import os, sys
+os.environ["XLA_FLAGS"] = sys.argv[1]
+import keras, numpy as np
+from keras import layers
+from keras_winit import ActivationMonitor
+
+x, y = (np.random.default_rng(0).normal(size=(21, width)) for width in (12, 3))
+
+def weights(*callbacks):
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(3)
+    hidden = [layers.Dense(15, "silu"), layers.GaussianNoise(0.1)]
+    model = keras.Sequential([keras.Input((12,)), *hidden, layers.Dense(3)])
+    model.compile("sgd", "mse")
+    model.fit(x, y, batch_size=8, epochs=30, verbose=0, callbacks=list(callbacks))
+    return np.concatenate([weight.ravel() for weight in model.get_weights()])
+
+monitor = ActivationMonitor(every=1, statistics=["mean", "gradient_norm"], verbose=0)
+print(np.abs(weights(monitor) - weights()).max())
+"""
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="a switch of XLA")
+def test_without_fusion_watched_steps_are_equal_to_the_last_bit(fresh_process):
+    assert fresh_process(FUSED, "--xla_disable_hlo_passes=fusion").strip() == "0.0"
