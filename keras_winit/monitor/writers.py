@@ -29,7 +29,7 @@ from keras_winit.monitor.sites import is_before, split_call
 Finding = Mapping[str, Any]
 
 # Statistics that get curves in TensorBoard; its tab shows all.
-CURVES = ("stddev", "dead_share")
+CURVES = ("stddev", "dead_share", "saturated_share")
 VARIABLE_CURVES = ("gradient_norm", "update_ratio")
 
 # A layer's name must not become a link or an image in TensorBoard's Text tab.
@@ -109,7 +109,7 @@ class TensorBoardWriter(_OneFile):
         log_dir: A local directory; the same as that of `keras.callbacks.TensorBoard`.
         curves: Statistics that get curves: minimum, median and maximum over all layers
             under `winit`, and a curve for each layer under `winit_<statistic>`. Those that
-            a sample does not have are skipped.
+            a sample does not have, or that mean nothing for its layers, are skipped.
         variable_curves: The same for statistics of variables; a curve for each only.
         most: No curves for single layers (variables) if there are more than this;
             pre-activations do not count.
@@ -154,15 +154,16 @@ class TensorBoardWriter(_OneFile):
 
     def write(self, sample: Sample) -> None:
         summary = Summary(self._known)
-        curves = [name for name in self._curves if name in sample.statistics]
-        summary.margins(curves)
+        columns = dict(zip(sample.statistics, sample.values.T, strict=True))
+        curves = {name: _spread(columns[name]) for name in self._curves if name in columns}
+        # No empty chart of dead units where there are no rectifiers.
+        summary.margins([name for name, spread in curves.items() if spread])
         if sample.loss is not None:
             summary.scalar("winit/loss", sample.loss)
-        for name in curves:
-            column = sample.values[:, sample.statistics.index(name)]
-            for part, value in _spread(column).items():
+        for name, spread in curves.items():
+            for part, value in spread.items():
                 summary.scalar(f"winit/{name}_{part}", value)
-            self._each(summary, name, sample.layers, column)
+            self._each(summary, name, sample.layers, columns[name])
         for name in self._variable_curves:
             if name in sample.variable_statistics:
                 column = sample.variable_values[:, sample.variable_statistics.index(name)]
