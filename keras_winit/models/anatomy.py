@@ -48,7 +48,7 @@ class Kernel:
     """A trainable kernel.
 
     Args:
-        path: Name of the variable, see `Names`.
+        name: Of the variable, see `Names`.
         size: Its entries.
         role: "kernel", "recurrent", "embedding", or "other" where nothing is known of it.
         unit_axes: That tell its units apart; none if it has no units of its own.
@@ -57,7 +57,7 @@ class Kernel:
         repeats: Whether it starts with equal units on purpose.
     """
 
-    path: str
+    name: str
     size: int
     role: str = "kernel"
     unit_axes: tuple[int, ...] = ()
@@ -282,7 +282,7 @@ def _describe(layer: Any, held: Held, activation: str | None, names: Names) -> I
             variances = (1 / max(shape[-2], 1),) * 2
         scheme = getattr(layer, "kernel_initializer", None)
         yield Kernel(
-            path=names.of(variable),
+            name=names.of(variable),
             size=math.prod(shape),
             role=role,
             unit_axes=_unit_axes(name, variable, use),

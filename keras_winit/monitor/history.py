@@ -41,7 +41,7 @@ NAME = 60
 class History:
     """Everything that a monitor measured; iterates over rows and prints as a table.
 
-    A row is a mapping: `step`, `layer` (or the path of a variable, or "loss"), `call`
+    A row is a mapping: `step`, `layer` (or the name of a variable, or "loss"), `call`
     (1 for the first call of a layer in a step, 0 for what is not a layer), `statistic`,
     `value`. What does not apply to a layer, or is NaN, has no row, but for the loss; of what
     is not finite "nonfinite" and "gradient_nonfinite" tell. `pandas.DataFrame(history)` works.
@@ -82,7 +82,7 @@ class History:
         """Steps and values of one statistic of one layer or variable.
 
         Args:
-            layer: As in the table: a second call is `path@2`, a pre-activation `path.pre`.
+            layer: As in the table: a second call is `name@2`, a pre-activation `name.pre`.
             statistic: Its name.
 
         Raises:

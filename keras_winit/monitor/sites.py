@@ -1,4 +1,4 @@
-"""What a layer's outputs are called: its path, and marks at the end of it."""
+"""What a layer's outputs are called: its name, and marks at the end of it."""
 
 import functools
 import re
@@ -8,7 +8,7 @@ MARKS = r"(:\d+)?(@\d+)?(\.pre)?"
 
 
 def site(layer: str, output: int = 0, call: int = 1, before: bool = False) -> str:
-    """Of a layer's outputs and calls each its own: `path:1@2` or `path@2.pre`.
+    """Of a layer's outputs and calls each its own: `name:1@2` or `name@2.pre`.
 
     Args:
         layer: Its name, which must not end in a mark.
@@ -33,7 +33,7 @@ def layer_of(site: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def split_call(site: str) -> tuple[str, int]:
-    """The site without its call, and the number of that: `path@2.pre` is `path.pre`, 2."""
+    """The site without its call, and the number of that: `name@2.pre` is `name.pre`, 2."""
     layer, output, call, before = _split(site)
     return layer + output + before, int(call[1:] or 1)
 

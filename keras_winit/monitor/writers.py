@@ -373,7 +373,7 @@ def _shortest(values: Any) -> Any:
 class CsvWriter(_OneFile):
     """Writes a row for each number: step, layer, call, statistic, value.
 
-    `layer` is the path of a layer, with `:1` for a second output and `.pre` for a
+    `layer` is the name of a layer, with `:1` for a second output and `.pre` for a
     pre-activation, of a variable (then `call` is empty), or empty for the loss. `call` is
     2 for the second call of a layer in one step. Values may be `nan`, `inf` and `-inf`, as
     pandas and Python read them. Neither histograms nor findings fit into such rows. A run

@@ -213,7 +213,7 @@ class WrongInit(Rule):
             exempt = weight.part.normalized or (ratio < 1 and not weight.part.hidden)
             stddev = weight["weight_norm"] / math.sqrt(weight.kernel.size)
             low, high = (math.sqrt(v) for v in weight.kernel.variances or (0, 0))
-            cause = f"stddev {stddev:.3g} of {weight.kernel.path!r}; {low:.3g} .. {high:.3g} fit"
+            cause = f"stddev {stddev:.3g} of {weight.kernel.name!r}; {low:.3g} .. {high:.3g} fit"
             yield Offence(
                 weight.layer,
                 ratio,

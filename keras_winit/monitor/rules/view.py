@@ -138,9 +138,9 @@ class View:
         """Kernels in the order in which their layers run, or else were made."""
         now, start = _variables(self.sample), _variables(self.samples[0])
         return [
-            Weight(name, order, part, kernel, now[kernel.path], start.get(kernel.path, {}))
+            Weight(name, order, part, kernel, now[kernel.name], start.get(kernel.name, {}))
             for name, order, part, kernel in _kernels(self.model, self.sample.layers)
-            if kernel.path in now
+            if kernel.name in now
         ]
 
     @functools.cached_property
