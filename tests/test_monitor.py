@@ -313,3 +313,69 @@ def test_a_step_that_cannot_be_traced_with_taps_trains_untapped():
         finals.append(model.get_weights())
     for one, other in zip(*finals, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_with_nothing_to_train_lacks_nothing():
+    model, monitor = tiny(), ActivationMonitor(every=1)
+    model.trainable = False
+    fit(compiled(model, "sgd"), monitor)
+    assert len(monitor.history.samples) == 2
+    assert not monitor.history.unseen
+
+
+class Empties(layers.Layer):
+    def call(self, x):
+        return x[:, :0]
+
+
+def test_an_output_without_entries_is_no_matter_of_the_training():
+    inputs = keras.Input((6,))
+    none = Empties(name="none")(inputs)
+    outputs = layers.Dense(3, name="last")(layers.concatenate([none, inputs]))
+    model, monitor = (
+        compiled(keras.Model(inputs, outputs)),
+        ActivationMonitor(every=1, statistics="all"),
+    )
+    fit(model, monitor)
+    assert "last" in monitor.history.samples[0].layers
+    assert monitor.history.unseen == {"none": "is empty"}
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others have no tensors of this kind")
+def test_ragged_outputs_are_said_to_be_so():
+    import tensorflow as tf
+
+    class Ragged(layers.Layer):
+        def call(self, x):
+            return tf.RaggedTensor.from_tensor(x)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    class Dense(layers.Layer):
+        def call(self, x):
+            return tf.ensure_shape(x.to_tensor(), (None, 6))
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.ragged, self.dense = Ragged(name="ragged"), Dense(name="dense")
+            self.last = layers.Dense(3, name="last")
+
+        def call(self, x):
+            return self.last(self.dense(self.ragged(x)))
+
+    model, monitor = compiled(Model(), jit_compile=False), ActivationMonitor(every=1)
+    fit(model, monitor)
+    assert monitor.history.unseen == {"ragged": "is sparse or ragged"}
+
+
+def test_strict_warnings_do_not_end_the_watch():
+    model, monitor = tiny(), ActivationMonitor(every=1, statistics="mean")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        fit(model, monitor)
+    assert len(monitor.history.samples) == 2

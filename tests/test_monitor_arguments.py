@@ -144,3 +144,25 @@ def test_errors(options, error, message):
 
 def test_public_names():
     assert keras_winit.ActivationMonitor is ActivationMonitor
+
+
+@pytest.mark.parametrize("verbose", ["x", None, -1, 3, 1.5])
+def test_verbose_is_one_of_four(verbose):
+    with pytest.raises(ValueError, match="verbose") as caught:
+        ActivationMonitor(verbose=verbose)
+    assert str(caught.value) == (
+        "`ActivationMonitor(verbose=...)` must be 'auto', 0, 1 or 2. "
+        f"Received: verbose={verbose!r}."
+    )
+
+
+@pytest.mark.parametrize(("steps", "kind"), [(2.5, TypeError), ("a", TypeError), (0, ValueError)])
+def test_check_takes_whole_steps(steps, kind):
+    with pytest.raises(kind, match="must be an integer >= 1") as caught:
+        keras_winit.monitor.check(tiny(), X, Y, steps=steps)
+    assert f"steps={steps!r}" in str(caught.value)
+
+
+def test_writers_are_where_the_readme_has_them(fresh_process):
+    code = "import keras_winit; print(keras_winit.monitor.writers.JsonLinesWriter('log.jsonl'))"
+    assert "JsonLinesWriter" in fresh_process(code)

@@ -2,8 +2,10 @@
 
 import contextlib
 import csv
+import gc
 import json
 import warnings
+import weakref
 
 import boards
 import keras
@@ -172,3 +174,15 @@ def test_a_monitor_that_fails_leaves_the_other_one_alone():
         train(sequential, monitors)
     assert [sample.step for sample in sound.history.samples] == [0, 1, 2, 3]
     assert monitors[0].history.samples == []
+
+
+def test_monitors_that_come_and_go_are_not_kept():
+    model, stays = compiled(stack()), ActivationMonitor(every=1, statistics="mean")
+    gone = []
+    for _ in range(4):
+        monitor = ActivationMonitor(every=1, statistics="mean")
+        model.fit(X, Y, verbose=0, callbacks=[monitor, stays])
+        gone.append(weakref.ref(monitor))
+        del monitor
+    gc.collect()
+    assert sum(one() is not None for one in gone) <= 2

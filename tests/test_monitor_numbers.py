@@ -290,3 +290,37 @@ def test_gradients_of_repeated_words_add_up():
     got = variable(monitor.history.samples[0], "e/embeddings")
     assert got["gradient_norm"] == pytest.approx(update, rel=1e-5)
     assert got["update_norm"] == pytest.approx(update, rel=1e-5)
+
+
+@pytest.fixture
+def channels_first():
+    usual = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format(usual)
+
+
+def test_dense_layers_have_their_units_last_whatever_images_have(channels_first):
+    dense = layers.Dense(6, "relu", name="dense")
+    parts = [keras.Input((4, 5, 3)), dense, layers.Flatten(), layers.Dense(3)]
+    model = compiled(keras.Sequential(parts), "sgd")
+    kernel, bias = dense.get_weights()
+    bias[2] = -100
+    dense.set_weights([kernel, bias])
+    monitor = ActivationMonitor(every=1, statistics="dead_units")
+    model.fit(RNG.normal(size=(16, 4, 5, 3)), Y, verbose=0, callbacks=[monitor])
+    assert row(monitor.history.samples[0], "dense")["dead_units"] == 1
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="has no float64 by itself")
+def test_updates_that_float32_cannot_tell_apart():
+    dense = layers.Dense(3, dtype="float64", name="dense")
+    model = compiled(keras.Sequential([keras.Input((6,), dtype="float64"), dense]))
+    model.compile(keras.optimizers.SGD(1e-9), "mse")
+    before = dense.get_weights()[0]
+    monitor = ActivationMonitor(every=1, statistics="update_norm")
+    model.fit(X, Y, batch_size=16, verbose=0, callbacks=[monitor])
+    moved = np.linalg.norm(dense.get_weights()[0] - before)
+    found = variable(monitor.history.samples[0], "dense/kernel")["update_norm"]
+    assert 0 < moved < 1e-7
+    assert found == pytest.approx(moved, rel=1e-5)

@@ -101,3 +101,17 @@ def test_a_layer_that_comes_later_and_one_of_nobody():
     del stray
     gc.collect()
     assert names.of(layers.Dense(2, name="a")) == "a~2"
+
+
+def test_a_layer_that_takes_the_place_of_one_of_its_name():
+    model = compiled(
+        keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.Dense(3, name="b")])
+    )
+    monitor = ActivationMonitor(every=1, statistics=["mean", "weight_norm"])
+    fit(model, monitor)
+    model.pop()
+    model.add(layers.Dense(3, name="b"))
+    fit(compiled(model), monitor)
+    first, *_, last = monitor.history.samples
+    assert last.layers == first.layers
+    assert last.variables == first.variables

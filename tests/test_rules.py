@@ -7,7 +7,7 @@ import pytest
 from planted import FINE, NAMES, found, model, part, rule, run, sample
 
 from keras_winit.models.anatomy import Kernel
-from keras_winit.monitor import RULES, View
+from keras_winit.monitor import RULES, Offence, Rule, View
 from keras_winit.monitor.diagnosis import Diagnosis
 from keras_winit.monitor.plan import LAYER, VARIABLE
 from keras_winit.monitor.rules import Model
@@ -220,7 +220,9 @@ def test_bounds_of_dead_units_by_width():
 
 def test_most_of_a_loss_of_probabilities_by_the_number_of_classes():
     # Six guesses of 2 are 4.2; of 100 they are 27.6, but no clipped loss is above 16.1.
-    for classes, limit in ((2, 6 * np.log(2)), (100, 12.0)):
+    # Of very many classes a guess is itself no better than 12.
+    many = 250_000
+    for classes, limit in ((2, 6 * np.log(2)), (100, 12.0), (many, 1.25 * np.log(many))):
         known = model(expected_loss=float(np.log(classes)))
         assert found(run(1, loss=limit - 0.01), known) == ()
         assert found(run(1, loss=limit + 0.01), known)[0].rule == "bad_initial_loss"
@@ -230,6 +232,46 @@ def test_an_update_of_half_a_kernel_is_too_large_at_once():
     half = [run(1, variables={"b": {"update_norm": norm}}) for norm in (3.99, 4.01)]
     assert [len(found(samples)) for samples in half] == [0, 1]
     assert found(half[1])[0].rule == "update_too_large"
+
+
+def test_nothing_vanishes_where_all_has_been_learned():
+    still = {name: {"gradient_norm": 0.0} for name in NAMES}
+    one_less = {"a": {"gradient_norm": 1e-5}}
+
+    def rules(first, variables, **options):
+        samples = [sample(0, loss=first), *run(3, 1, variables=variables, **options)]
+        return [finding.rule for finding in found(samples)]
+
+    assert rules(2.3, still, loss=1.2e-7) == []
+    assert rules(1.2e-7, still, loss=1.2e-7) == []
+    assert rules(2.3, one_less, loss=2.2e-4) == []
+    # Much is left, or nobody knows.
+    for first, loss in ((2.3, 2.4e-4), (1e-4, 1e-4), (2.3, None), (None, 1e-7), (2.3, -4.0)):
+        assert rules(first, one_less, loss=loss) == ["vanishing_backward"]
+    assert rules(2.3, still, loss=2.3) == ["vanishing_backward"]
+
+
+def test_what_moves_a_kernel_too_little_is_not_called_no_gradient():
+    causes = [
+        found(run(3, variables={"b": {"update_norm": norm, "update_ratio": ratio}}))[0].cause
+        for norm, ratio in ((0.0, np.nan), (1e-8, 1e-9))
+    ]
+    assert causes == [
+        "no gradient reaches the layer",
+        "what reaches the layer is too little to move it",
+    ]
+
+
+def test_a_layer_that_is_called_as_the_data_are():
+    class Both(Rule):
+        id = "both"
+
+        def check(self, view):
+            yield Offence("input", 1.0, -1, cause="the data")
+            yield Offence("input", 2.0, 0, cause="the layer")
+
+    (finding,) = found(run(1), rules=[Both()])
+    assert finding.cause == "the data"
 
 
 @pytest.mark.parametrize("role", ["kernel", "recurrent", "embedding", "other"])

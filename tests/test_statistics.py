@@ -269,6 +269,33 @@ def test_a_closer_look_that_is_not_taken_takes_little_memory():
         assert compiled.memory_analysis().temp_size_in_bytes < 48 * 2**20
 
 
+def in_a_graph(function):
+    """The same, compiled where there is a compiler."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    return function
+
+
+def test_quantiles_of_nothing():
+    nothing = keras.ops.zeros((0, 4), "float32")
+    found = in_a_graph(lambda values: statistics.quantiles(values, None, (0, 0.5, 1)))(nothing)
+    assert np.isnan(numpy(found)).all()
+
+
+@pytest.mark.parametrize("size", [3e38, -3e38, 1e30, 0.1])
+def test_a_constant_of_any_size(size):
+    # Their sum is infinite.
+    found = together(units(np.full((64, 3), size)))
+    assert (found["stddev"], found["unit_stddev"], found["nonfinite"]) == (0, 0, 0)
+    assert found["mean"] == found["min"] == found["max"] == np.float32(size)
+
+
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="knows all shapes")
 def test_the_number_of_units_may_be_unknown():
     tensor = keras.KerasTensor((None, 4, None))

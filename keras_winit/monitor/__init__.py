@@ -1,5 +1,6 @@
 """What watches training: taps, statistics by layer and step, writers."""
 
+from keras_winit.monitor import writers as writers
 from keras_winit.monitor.callback import ActivationMonitor as ActivationMonitor
 from keras_winit.monitor.check import check as check
 from keras_winit.monitor.findings import Finding as Finding
@@ -26,4 +27,5 @@ __all__ = [
     "Sample",
     "View",
     "check",
+    "writers",
 ]

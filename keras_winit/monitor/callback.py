@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+import numpy.typing as npt
 
 from keras_winit.models.anatomy import Part, anatomy
 from keras_winit.models.names import Names
@@ -33,6 +33,9 @@ from keras_winit.monitor.telling import Teller, say
 # For so many seconds a sample may wait to be read together with others: one by one, between
 # steps that fill the caches with something else, takes three times as long.
 LONGEST = 0.1
+
+# How many compiled functions are kept, for the monitors beside this one may change.
+FUNCTIONS = 2
 
 # Of pictures, in `keras_winit.plots`.
 KINDS = ("layers", "health", "strips", "profile", "updates")
@@ -70,7 +73,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             all. None: every one.
         writers: More places to write to, see `keras_winit.monitor.writers`.
         verbose: "auto" prints what the rules find when it comes up, if it is more than an
-            "info", to the standard error; 1 all of it, and the table at the end of each
+            "info", to the standard error; 1 or 2 all of it, and the table at the end of each
             epoch; 0 nothing.
         on_finding: What else to do with a warning or an error that comes up. "warn": nothing.
             "raise": raise a `FindingError` that names the layer. "stop": end `fit` after the
@@ -79,8 +82,8 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If a number is too small, a statistic or an action unknown, or two rules
-            have one `id`.
+        ValueError: If a number is too small, a statistic, an action or `verbose` unknown, or
+            two rules have one `id`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
@@ -137,6 +140,8 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._written: list[dict[str, Any]] = []
         self._watched: Any = None
         self._names: Any = None
+        # The model's own train function, when it was last looked at.
+        self._function: Any = None
         self._watch: Watch | None = None
         # By what is watched: another monitor may want the same step.
         self._tapped: dict[tuple[Watch, ...], Tapped] = {}
@@ -150,7 +155,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         """What a copy has: all that was measured and found, and no model."""
         self._read()
         without = {"_model": None, "params": None, "_due": None, "_chosen": None}
-        without |= {"_watched": None, "_names": None, "_watch": None}
+        without |= {"_function": None, "_watched": None, "_names": None, "_watch": None}
         without |= {"_parts": None, "_resting": None}
         return {**self.__dict__, **without, "_tapped": {}, "_steps": Steps()}
 
@@ -223,8 +228,8 @@ class ActivationMonitor(keras.callbacks.Callback):
                 )
                 self.reset()
                 self._write(lambda writer: writer.close())
-            self._watched, self._watch, self._tapped = model, None, {}
-            self._names = Names(model, ends_in_mark)
+            self._watched, self._function = model, None
+            self._look_anew()
             self._steps = Steps(model)
             self._noted = False
 
@@ -232,9 +237,11 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._disarm()
         self._read()
         self._diagnosis.resume()
-        if self._ended:
-            # What was in the way may be gone.
-            self._watch, self._tapped, self._ended = None, {}, False
+        function = getattr(self._watched, "train_function", None)
+        if self._ended or function is None or function is not self._function:
+            # What was in the way may be gone; or compiled anew, maybe with other layers.
+            self._ended, self._function = False, function
+            self._look_anew()
         self._began = True
         # Here, as JAX takes the variables' values away during an epoch.
         self._parts = self._resting = None
@@ -296,7 +303,14 @@ class ActivationMonitor(keras.callbacks.Callback):
         if tapped is None or tapped.beside is not plain:
             model.train_function = plain
             tapped = self._tapped[watches] = Tapped(model, watches)
+            if len(self._tapped) > FUNCTIONS:
+                # Of monitors beside this one that nobody has any more.
+                del self._tapped[next(iter(self._tapped))]
         model.train_function = Once(model, plain, tapped, keeps)
+
+    def _look_anew(self) -> None:
+        self._watch, self._tapped = None, {}
+        self._names = Names(self._watched, ends_in_mark)
 
     def _look(self) -> Watch:
         kind = type(self._watched)
@@ -354,7 +368,7 @@ class ActivationMonitor(keras.callbacks.Callback):
     def _samples(self) -> list[Sample]:
         """Of all that is unread; steps in a row that have the same layout together."""
         found, layouts = [], self._watch.layouts if self._watch else []
-        taken = [(step, ops.convert_to_numpy(packed)) for step, packed in self._unread]
+        taken = [(step, _on_host(packed)) for step, packed in self._unread]
         for number, group in itertools.groupby(taken, lambda one: int(one[1][0, 0])):
             steps, vectors = zip(*group, strict=True)
             found += read(layouts[number], steps, np.stack(vectors))
@@ -425,6 +439,11 @@ class ActivationMonitor(keras.callbacks.Callback):
                 with suppress(Exception):
                     writer.close()
                 _warn(f"`{writer!r}` writes no more, training goes on. Received: {reason(error)}")
+
+
+def _on_host(packed: Any) -> npt.NDArray[np.float32]:
+    """Without a copy: NumPy 2 complains of how others make one."""
+    return np.asarray(packed.cpu() if keras.backend.backend() == "torch" else packed)
 
 
 def _writes(one: Any) -> bool:

@@ -34,6 +34,7 @@ def check(
         The findings, the worst first.
 
     Raises:
+        TypeError: If `steps` is no integer.
         ValueError: If the model is not compiled, or `steps` is less than 1.
 
     Example:
@@ -47,8 +48,9 @@ def check(
             f"`check` needs a compiled model. Received: {model.name!r}, not compiled. Call "
             "`model.compile(optimizer, loss)`."
         )
-    if steps < 1:
-        raise ValueError(f"`check(steps=...)` must be an integer >= 1. Received: steps={steps!r}.")
+    if not isinstance(steps, int) or steps < 1:
+        kind = ValueError if isinstance(steps, int) else TypeError
+        raise kind(f"`check(steps=...)` must be an integer >= 1. Received: steps={steps!r}.")
     size = len(keras.tree.flatten(x)[0])
     monitor = ActivationMonitor(every=1, verbose=0, rules=rules)
     if not model.built:

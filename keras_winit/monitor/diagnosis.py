@@ -81,7 +81,10 @@ class Diagnosis:
             if not rule.applies_at(view.step):
                 continue
             try:
-                offences = {offence.layer: offence for offence in rule.check(view)}
+                offences: dict[str, Offence] = {}
+                for offence in rule.check(view):
+                    # The first one is nearer to the cause.
+                    offences.setdefault(offence.layer, offence)
             except Exception as error:
                 self.rules.remove(rule)
                 warnings.warn(

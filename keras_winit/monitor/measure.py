@@ -16,6 +16,14 @@ from keras_winit.monitor.layout import Layout, Row, Slot
 from keras_winit.monitor.plan import QUANTILES, Plan
 from keras_winit.statistics.graph import as_floats, once_for_all
 
+# Whose units lie last whatever the setting for images.
+LAST = (
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Embedding,
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+)
 RECTIFIERS = (keras.activations.relu, keras.activations.relu6)
 
 
@@ -47,6 +55,8 @@ def unit_axis(layer: Any, rank: int) -> int:
 
     A layer that does not say is taken by Keras' own setting, if it gives images.
     """
+    if isinstance(layer, LAST):
+        return -1
     axis = getattr(layer, "axis", None)
     if isinstance(layer, keras.layers.BatchNormalization) and isinstance(axis, int):
         return axis
@@ -124,7 +134,7 @@ class Update(NamedTuple):
 
     Args:
         name: Of the variable.
-        weight: Before the update, float32.
+        weight: Before the update, float32 or float64.
         gradient: Likewise. None if it gets none.
         after: The weight after it.
         unit_axes: That tell its units apart. Empty: it has none.
@@ -149,20 +159,25 @@ def measure_variables(plan: Plan, updates: Sequence[Update]) -> tuple[tuple[Slot
         slot = Slot(name, learns, units * of_weight, units * (of_gradient and learns))
         slots.append(slot)
         if slot.weight_units:
-            sums.append(statistics.unit_sums(weight, axes))
+            sums.append(statistics.unit_sums(_float32(weight), axes))
         if slot.gradient_units:
-            sums.append(statistics.unit_sums(gradient, axes))
+            sums.append(statistics.unit_sums(_float32(gradient), axes))
     gradients = [one.gradient for one in updates if one.gradient is not None]
 
     def measured() -> list[Any]:
         return [
-            *(one.weight for one in updates),
-            *(one.after - one.weight for one in updates),
-            *gradients,
+            *(_float32(one.weight) for one in updates),
+            *(_float32(one.after - one.weight) for one in updates),
+            *map(_float32, gradients),
         ]
 
     lengths, nonfinite = statistics.norms(measured)
     return tuple(slots), ops.concatenate([lengths, nonfinite[2 * len(updates) :], *sums])
+
+
+def _float32(tensor: Any) -> Any:
+    single = keras.backend.standardize_dtype(tensor.dtype) == "float32"
+    return tensor if single else ops.cast(tensor, "float32")
 
 
 def pack(

@@ -343,10 +343,11 @@ def _record_updates(
                 for scope in told:
                     scope.watch.miss(scope.watch.names.of(variable), "is complex")
                 continue
-            old, new = (_float32(weight) for weight in weights)
+            # Of float64 what differs may be less than float32 tells apart.
+            old, new = (_at_least_float32(weight) for weight in weights)
             gradient = _whole(gradient)
             if gradient is not None:
-                gradient = _float32(gradient)
+                gradient = _at_least_float32(gradient)
                 if None in gradient.shape:
                     # Of a product over axes of unknown size.
                     gradient = ops.reshape(gradient, old.shape)
@@ -356,9 +357,9 @@ def _record_updates(
         scope.tell("record_updates", updates)
 
 
-def _float32(tensor: Any) -> Any:
-    single = keras.backend.standardize_dtype(tensor.dtype) == "float32"
-    return tensor if single else ops.cast(tensor, "float32")
+def _at_least_float32(tensor: Any) -> Any:
+    wide = keras.backend.standardize_dtype(tensor.dtype) in ("float32", "float64")
+    return tensor if wide else ops.cast(tensor, "float32")
 
 
 def _whole(gradient: Any) -> Any:

@@ -30,6 +30,7 @@ from keras_winit.monitor.sites import is_before, site
 # Of what was measured, among the logs; no name of a metric.
 KEY = "keras_winit: what was measured "
 HIDDEN = "runs inside a scan, a loop, a checkpoint or a nested function"
+NOT_DENSE = "is sparse or ragged"
 NONE = "none was called by this step: a function that was traced before may hold them"
 OTHER = "was not called by this step; others than the model's own are not watched"
 
@@ -89,9 +90,26 @@ def _recomputed() -> bool:
     return frame is not None
 
 
+def is_dense(tensor: Any) -> bool:
+    """Whether it has all its entries, in rows of equal length."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return isinstance(tensor, tf.Tensor | tf.Variable)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return isinstance(tensor, jax.Array)
+    import torch
+
+    return tensor.layout is torch.strided
+
+
 def is_float_tensor(value: Any) -> bool:
     """Whether there is something to measure: not symbolic, not whole, of a rank that is known."""
     if not ops.is_tensor(value) or getattr(value.shape, "rank", 1) is None or not len(value.shape):
+        return False
+    if not is_dense(value):
         return False
     return "float" in keras.backend.standardize_dtype(value.dtype)
 
@@ -192,6 +210,8 @@ class Scope:
             ops.convert_to_tensor(value) if isinstance(value, np.ndarray) else value
             for value in keras.tree.flatten(inputs)
         ]
+        if not all(is_dense(tensor) for tensor in tensors if ops.is_tensor(tensor)):
+            self.watch.miss(INPUT.removeprefix(":"), NOT_DENSE)
         for place, tensor in enumerate(filter(is_float_tensor, tensors)):
             name = f"{INPUT}:{place}" if place else INPUT
             if name not in self.layers and trace_now() == trace_of(tensor) == self.base:
@@ -224,7 +244,9 @@ class Scope:
             mask = get_keras_mask(tensors[0]) if _like(z, tensors[0]) else None
             self._measure(layer, site(name, call=call, before=True), z, mask)
         for place, tensor in enumerate(tensors):
-            if is_float_tensor(tensor):
+            if not is_dense(tensor):
+                self.watch.miss(site(name, place, call), NOT_DENSE)
+            elif is_float_tensor(tensor):
                 fits = z is not None and _like(z, tensor)
                 mask = get_keras_mask(tensor)
                 function = activation if fits else None
@@ -242,6 +264,9 @@ class Scope:
         if trace_of(tensor) != self.base:
             self.hidden.add(name)
             return
+        if 0 in tuple(tensor.shape):
+            self.watch.miss(name.removeprefix(":"), "is empty")
+            return
         output = Output(
             name=name,
             values=tensor,
@@ -256,11 +281,11 @@ class Scope:
                 found = measure(self.watch.plan, output, len(self.rows))
                 self.rows[name], self.layers[name] = found
         except Exception as error:
-            self.watch.miss(name, reason(error))
+            self.watch.miss(name.removeprefix(":"), reason(error))
 
     def record_updates(self, updates: Sequence[tuple[Any, Any, Any, Any]]) -> None:
         """The optimizer has been called: variables, their weights, gradients, weights after."""
-        if not self.watch.plan.variable:
+        if not (self.watch.plan.variable and updates):
             return
         if trace_now() != self.outer:
             self.watch.miss("optimizer", HIDDEN)
@@ -286,7 +311,8 @@ class Scope:
             parts = self.watch.names.model._flatten_layers(include_self=False)
             if any(self.watch.wanted(part) for part in parts):
                 self.watch.miss("layers", NONE)
-        if self.watch.plan.variable and not self.updates:
+        learns = self.watch.names.model.trainable_variables
+        if self.watch.plan.variable and learns and not self.updates:
             self.watch.miss("optimizer", OTHER)
         layout = Layout(
             self.watch.plan,

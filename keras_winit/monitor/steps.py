@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 
@@ -78,4 +77,4 @@ class Steps:
     def _theirs(self) -> int:
         if self.model.optimizer is None:
             return self.next
-        return int(np.max(ops.convert_to_numpy(updates_counter(self.model.optimizer))))
+        return int(ops.max(updates_counter(self.model.optimizer).value))

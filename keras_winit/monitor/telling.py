@@ -14,14 +14,19 @@ class Teller:
     """Prints what has come up, each cause once and again if it gets worse; then acts.
 
     Args:
-        verbose: "auto" prints warnings and errors, 0 nothing, anything else all.
+        verbose: "auto" prints warnings and errors, 0 nothing, 1 and 2 all.
         on_finding: "warn", "raise", "stop" or a function.
 
     Raises:
-        ValueError: If the action is unknown.
+        ValueError: If the action, or what to print, is unknown.
     """
 
     def __init__(self, verbose: int | str, on_finding: str | Callable[[Finding], Any]) -> None:
+        if verbose != "auto" and not (isinstance(verbose, int) and verbose in (0, 1, 2)):
+            raise ValueError(
+                "`ActivationMonitor(verbose=...)` must be 'auto', 0, 1 or 2. "
+                f"Received: verbose={verbose!r}."
+            )
         if not callable(on_finding) and on_finding not in ("warn", "raise", "stop"):
             raise ValueError(
                 "`ActivationMonitor(on_finding=...)` must be 'warn', 'raise', 'stop' or a "

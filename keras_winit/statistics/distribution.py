@@ -49,7 +49,8 @@ def quantiles(values: Any, counts: Any, shares: Sequence[float]) -> Any:
     else:
         stride = ops.maximum(apart // width * width + ops.take(prime, apart % width), 1)
     chosen, valid = ops.reshape(values, (-1,))[::stride], valid[::stride]
-    chosen = ops.sort(ops.where(valid, chosen, INF))
+    # One more, as there may be none at all.
+    chosen = ops.pad(ops.sort(ops.where(valid, chosen, INF)), [[0, 1]])
     last = ops.sum(ops.cast(valid, "int32")) - 1
     places = ops.convert_to_tensor(shares, "float32") * ops.cast(last, "float32")
     lower = ops.maximum(ops.cast(ops.floor(places), "int32"), 0)

@@ -254,13 +254,13 @@ def _checked(layers: Sequence[Reduced]) -> Units:
 def _together(layers: Sequence[Reduced], low: Any, high: Any, mean: Any, variance: Any) -> Units:
     samples = as_floats([one.samples for one in layers])
     sizes = samples * as_floats([one.low.shape[0] for one in layers])
-    # Of a constant, mean and variance are rounded.
-    differ = ops.cast(ops.not_equal(low, high), "float32")
+    # Of a constant, mean and variance are rounded, if they have not overflowed.
+    differ = ops.not_equal(low, high)
     return Units(
         low=low,
         high=high,
-        rise=differ * (mean - low) / 2,
-        stddev=differ * ops.sqrt(variance),
+        rise=ops.where(differ, (mean - low) / 2, 0.0),
+        stddev=ops.where(differ, ops.sqrt(variance), 0.0),
         missing=ops.zeros_like(low),
         zeros=sizes - ops.stack([one.nonzero for one in layers]),
         nonfinite=ops.zeros_like(sizes),

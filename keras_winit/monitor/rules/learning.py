@@ -27,7 +27,7 @@ class VanishingBackward(Rule):
     severity = "error"
     statistic = "gradient_norm"
     fires = "norm of a kernel's gradient, as a share of the largest; or all are zero"
-    applies = "kernels that are not zero; a residual branch by itself"
+    applies = "kernels that are not zero, while there is a loss; a residual branch by itself"
     healthy = "0.008 .. 0.94"
     cause = "each layer on the way back makes the gradient smaller"
     remedy = "a scheme for the activation"
@@ -35,7 +35,13 @@ class VanishingBackward(Rule):
     threshold: float = 1e-3
     persistence: int = 3
 
+    # Of the first loss; and what is left of a cross-entropy where Keras clips probabilities.
+    learned: float = 1e-4
+    least: float = 2e-7
+
     def check(self, view: View) -> Iterator[Offence]:
+        if self._nothing_left(view):
+            return
         for group in _by_branch(view):
             norms = [weight["gradient_norm"] for weight in group]
             largest = max((norm for norm in norms if math.isfinite(norm)), default=math.nan)
@@ -43,6 +49,14 @@ class VanishingBackward(Rule):
                 ratio = norm / largest if largest > 0 else norm
                 if ratio < self.threshold and weight["weight_norm"] > 0:
                     yield Offence(weight.layer, ratio, weight.order, remedy=use(weight.part))
+
+    def _nothing_left(self, view: View) -> bool:
+        """Whether all has been learned that there was to learn."""
+        first, loss = view.samples[0].loss, view.sample.loss
+        if first is None or loss is None or not loss >= 0:
+            return False
+        moves = any(norm > 0 for norm in view.column("gradient_norm").values())
+        return loss <= self.learned * first or (loss <= self.least and not moves)
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,8 @@ class UpdateFrozen(Rule):
             # How small an update may be nobody knows of a weight of unknown use.
             slow = ratio < self.threshold if weight.multiplies else ratio == 0
             if slow and weight["weight_norm"] > 0:
-                yield Offence(weight.layer, ratio, weight.order)
+                cause = None if ratio == 0 else "what reaches the layer is too little to move it"
+                yield Offence(weight.layer, ratio, weight.order, cause=cause)
 
     def _ratio(self, weight: Weight) -> float:
         return 0.0 if weight["update_norm"] == 0 else weight["update_ratio"]

@@ -161,7 +161,7 @@ class BadInitialLoss(Rule):
 
     id = "bad_initial_loss"
     statistic = "loss"
-    fires = "first loss over that of an equal guess, log(classes); or above 12"
+    fires = "first loss over that of an equal guess, log(classes); or above 12, and 1.25 times it"
     applies = "cross-entropy without penalties or weights of samples, step 0"
     healthy = "0.97 .. 2.5 times"
     cause = "before it has learned anything the model is sure, and wrong"
@@ -172,6 +172,7 @@ class BadInitialLoss(Rule):
     )
     threshold: float = 6.0
     most: float = 12.0
+    least: float = 1.25
     last_step: int | None = 0
 
     def check(self, view: View) -> Iterator[Offence]:
@@ -179,7 +180,7 @@ class BadInitialLoss(Rule):
         loss = view.sample.loss
         if not expected or loss is None:
             return
-        limit = min(self.threshold, max(self.most / expected, 1.0))
+        limit = min(self.threshold, max(self.most / expected, self.least))
         if loss / expected > limit:
             yield Offence("loss", loss / expected, len(view.seen), threshold=limit)
 
