@@ -27,12 +27,12 @@ def usual(step: int) -> bool:
     return step in DENSE or (step > 0 and step % SPARSE == 0)
 
 
-def require_whole(name: str, number: Any) -> None:
-    """Refuse what is not an integer >= 1."""
+def require_whole(name: str, number: Any, call: str = "ActivationMonitor") -> None:
+    """Refuse what is not an integer >= 1, as an argument of a call."""
     whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
     if not whole or number < 1:
         raise (ValueError if whole else TypeError)(
-            f"`ActivationMonitor({name}=...)` must be an integer >= 1. Received: {name}={number!r}."
+            f"`{call}({name}=...)` must be an integer >= 1. Received: {name}={number!r}."
         )
 
 

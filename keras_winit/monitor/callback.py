@@ -34,8 +34,9 @@ from keras_winit.monitor.telling import Teller, say
 # steps that fill the caches with something else, takes three times as long.
 LONGEST = 0.1
 
-# How many compiled functions are kept, for the monitors beside this one may change.
-FUNCTIONS = 2
+# How many compiled functions are kept: one for each company of monitors at a step, of which
+# three make four.
+FUNCTIONS = 8
 
 # Of pictures, in `keras_winit.plots`.
 KINDS = ("layers", "health", "strips", "profile", "updates")

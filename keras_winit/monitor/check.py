@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_winit.monitor.arguments import require_whole
 from keras_winit.monitor.callback import ActivationMonitor
 from keras_winit.monitor.findings import Findings
 from keras_winit.monitor.patches import generators_kept
@@ -48,9 +49,7 @@ def check(
             f"`check` needs a compiled model. Received: {model.name!r}, not compiled. Call "
             "`model.compile(optimizer, loss)`."
         )
-    if not isinstance(steps, int) or steps < 1:
-        kind = ValueError if isinstance(steps, int) else TypeError
-        raise kind(f"`check(steps=...)` must be an integer >= 1. Received: steps={steps!r}.")
+    require_whole("steps", steps, "check")
     size = len(keras.tree.flatten(x)[0])
     monitor = ActivationMonitor(every=1, verbose=0, rules=rules)
     if not model.built:

@@ -14,7 +14,7 @@ from keras import ops
 from keras_winit import statistics
 from keras_winit.monitor.layout import Layout, Row, Slot
 from keras_winit.monitor.plan import QUANTILES, Plan
-from keras_winit.statistics.graph import as_floats, once_for_all
+from keras_winit.statistics.graph import as_floats, float32, once_for_all
 
 # Whose units lie last whatever the setting for images.
 LAST = (
@@ -159,25 +159,20 @@ def measure_variables(plan: Plan, updates: Sequence[Update]) -> tuple[tuple[Slot
         slot = Slot(name, learns, units * of_weight, units * (of_gradient and learns))
         slots.append(slot)
         if slot.weight_units:
-            sums.append(statistics.unit_sums(_float32(weight), axes))
+            sums.append(statistics.unit_sums(float32(weight), axes))
         if slot.gradient_units:
-            sums.append(statistics.unit_sums(_float32(gradient), axes))
+            sums.append(statistics.unit_sums(float32(gradient), axes))
     gradients = [one.gradient for one in updates if one.gradient is not None]
 
     def measured() -> list[Any]:
         return [
-            *(_float32(one.weight) for one in updates),
-            *(_float32(one.after - one.weight) for one in updates),
-            *map(_float32, gradients),
+            *(float32(one.weight) for one in updates),
+            *(float32(one.after - one.weight) for one in updates),
+            *map(float32, gradients),
         ]
 
     lengths, nonfinite = statistics.norms(measured)
     return tuple(slots), ops.concatenate([lengths, nonfinite[2 * len(updates) :], *sums])
-
-
-def _float32(tensor: Any) -> Any:
-    single = keras.backend.standardize_dtype(tensor.dtype) == "float32"
-    return tensor if single else ops.cast(tensor, "float32")
 
 
 def pack(

@@ -150,6 +150,12 @@ def how_many(compare: str, values: Any, number: float, scratch: Any = None) -> A
     return getattr(torch, compare)(values, number, out=scratch).sum()
 
 
+def float32(tensor: Any) -> Any:
+    """The tensor as it is, or cast."""
+    single = keras.backend.standardize_dtype(tensor.dtype) == "float32"
+    return tensor if single else ops.cast(tensor, "float32")
+
+
 def as_floats(numbers: Sequence[Any]) -> Any:
     """Whole numbers or scalars, some of them known before the graph runs, as float32."""
     return _vector(numbers, "float32")

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -15,6 +14,7 @@ from keras_winit.statistics.graph import (
     backend_is,
     cond,
     finite,
+    float32,
     groups,
     how_many,
     in_a_row,
@@ -91,9 +91,7 @@ def flatten(values: Any, mask: Any = None, unit_axis: int = -1) -> tuple[Any, An
         mask: Boolean, of the shape of the leading axes of `values`. None: all count.
         unit_axis: Where the units lie.
     """
-    rank = len(values.shape)
-    if keras.backend.standardize_dtype(values.dtype) != "float32":
-        values = ops.cast(values, "float32")
+    rank, values = len(values.shape), float32(values)
     if mask is not None:
         mask = ops.reshape(mask, (*ops.shape(mask), *(1,) * (rank - len(mask.shape))))
         mask = ops.broadcast_to(ops.cast(mask, "bool"), ops.shape(values))
