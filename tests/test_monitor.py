@@ -379,3 +379,13 @@ def test_strict_warnings_do_not_end_the_watch():
         warnings.simplefilter("error", DeprecationWarning)
         fit(model, monitor)
     assert len(monitor.history.samples) == 2
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others have no tensors of this kind")
+def test_sparse_inputs_are_said_to_be_so():
+    import tensorflow as tf
+
+    model = compiled(keras.Sequential([keras.Input((6,), sparse=True), layers.Dense(3)]), "sgd")
+    monitor = ActivationMonitor(every=1)
+    fit(model, monitor, x=tf.sparse.from_dense(np.eye(16, 6, dtype="float32")))
+    assert monitor.history.unseen == {"input": "is sparse or ragged"}
