@@ -23,7 +23,7 @@ from keras_winit import experiments, plots
 from keras_winit.initializers import REGISTRY, Scheme
 from keras_winit.initializers.kernels import reseeded
 from keras_winit.monitor import RULES, ActivationMonitor
-from keras_winit.monitor.writers import TensorBoardWriter
+from keras_winit.monitor.output.writers import TensorBoardWriter
 from keras_winit.theory import critical_point, gain, mean_field
 
 # What `show --plot` draws, the first that a scheme is for: fans that differ, enough values to

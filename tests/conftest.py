@@ -1,13 +1,9 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 # Before any backend is loaded: quiet, and on JAX several devices to spread over.
@@ -18,6 +14,8 @@ os.environ["XLA_FLAGS"] = (
 
 import keras
 import pytest
+from support.browser import FLAGS, require, watched_page
+from support.server import tensorboard
 
 HERE = Path(__file__).parent
 
@@ -61,57 +59,6 @@ def fresh_process():
     return run
 
 
-# TensorBoard's own switch to run without TensorFlow, which takes seconds to import.
-SERVER = """
-import sys, types
-sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
-from tensorboard.main import run_main
-run_main()
-"""
-ALONE = "--disable-background-networking --disable-component-update --disable-sync"
-FLAGS = f"--no-sandbox --disable-gpu --disable-quic --no-first-run {ALONE}".split()
-
-
-def require(found, what):
-    """Skip a test for want of something; fail where `REQUIRE_BROWSER=1`."""
-    if not found:
-        message = f"the browser tests need {what}"
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-
-
-@contextmanager
-def tensorboard(log_dir, *flags):
-    """Serve a directory; gives the address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = ["--logdir", str(log_dir), "--host", "127.0.0.1", "--port", str(port)]
-    command = [sys.executable, "-c", SERVER, *where, *flags]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            address = f"http://127.0.0.1:{port}"
-            _wait_for(address, process)
-            yield address
-        finally:
-            process.terminate()
-
-
-def _wait_for(address, process):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{address}/data/runs") as answer:
-                if b"winit" in answer.read():
-                    return
-        except urllib.error.URLError:
-            pass
-        time.sleep(0.05)
-    process.terminate()
-    pytest.fail(f"TensorBoard does not serve the run: {process.stderr.read()[-2000:]}")
-
-
 @pytest.fixture
 def serve():
     """Serve a directory until the test ends; gives the address."""
@@ -138,21 +85,6 @@ def browser():
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
-
-
-@contextmanager
-def watched_page(browser):
-    """A page that must not fail, nor ask anybody but TensorBoard."""
-    page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(30_000)
-    errors, asked = [], []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    yield page
-    page.close()
-    assert errors == []
-    ours = ("http://127.0.0.1:", "data:", "blob:", "about:")
-    assert [url for url in asked if not url.startswith(ours)] == []
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras.src.backend.common.global_state import get_global_attribute
 
-from keras_winit.models.calls import hooked
+from keras_winit.models.call_hook import hooked
 
 # Made of layers that are told apart; others of Keras' own count as one.
 COMPOSITE = (

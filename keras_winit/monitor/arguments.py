@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_winit.monitor.plan import ALL, CHEAP
+from keras_winit.monitor.capture.plan import ALL, CHEAP
 
 # Dense where most runs are decided, then now and then.
 DENSE = frozenset((0, 1, 2, 3, 5, 8, 12, 20, 30))

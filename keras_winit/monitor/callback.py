@@ -14,21 +14,21 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.models.anatomy import Part, anatomy
+from keras_winit.models.layers import Part, anatomy
 from keras_winit.models.names import Names
 from keras_winit.monitor import arguments
-from keras_winit.monitor.diagnosis import Diagnosis, at_rest
-from keras_winit.monitor.findings import Finding, Findings
-from keras_winit.monitor.history import History
-from keras_winit.monitor.layout import read
-from keras_winit.monitor.plan import Plan
+from keras_winit.monitor.capture.collector import Watch, reason
+from keras_winit.monitor.capture.layout import read
+from keras_winit.monitor.capture.plan import Plan
+from keras_winit.monitor.capture.step_counter import Steps
+from keras_winit.monitor.capture.train_function import Keep, Once, Tapped, note_loops
+from keras_winit.monitor.diagnosis.engine import Diagnosis, at_rest
+from keras_winit.monitor.diagnosis.findings import Finding, Findings
+from keras_winit.monitor.diagnosis.rules import RULES, Model, Rule
+from keras_winit.monitor.output.console import Teller, say
+from keras_winit.monitor.output.history import History
 from keras_winit.monitor.records import Sample
-from keras_winit.monitor.rules import RULES, Model, Rule
-from keras_winit.monitor.scope import Watch, reason
-from keras_winit.monitor.sites import ends_in_mark
-from keras_winit.monitor.steps import Steps
-from keras_winit.monitor.taps import Keep, Once, Tapped, note_loops
-from keras_winit.monitor.telling import Teller, say
+from keras_winit.monitor.row_names import ends_in_mark
 
 # For so many seconds a sample may wait to be read together with others: one by one, between
 # steps that fill the caches with something else, takes three times as long.
@@ -72,7 +72,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         samples: Reduce only the first samples of each batch, at least 1. None: all.
         keep: How many samples stay in memory, the last ones, at least 1: writers have them
             all. None: every one.
-        writers: More places to write to, see `keras_winit.monitor.writers`.
+        writers: More places to write to, see `keras_winit.monitor.Writer`.
         verbose: "auto" prints what the rules find when it comes up, if it is more than an
             "info", to the standard error; 1 or 2 all of it, and the table at the end of each
             epoch; 0 nothing.
@@ -123,10 +123,10 @@ class ActivationMonitor(keras.callbacks.Callback):
         self.plan = Plan(arguments.statistics(statistics), samples)
         self._history = History(keep)
         self._diagnosis = Diagnosis(self.rules, keep)
-        writes = "writers, such as `JsonLinesWriter(path)` of `keras_winit.monitor.writers`"
+        writes = "writers, such as `JsonLinesWriter(path)` of `keras_winit.monitor`"
         self.writers = arguments.several("writers", writers, _writes, writes)
         if log_dir is not None:
-            from keras_winit.monitor.writers import TensorBoardWriter
+            from keras_winit.monitor.output.writers import TensorBoardWriter
 
             self.writers.insert(0, TensorBoardWriter(log_dir))
         self._steps = Steps()

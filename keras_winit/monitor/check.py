@@ -10,10 +10,10 @@ from keras import ops
 
 from keras_winit.monitor.arguments import require_whole
 from keras_winit.monitor.callback import ActivationMonitor
-from keras_winit.monitor.findings import Findings
-from keras_winit.monitor.patches import generators_kept
-from keras_winit.monitor.rules import RULES, Rule
-from keras_winit.monitor.steps import updates_counter
+from keras_winit.monitor.capture.patches import generators_kept
+from keras_winit.monitor.capture.step_counter import updates_counter
+from keras_winit.monitor.diagnosis.findings import Findings
+from keras_winit.monitor.diagnosis.rules import RULES, Rule
 
 
 def check(

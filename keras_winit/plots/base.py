@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.monitor.findings import shortened
-from keras_winit.monitor.rules.base import SEVERITIES
+from keras_winit.monitor.diagnosis.findings import shortened
+from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
 
 # Labels that can be told apart along the layers, and along the steps.
 LABELS = 50

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.monitor.findings import severities
-from keras_winit.monitor.records import Sample
-from keras_winit.monitor.rules import (
+from keras_winit.monitor.diagnosis.findings import severities
+from keras_winit.monitor.diagnosis.rules import (
     DeadUnits,
     ExplodingForward,
     Saturated,
@@ -16,6 +15,7 @@ from keras_winit.monitor.rules import (
     VanishingBackward,
     VanishingForward,
 )
+from keras_winit.monitor.records import Sample
 from keras_winit.plots.base import (
     COLORS,
     HEALTHY,

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.monitor.findings import severities
+from keras_winit.monitor.diagnosis.findings import severities
+from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
 from keras_winit.monitor.records import Sample
-from keras_winit.monitor.rules.base import SEVERITIES
 from keras_winit.plots.base import (
     COLORS,
     SHAPES,

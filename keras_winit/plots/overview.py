@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.monitor.findings import severities
+from keras_winit.monitor.diagnosis.findings import severities
 from keras_winit.monitor.records import Sample
 from keras_winit.plots.base import (
     few_ticks,

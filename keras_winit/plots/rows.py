@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from keras_winit.monitor.diagnosis.rules import ExplodingForward, Rule
 from keras_winit.monitor.records import Sample
-from keras_winit.monitor.rules import ExplodingForward, Rule
-from keras_winit.monitor.sites import is_before
+from keras_winit.monitor.row_names import is_before
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

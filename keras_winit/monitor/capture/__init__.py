@@ -1,0 +1,1 @@
+"""Reads tensors out of the training step while it runs."""

@@ -1,0 +1,1 @@
+"""Turns what was measured into findings: rules, persistence and root causes."""

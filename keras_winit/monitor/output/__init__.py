@@ -1,0 +1,1 @@
+"""Keeps, prints and writes what was measured and found."""

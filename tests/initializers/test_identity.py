@@ -1,0 +1,198 @@
+"""Identities: real layers that give back what they get, to the bit."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from support.laws import numpy
+
+import keras_winit
+from keras_winit.initializers.placement import whole
+
+layers = keras.layers
+CONVOLUTIONS = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}
+TRANSPOSED = {1: layers.Conv1DTranspose, 2: layers.Conv2DTranspose, 3: layers.Conv3DTranspose}
+
+
+def signal(*shape):
+    """Numbers that a sum of products with ones and zeros gives back exactly."""
+    return np.random.default_rng(0).integers(-99, 99, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 7), (7, 3), (1, 4)], ids=str)
+def test_identity_of_a_matrix(shape):
+    np.testing.assert_array_equal(numpy(keras_winit.Identity()(shape)), np.eye(*shape))
+    np.testing.assert_array_equal(numpy(keras_winit.Identity(-0.5)(shape)), -0.5 * np.eye(*shape))
+
+
+# An axis on neither side, between those of the output; and outputs before inputs.
+SPLIT = np.stack([np.eye(4).reshape(4, 2, 2)] * 3, axis=2)
+TURNED = np.stack([np.eye(3, 5)] * 4, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "expected"),
+    [
+        ((8, 2, 4), {"input_axes": [0]}, np.eye(8).reshape(8, 2, 4)),
+        ((2, 4, 8), {"output_axes": [-1]}, np.eye(8).reshape(2, 4, 8)),
+        ((4, 2, 3, 2), {"input_axes": [0], "output_axes": [1, 3]}, SPLIT),
+        ((3, 4, 5), {"input_axes": [1], "output_axes": [2]}, np.stack([np.eye(4, 5)] * 3)),
+        ((3, 4, 5), {"input_axes": [2], "output_axes": [0]}, TURNED),
+    ],
+    ids=str,
+)
+def test_identity_with_axes(shape, axes, expected):
+    kernel = numpy(keras_winit.Identity(**axes)(shape))
+    np.testing.assert_array_equal(kernel, expected)
+
+
+def test_identity_in_einsum_and_attention():
+    inputs = signal(2, 5, 12)
+    for equation, out in (("abc,cd->abd", (5, 12)), ("abc,cde->abde", (5, 3, 4))):
+        layer = layers.EinsumDense(equation, out, kernel_initializer="winit>identity")
+        np.testing.assert_array_equal(numpy(layer(inputs)), inputs.reshape(2, *out))
+        assert layer.kernel_initializer.input_axes is None
+    back = layers.EinsumDense("abcd,cde->abe", (5, 12), kernel_initializer="winit>identity")
+    np.testing.assert_array_equal(numpy(back(inputs.reshape(2, 5, 3, 4))), inputs)
+    # Softmax of equal logits averages; all else in the layer passes values on.
+    attention = layers.MultiHeadAttention(3, 4, kernel_initializer="winit>identity")
+    same = np.repeat(inputs[:, :1], 5, axis=1)
+    np.testing.assert_allclose(numpy(attention(same, same)), same, rtol=1e-5)
+
+
+def test_identity_in_dense_and_in_windows():
+    layer = layers.Dense(12, kernel_initializer="winit>identity")
+    np.testing.assert_array_equal(numpy(layer(signal(3, 12))), signal(3, 12))
+    for shape in ((3, 4, 4), (2, 5, 3, 4), (4, 3, 3, 5, 5)):
+        np.testing.assert_array_equal(
+            numpy(keras_winit.Identity()(shape)), numpy(keras_winit.Dirac()(shape))
+        )
+
+
+WINDOWS = [(1,), (2,), (3,), (4,), (3, 2), (4, 5), (2, 3, 4)]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_dirac_gives_back_its_input(window, groups):
+    inputs = signal(2, *(7, 6, 5)[: len(window)], 4)
+    layer = CONVOLUTIONS[len(window)](
+        4,
+        window,
+        padding="same",
+        groups=groups,
+        kernel_initializer=keras_winit.Dirac(groups=groups),
+    )
+    np.testing.assert_array_equal(numpy(layer(inputs)), inputs)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_dirac_in_a_transposed_convolution(window):
+    inputs = signal(2, *(7, 6, 5)[: len(window)], 4)
+    layer = TRANSPOSED[len(window)](4, window, padding="same", kernel_initializer="winit>dirac")
+    np.testing.assert_array_equal(numpy(layer(inputs)), inputs)
+
+
+def test_pytorch_s_tap_would_move_the_input():
+    kernel = np.zeros((2, 4, 4), np.float32)
+    kernel[1] = np.eye(4)
+    layer = layers.Conv1D(4, 2, padding="same", use_bias=False)
+    layer.build((2, 7, 4))
+    layer.set_weights([kernel])
+    outputs = numpy(layer(signal(2, 7, 4)))
+    np.testing.assert_array_equal(outputs[:, :-1], signal(2, 7, 4)[:, 1:])
+    assert not np.array_equal(outputs, signal(2, 7, 4))
+
+
+def test_dirac_with_more_or_fewer_filters():
+    inputs = signal(2, 9, 6)
+    # Three groups of two channels, each with four filters, of which two have a channel.
+    wide = layers.Conv1D(
+        12, 3, padding="same", groups=3, kernel_initializer=keras_winit.Dirac(3, gain=2.0)
+    )
+    expected = np.zeros((2, 9, 3, 4), np.float32)
+    expected[..., :2] = 2 * inputs.reshape(2, 9, 3, 2)
+    np.testing.assert_array_equal(numpy(wide(inputs)).reshape(2, 9, 3, 4), expected)
+    narrow = layers.Conv1D(4, 3, padding="same", kernel_initializer="winit>dirac")
+    np.testing.assert_array_equal(numpy(narrow(inputs)), inputs[..., :4])
+
+
+def test_irnn_remembers():
+    layer = layers.SimpleRNN(
+        6, "relu", kernel_initializer="zeros", recurrent_initializer="winit>irnn"
+    )
+    state = np.abs(signal(3, 6))
+    outputs = layer(signal(3, 50, 4), initial_state=keras.ops.convert_to_tensor(state))
+    np.testing.assert_array_equal(numpy(outputs), state)
+    halved = numpy(keras_winit.Irnn(0.5)((6, 6)))
+    np.testing.assert_array_equal(halved, np.eye(6) / 2)
+
+
+def sylvester(size):
+    """Doubling from [[1]], as Sylvester wrote it down."""
+    matrix = np.ones((1, 1))
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 16), (16, 32), (5, 6), (1, 9), (31, 33)])
+def test_hadamard_where_a_layer_widens(rows, columns):
+    kernel = numpy(keras_winit.Hadamard()((rows, columns))).astype(np.float64)
+    expected = sylvester(64)[:rows, :columns] / columns**0.5
+    np.testing.assert_allclose(kernel, expected, rtol=2**-23)
+    np.testing.assert_allclose((kernel**2).sum(1), 1, rtol=1e-6)
+    assert np.linalg.matrix_rank(kernel) == rows
+    if columns in (16, 32):
+        np.testing.assert_allclose(kernel @ kernel.T, np.eye(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (16, 16), (9, 4)], ids=str)
+def test_hadamard_where_a_layer_does_not_widen(shape):
+    np.testing.assert_array_equal(numpy(keras_winit.Hadamard(3.0)(shape)), 3 * np.eye(*shape))
+
+
+def test_hadamard_with_the_constant_of_the_paper():
+    # c = 2**(-(m - 1) / 2), m = ceil(log2(out)): for out = 24, m is 5.
+    kernel = numpy(keras_winit.Hadamard(gain=(2 * 24 / 32) ** 0.5)((10, 24)))
+    np.testing.assert_allclose(np.abs(kernel), 2 ** (-(5 - 1) / 2), rtol=1e-6)
+
+
+def test_hadamard_at_the_tap_and_with_axes():
+    kernel = numpy(keras_winit.Hadamard()((4, 3, 4, 8)))
+    matrix = sylvester(8)[:4] / 8**0.5
+    np.testing.assert_allclose(kernel[1, 1], matrix, rtol=2**-23)
+    assert np.count_nonzero(kernel) == matrix.size
+    kernel = numpy(keras_winit.Hadamard(input_axes=[0], output_axes=[1, 2])((4, 2, 4)))
+    np.testing.assert_allclose(kernel.reshape(4, 8), matrix, rtol=2**-23)
+
+
+@pytest.mark.parametrize("name", ["Identity", "Hadamard"])
+def test_the_config_that_keras_makes_has_a_seed(name):
+    cls = getattr(keras_winit, name)
+    scheme = cls(2.0)
+    assert scheme.seed is None
+    twin = cls.from_config({**scheme.get_config(), "seed": None, "input_axes": [0]})
+    assert (twin.gain, twin.input_axes) == (2.0, (0,))
+    assert "seed" not in json.dumps(twin.get_config())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "shape"),
+    [
+        (keras_winit.Identity(input_axes=[1], output_axes=[3, 0]), (2, 5, 3, 4)),
+        (keras_winit.Hadamard(input_axes=[1], output_axes=[3, 0]), (2, 5, 3, 4)),
+        (keras_winit.Dirac(groups=3), (3, 2, 4, 6)),
+        (keras_winit.Hadamard(), (3, 3, 3, 7)),
+    ],
+    ids=lambda v: str(v)[:20],
+)
+def test_parts(scheme, shape):
+    plan = scheme.plan(shape, "float32")
+    complete = plan(whole(shape))
+    generator = np.random.default_rng(1)
+    for _ in range(30):
+        ends = [sorted(generator.integers(0, size + 1, 2).tolist()) for size in shape]
+        part = tuple(slice(*pair) for pair in ends)
+        np.testing.assert_array_equal(plan(part), complete[part])

@@ -1,0 +1,165 @@
+"""When pictures are drawn for TensorBoard, and that it finds them."""
+
+import sys
+import warnings
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from support import boards
+from support.boards import FINDING, SAMPLE, at
+
+from keras_winit import plots
+from keras_winit.monitor.output import pictures
+from keras_winit.monitor.output.pictures import Album
+from keras_winit.monitor.output.writers import TensorBoardWriter
+
+
+def test_an_album_is_thinned_out_evenly():
+    album = Album()
+    for step in range(1000):
+        album.add(at(step))
+        steps = [one.step for one in album.samples]
+        assert len(steps) <= 200
+        assert (steps[0], steps[-1]) == (0, step)
+        assert len(set(np.diff(steps[:-1]))) <= 1
+    assert steps == [*range(0, 1000, 8), 999]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A time of our own, in which a picture takes a second."""
+    clock = SimpleNamespace(now=5.0)
+    monkeypatch.setattr(pictures, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def draw(album):
+        clock.now += 1
+        return {}
+
+    monkeypatch.setattr(Album, "_draw", draw)
+    return clock
+
+
+def test_pictures_take_one_percent_of_the_time(clock):
+    album, drawn_at = Album(), []
+    for second in range(1000):
+        clock.now += 1
+        album.add(at(second))
+        if album.is_due():
+            drawn_at.append(second)
+            album.draw()
+    assert len(drawn_at) == 10
+    assert drawn_at[0] == 101
+    assert min(np.diff(drawn_at)) >= 98
+
+
+def test_a_short_run_has_its_picture_and_a_loop_of_them_few(clock):
+    album, drawn_at = Album(), []
+    for fit in range(1, 101):
+        album.add(at(fit))
+        assert not album.is_due()
+        if album.is_due(ended=True):
+            drawn_at.append(fit)
+            album.draw()
+        assert not album.is_due(ended=True)
+    assert drawn_at == [1, 2, 4, 8, 16, 32, 64]
+    assert album.is_due(closed=True)
+    album.draw()
+    assert not album.is_due(closed=True)
+    assert not Album().is_due(closed=True)
+
+
+def images(loader, log_dir):
+    """What TensorBoard finds: {tag: [(step, [width, height, PNG])]}."""
+    from tensorboard.context import RequestContext
+
+    provider, where = boards.PROVIDERS[loader](log_dir), {"ctx": RequestContext()}
+    if loader == "rust":
+        boards.wait(provider, ("winit", "winit/loss"), 2)
+    series = provider.read_blob_sequences(
+        **where, experiment_id="", plugin_name="images", downsample=100
+    )
+    return {
+        tag: [
+            (
+                point.step,
+                [provider.read_blob(**where, blob_key=blob.blob_key) for blob in point.values],
+            )
+            for point in points
+        ]
+        for tag, points in series["winit"].items()
+    }
+
+
+@pytest.mark.parametrize("loader", boards.PROVIDERS)
+def test_tensorboard_finds_the_images(loader, tmp_path):
+    writer = TensorBoardWriter(tmp_path)
+    writer.write(at(0))
+    writer.write_findings(0, [FINDING])
+    writer.flush()
+    writer.write(at(1))
+    writer.end()
+    found = images(loader, tmp_path)
+    writer.close()
+    assert set(found) == {"winit/health", "winit/strips"}
+    for points in found.values():
+        ((step, (width, height, png)),) = points
+        assert step == 1
+        assert (width, height) == (b"660", b"440")
+        assert png.startswith(b"\x89PNG")
+        from matplotlib.image import imread
+
+        (tmp_path / "out.png").write_bytes(png)
+        assert imread(tmp_path / "out.png").shape == (440, 660, 4)
+
+
+def written(path, **options):
+    """The tags of images after a run of two samples, and the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        writer = TensorBoardWriter(path, **options)
+        for step in (0, 1):
+            writer.write(at(step))
+            writer.end()
+        writer.close()
+    tags = {tag for _, tag in boards.read("python", path)}
+    assert {"winit/loss", "winit/stddev_max"} <= tags
+    assert len(boards.read("python", path)["winit", "winit/loss"]) == 2
+    from tensorboard.context import RequestContext
+
+    listed = boards.PROVIDERS["python"](path).list_blob_sequences(
+        RequestContext(), experiment_id="", plugin_name="images"
+    )
+    return set(listed.get("winit", ())), [str(one.message) for one in caught]
+
+
+def test_images_can_be_left_out(tmp_path):
+    assert written(tmp_path, images=False) == (set(), [])
+
+
+def test_without_matplotlib_there_are_no_images(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert written(tmp_path) == (set(), [])
+
+
+def test_a_picture_that_fails_costs_one_warning(monkeypatch, tmp_path):
+    def fails(*args, **options):
+        raise ZeroDivisionError("no paint")
+
+    monkeypatch.setattr(plots, "health", fails)
+    message = (
+        f"`TensorBoardWriter('{tmp_path}')` draws no more, the rest goes on. "
+        "Received: ZeroDivisionError: no paint"
+    )
+    assert written(tmp_path) == (set(), [message])
+
+
+def test_letters_that_the_font_lacks_are_no_trouble(tmp_path):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        writer = TensorBoardWriter(tmp_path)
+        writer.write(replace(SAMPLE, layers=("\u5c42", "\U0001f4a5", "$", "\ud800")))
+        writer.close()
+    assert caught == []
+    assert set(images("python", tmp_path)) == {"winit/health", "winit/strips"}

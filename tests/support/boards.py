@@ -1,0 +1,140 @@
+"""Samples to write, and TensorBoard's own readers to read them back."""
+
+import json
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from keras_winit.monitor.output.writers import CsvWriter, JsonLinesWriter, TensorBoardWriter
+from keras_winit.monitor.records import Sample
+
+SAMPLE = Sample(
+    step=0,
+    layers=("block/conv", "block/conv.pre", "dense", "dense@2"),
+    statistics=("stddev", "dead_share", "minimum"),
+    values=np.array(
+        [[0.1, 0.25, -np.inf], [0.5, np.nan, -3], [2, 0.5, np.nan], [1, np.nan, 1e-30]], "float32"
+    ),
+    variables=("block/conv/kernel", "dense/kernel"),
+    variable_statistics=("gradient_norm", "update_ratio"),
+    variable_values=np.array([[0.75, 1e-3], [np.inf, np.nan]], "float32"),
+    edges=np.array([-2.0, -1.0, 0.0, 0.5, 3.0]),
+    counts=np.array([[0, 3, 0, 1], [0, 0, 0, 0], [0, 0, 7, 0], [1, 1, 1, 1]], "float32"),
+    loss=0.5,
+)
+
+FINDING = {
+    "rule": "dead_units",
+    "severity": "warning",
+    "layer": "dense",
+    "step": 1,
+    "value": float("nan"),
+    "threshold": 0.5,
+    "healthy_range": [0.0, 0.385],
+    "cause": "<b>no</b> positive | output",
+    "remedy": "he_normal",
+    "first_step": 0,
+    "hits": 3,
+    "consequences": [{"rule": "saturated", "severity": "info", "layer": "block/out", "step": 1}],
+}
+
+
+def at(step, sample=SAMPLE):
+    """The sample at another step, with values that tell the step."""
+    return replace(sample, step=step, loss=step / 4)
+
+
+def python_provider(log_dir):
+    from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+
+    guidance = dict.fromkeys(("scalars", "histograms", "text", "keras_winit"), 1000)
+    runs = plugin_event_multiplexer.EventMultiplexer(tensor_size_guidance=guidance)
+    runs.AddRunsFromDirectory(str(log_dir))
+    runs.Reload()
+    return data_provider.MultiplexerDataProvider(runs, str(log_dir))
+
+
+def rust_provider(log_dir):
+    """Of TensorBoard's fast loader; the process ends with the ingester that is kept with it."""
+    from tensorboard.data import server_ingester
+    from tensorboard.util import grpc_util
+
+    ingester = server_ingester.SubprocessServerDataIngester(
+        server_binary=server_ingester.get_server_binary(),
+        logdir=str(log_dir),
+        reload_interval=0,
+        channel_creds_type=grpc_util.ChannelCredsType.LOCAL,
+        samples_per_plugin={"keras_winit": 1000},
+    )
+    ingester.start()
+    ingester.data_provider.kept = ingester
+    return ingester.data_provider
+
+
+PROVIDERS = {"python": python_provider, "rust": rust_provider}
+
+
+def read(loader, log_dir, until=()):
+    """All that a loader of TensorBoard finds: {(run, tag): [(step, value), ...]}.
+
+    Args:
+        loader: "python" or "rust".
+        log_dir: As of `tensorboard --logdir`.
+        until: A (run, tag) and the number of values to wait for, as the fast loader reads in
+            a process of its own.
+    """
+    provider = PROVIDERS[loader](log_dir)
+    return wait(provider, *until) if until else _read(provider)
+
+
+def wait(provider, key, count):
+    """What a provider has once it has so many values of a (run, tag), or after 30 s."""
+    deadline = time.monotonic() + 30
+    while len((found := _read(provider)).get(key, ())) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _read(provider):
+    from tensorboard.context import RequestContext
+
+    where = {"ctx": RequestContext(), "experiment_id": ""}
+    kinds = {"scalars": "value", **dict.fromkeys(("histograms", "text", "custom_scalars"), "numpy")}
+    kinds["keras_winit"] = "numpy"
+    found = {}
+    for plugin, field in kinds.items():
+        method = provider.read_scalars if plugin == "scalars" else provider.read_tensors
+        series = method(**where, plugin_name=plugin, downsample=10_000)
+        for run, tags in series.items():
+            for tag, points in tags.items():
+                found[run, tag] = [(point.step, getattr(point, field)) for point in points]
+    return found
+
+
+def contents(loader, log_dir):
+    """What TensorBoard knows of each of our tags: {tag: JSON}."""
+    from tensorboard.context import RequestContext
+
+    listed = PROVIDERS[loader](log_dir).list_tensors(
+        RequestContext(), experiment_id="", plugin_name="keras_winit"
+    )
+    return {tag: series.plugin_content for tag, series in listed["winit"].items()}
+
+
+MAKE = {
+    "tensorboard": lambda path: TensorBoardWriter(path / "logs"),
+    "json": lambda path: JsonLinesWriter(path / "logs" / "out.jsonl"),
+    "csv": lambda path: CsvWriter(path / "logs" / "out.csv"),
+}
+
+
+def steps(path):
+    """The steps in whatever was written, each once."""
+    if (path / "logs" / "winit").exists():
+        return [step for step, _ in read("python", path / "logs")["winit", "winit/loss"]]
+    (file,) = (path / "logs").iterdir()
+    lines = file.read_text().splitlines()
+    if file.suffix == ".jsonl":
+        return [json.loads(line)["step"] for line in lines]
+    return [int(line.split(",")[0]) for line in lines[1:] if ",loss," in line]

@@ -1,0 +1,40 @@
+"""Small models under the monitor, and where to find a number that it measured."""
+
+import keras
+import numpy as np
+from keras import layers
+from support.scenarios import X, Y, compiled
+
+RNG = np.random.default_rng(0)
+
+
+def fit(model, *callbacks, x=X, y=Y, **options):
+    options = {"batch_size": 8, "epochs": 1, "verbose": 0, "shuffle": False, **options}
+    return model.fit(x, y, callbacks=list(callbacks), **options)
+
+
+def row(sample, name):
+    return dict(zip(sample.statistics, sample.values[sample.layers.index(name)], strict=True))
+
+
+def variable(sample, name):
+    values = sample.variable_values[sample.variables.index(name)]
+    return dict(zip(sample.variable_statistics, values, strict=True))
+
+
+def tiny():
+    return compiled(keras.Sequential([keras.Input((6,)), layers.Dense(3, "relu")]), "sgd")
+
+
+def dense_pair():
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(9, "relu", kernel_initializer="winit>large_normal", name="one"),
+            layers.Dense(3, "tanh", kernel_initializer="winit>large_normal", name="two"),
+        ],
+        name="m",
+    )
+    model.layers[0].set_weights([RNG.normal(size=(6, 9)), RNG.normal(size=9) - 2])
+    model.layers[1].set_weights([RNG.normal(size=(9, 3)), RNG.normal(size=3)])
+    return compiled(model, keras.optimizers.SGD(0.1))

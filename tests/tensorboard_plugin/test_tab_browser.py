@@ -1,0 +1,351 @@
+"""The tab in a real browser: what it shows of a run, and how it is used."""
+
+from dataclasses import replace
+from importlib.metadata import entry_points
+
+import numpy as np
+import pytest
+from support.boards import FINDING, at
+from support.browser import require
+
+from keras_winit.monitor.output import events
+from keras_winit.monitor.output.writers import TensorBoardWriter
+
+# Of the heat map: the width of the names, the height of the steps.
+GUTTER, AXIS = 190, 20
+STEPS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50)
+NAN, INF = float("nan"), float("inf")
+
+# By rows; the color runs over a decade to each side of a healthy 0.75.
+STDDEV = (0.75, 7.5, 0.075, 0.75 * 10**0.5, 0.75 / 10**0.5, 1e9, 0.0, NAN)
+LIGHT = (
+    (247, 247, 247),
+    (128, 0, 20),
+    (5, 48, 97),
+    (239, 138, 98),
+    (103, 169, 207),
+    (128, 0, 20),
+    (5, 48, 97),
+    (0, 0, 0),
+)
+LAYERS = ("a", "b/conv", "c", "d", "e", "f", "g", "broken")
+
+
+def sample(step, stddev=STDDEV, layers=LAYERS):
+    values = np.full((len(layers), 3), NAN, "float32")
+    values[:, 0] = stddev
+    values[0, 1] = 0.5
+    values[:, 2] = step
+    values[-1] = NAN
+    counts = np.ones((len(layers), 4), "float32")
+    return replace(at(step), layers=layers, values=values, counts=counts)
+
+
+def write(path, samples, findings=()):
+    writer = TensorBoardWriter(path)
+    for one in samples:
+        writer.write(one)
+    if findings:
+        writer.write_findings(samples[-1].step, findings)
+    return writer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed():
+    found = any(point.name == "keras_winit" for point in entry_points(group="tensorboard_plugins"))
+    require(found, "the package installed, for TensorBoard to find its tab: pip install .")
+
+
+@pytest.fixture(scope="module")
+def log_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("logs")
+    good = np.full(len(LAYERS), 0.75)
+    write(path / "good", [sample(step, good) for step in STEPS]).close()
+    hence = [{"rule": "saturated", "severity": "warning", "layer": "b/conv", "step": 1}]
+    finding = {**FINDING, "layer": "c", "step": 5, "severity": "error", "value": 0.25}
+    finding |= {"consequences": hence}
+    about_variable = {**FINDING, "layer": "dense/kernel", "rule": "update_frozen"}
+    write(path / "bad", list(map(sample, STEPS)), [finding, about_variable]).close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(log_dir, serve_all):
+    return serve_all(log_dir)
+
+
+class Tab:
+    """The tab on a page; `alone`, without TensorBoard around it, is the faster."""
+
+    def __init__(self, page, address, alone=False):
+        page.goto(f"{address}/" + ("data/plugin_entry.html?name=" * alone or "#") + "keras_winit")
+        self.page = page
+        self.frame = page if alone else page.frame_locator("iframe")
+        self.frame.locator("body[data-ready]").wait_for()
+        (self.inside,) = (frame for frame in page.frames if "plugin_entry" in frame.url)
+
+    def choose(self, name, label):
+        before = self.inside.evaluate("document.body.dataset.ready")
+        self.frame.get_by_label(name, exact=True).select_option(label=label)
+        self.frame.locator(f"body:not([data-ready='{before}'])").wait_for()
+
+    def place(self, row, column, map=0):
+        """The middle of a cell on the canvas of a map."""
+        canvas = self.frame.locator(".map > canvas").nth(map)
+        box = canvas.bounding_box()
+        steps = len(STEPS)
+        height = (box["height"] - AXIS) / len(LAYERS)
+        return (
+            canvas,
+            GUTTER + (box["width"] - GUTTER) * (column + 0.5) / steps,
+            height * (row + 0.5),
+        )
+
+    def color(self, row, column, map=0):
+        canvas, x, y = self.place(row, column, map)
+        pixel = "(canvas, [x, y]) => [...canvas.getContext('2d').getImageData(x, y, 1, 1).data]"
+        *rgb, alpha = canvas.evaluate(pixel, [int(x), int(y)])
+        return tuple(rgb) if alpha == 255 else None
+
+    def click(self, row, column, map=0):
+        canvas, x, y = self.place(row, column, map)
+        canvas.click(position={"x": x, "y": y})
+
+    def text(self, selector):
+        return self.frame.locator(selector).inner_text()
+
+    def wait(self, selector, text):
+        self.frame.locator(selector).filter(has_text=text).first.wait_for()
+
+
+@pytest.fixture(scope="module")
+def opened(shared_page, address):
+    return Tab(shared_page, address)
+
+
+@pytest.fixture
+def tab(opened):
+    """The tab as it opens, on the bad run."""
+    opened.inside.goto(opened.inside.url)
+    opened.frame.locator("body[data-ready]").wait_for()
+    opened.choose("Run", "bad/winit")
+    return opened
+
+
+@pytest.mark.parametrize("loader", ["fast", "python"])
+def test_the_colors_are_those_of_the_data(loader, log_dir, address, serve, page):
+    tab = Tab(page, address if loader == "fast" else serve(log_dir, "--load_fast=false"))
+    tab.choose("Run", "bad/winit")
+    assert tab.text("#status") == "10 samples, last at step 50"
+    for column in (1, 4, 8):
+        for row, expected in enumerate(LIGHT):
+            shown = tab.color(row, column)
+            assert np.abs(np.subtract(shown, expected)).max() <= 2, (row, column)
+    tab.choose("Range", "± 2 decades")
+    assert np.abs(np.subtract(tab.color(1, 4), LIGHT[3])).max() <= 2
+    tab.choose("Relative to", "each layer's own start")
+    assert [tab.color(row, 4) for row in (1, 7)] == [LIGHT[0], LIGHT[7]]
+
+
+def test_what_does_not_apply_is_no_color(tab):
+    tab.choose("Statistic", "dead_share")
+    # Half of the way to 1; nothing; a layer without any number.
+    assert np.abs(np.subtract(tab.color(0, 4), LIGHT[3])).max() <= 2
+    assert tab.color(3, 4) not in LIGHT
+    assert tab.color(7, 4) == (0, 0, 0)
+    tab.click(3, 4)
+    tab.wait("#readout", "d, step 5: dead_share does not apply")
+
+
+def test_a_click_opens_the_layer(tab):
+    tab.click(1, 4)
+    tab.wait("#detail h2", "b/conv")
+    assert tab.text("#readout") == "b/conv, step 5: stddev 7.5, 10 times the reference"
+    figures = tab.frame.locator("#detail figure")
+    figures.nth(1).wait_for()
+    assert [text.strip() for text in figures.all_inner_texts()] == ["stddev", "minimum (log)"]
+    charts = [chart.get_attribute("aria-label") for chart in figures.locator("canvas").all()]
+    assert charts[1] == "minimum: 0 at step 0, 50 at step 50, between 0 and 50"
+    strip = tab.frame.get_by_role("img", name="Histograms of b/conv over 10 steps")
+    assert strip.bounding_box()["width"] > 200
+
+
+def test_the_keyboard_moves_through_layers_and_steps(tab):
+    map = tab.frame.get_by_role("listbox")
+    map.focus()
+    for key in ("Home", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowLeft", "ArrowLeft"):
+        map.press(key)
+    tab.wait("#readout", "b/conv, step 20: stddev 7.5")
+    option = tab.frame.locator("[role=option][aria-selected=true]")
+    assert option.text_content() == "b/conv, step 20: stddev 7.5, 10 times the reference"
+    assert map.get_attribute("aria-activedescendant") == option.get_attribute("id")
+    map.press("End")
+    tab.wait("#detail h2", "broken")
+    assert tab.text("#readout") == "broken, step 20: stddev NaN"
+
+
+def test_everything_has_a_name_and_the_order_of_a_page(tab):
+    for name in ("Run", "Compare with", "Rows", "Statistic", "Relative to", "Range"):
+        assert tab.frame.get_by_role("combobox", name=name, exact=True).count() == 1
+    for name in ("Findings", "Selected layer", "Heat maps"):
+        assert tab.frame.get_by_role("region", name=name).count() == 1
+    assert tab.frame.locator("#status").get_attribute("role") == "status"
+    assert tab.inside.evaluate("document.documentElement.lang") == "en"
+
+
+def test_findings_are_readable_and_lead_to_their_layer(tab):
+    finding, other = tab.frame.locator("#findings ol > li").all()
+    assert finding.inner_text().replace("\n\n", "\n").split("\n") == [
+        "error dead_units c",
+        "step 5, since step 0, 3 times, value 0.25, threshold 0.5, healthy 0 to 0.385",
+        "<b>no</b> positive | output",
+        "Remedy: he_normal",
+        "Hence 1 more",
+    ]
+    finding.get_by_role("button", name="c").click()
+    tab.wait("#detail h2", "c")
+    assert tab.text("#readout") == "c, step 5: stddev 0.075, 0.1 times the reference"
+    other.get_by_role("button", name="dense/kernel").click()
+    tab.wait("#detail h2", "dense/kernel")
+    assert tab.frame.get_by_label("Rows").input_value() == "variables"
+    finding.locator("summary").click()
+    assert finding.locator("details li").all_inner_texts() == ["saturated b/conv"]
+    finding.get_by_role("button", name="b/conv").click()
+    tab.wait("#detail h2", "b/conv")
+
+
+def test_two_runs_side_by_side(tab):
+    tab.choose("Compare with", "good/winit")
+    assert tab.frame.locator(".pane h2").all_inner_texts() == ["bad/winit", "good/winit"]
+    assert tab.color(1, 4, map=0) == LIGHT[1]
+    assert tab.color(1, 4, map=1) == LIGHT[0]
+    tab.click(1, 4, map=1)
+    tab.wait("#detail h2", "b/conv")
+    assert tab.text("#readout") == (
+        "bad/winit: b/conv, step 5: stddev 7.5, 10 times the reference; "
+        "good/winit: b/conv, step 5: stddev 0.75, 1 times the reference"
+    )
+    assert tab.frame.locator("#detail .key span").all_inner_texts() == ["bad/winit", "good/winit"]
+    assert tab.frame.locator("#findings h3").all_inner_texts() == ["bad/winit", "good/winit"]
+    assert "Nothing found so far." in tab.text("#findings")
+
+
+def test_layers_of_other_names_are_compared_by_their_place(tmp_path, serve, page):
+    write(tmp_path / "one", [sample(step) for step in STEPS]).close()
+    layers = tuple(f"{name}_1" for name in LAYERS)
+    write(tmp_path / "two", [sample(step, STDDEV[::-1], layers) for step in STEPS]).close()
+    tab = Tab(page, serve(tmp_path), alone=True)
+    tab.choose("Run", "one/winit")
+    tab.choose("Compare with", "two/winit")
+    tab.click(2, 4, map=1)
+    tab.wait("#detail h2", "c_1")
+    assert tab.text("#readout") == (
+        "one/winit: c, step 5: stddev 0.075, 0.1 times the reference; "
+        "two/winit: c_1, step 5: stddev 1.00e+9, 1.33e+9 times the reference"
+    )
+    assert tab.frame.locator("#detail .key span").count() == 2
+
+
+def test_variables(tab):
+    tab.choose("Rows", "variables")
+    options = tab.frame.get_by_label("Statistic").locator("option").all_inner_texts()
+    assert options == ["gradient_norm", "update_ratio"]
+    tab.choose("Statistic", "update_ratio")
+    assert tab.text("#readout") == (
+        "block/conv/kernel, step 50: update_ratio 0.001, 1 times the reference"
+    )
+
+
+def test_dark_mode(tab):
+    tab.page.evaluate("document.body.classList.add('dark-mode')")
+    tab.frame.locator("body.dark").wait_for()
+    assert tab.color(0, 4) == (48, 48, 48)
+    assert tab.color(7, 4) == (255, 255, 255)
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert tab.inside.evaluate(background) == "rgb(30, 30, 30)"
+    tab.page.evaluate("document.body.classList.remove('dark-mode')")
+    tab.frame.locator("body:not(.dark)").wait_for()
+    assert tab.color(0, 4) == LIGHT[0]
+
+
+def test_updates_arrive_while_a_run_writes(tmp_path, serve, page):
+    writer = write(tmp_path, [sample(0), sample(1)])
+    tab = Tab(page, serve(tmp_path, "--reload_interval=1"))
+    tab.wait("#status", "2 samples, last at step 1")
+    writer.write(sample(2))
+    writer.write_findings(2, [FINDING])
+    tab.wait("#status", "3 samples, last at step 2")
+    tab.wait("#findings", "dead_units")
+    writer.close()
+
+
+HOSTILE = (
+    "<img src=x onerror=\"document.title='hacked'\">",
+    "\u202edrowkcab \u5c42 \U0001f4a5",
+    "x" * 3000,
+    "same",
+    "same",
+    "'\"&amp;\n\t",
+    "__proto__",
+    "broken",
+)
+
+
+def test_hostile_names_are_shown_harmlessly(tmp_path, serve, page):
+    findings = [{**FINDING, "layer": name, "rule": name, "cause": name} for name in HOSTILE]
+    write(tmp_path / HOSTILE[0].replace("/", "_"), [sample(0, layers=HOSTILE)], findings).close()
+    tab = Tab(page, serve(tmp_path), alone=True)
+    options = tab.frame.get_by_role("option").all()
+    listed = [option.text_content() for option in options if option.get_attribute("id")]
+    assert [text.partition(", step 0:")[0] for text in listed] == list(HOSTILE)
+    for row, name in enumerate(HOSTILE):
+        tab.frame.get_by_role("listbox").press("ArrowDown" if row else "Home")
+        heading = name if row != 4 else "same (2)"
+        tab.inside.wait_for_function(
+            "name => document.querySelector('#detail h2').textContent === name", arg=heading
+        )
+        # What writes backwards does not reach beyond its name.
+        isolated = f"\u2068{name}\u2069" if row == 1 else name
+        told = tab.frame.locator("#readout").text_content()
+        assert told.partition(", step 0:")[0] == isolated
+    assert tab.frame.locator("img, script:not([type])").count() == 0
+    assert tab.inside.evaluate("document.title") == "Winit"
+    width = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    needed, given = tab.inside.evaluate(width)
+    assert needed <= given
+
+
+def test_one_nan_among_many_steps_is_seen(tmp_path, serve, page):
+    steps = 1500
+    writer = TensorBoardWriter(tmp_path, curves=(), variable_curves=())
+    for step in range(steps):
+        one = replace(sample(step), counts=np.zeros((8, 0), "float32"))
+        if step == 700:
+            one.values[1, 0] = INF
+        writer.write(one)
+    writer.close()
+    tab = Tab(page, serve(tmp_path), alone=True)
+    tab.wait("#status", "1500 samples, last at step 1499")
+    canvas, _, y = tab.place(1, 0)
+    width = canvas.bounding_box()["width"]
+    line = "(canvas, [width, y]) => [...canvas.getContext('2d').getImageData(0, y, width, 1).data]"
+    pixels = np.reshape(canvas.evaluate(line, [int(width), int(y)]), (-1, 4))[GUTTER:]
+    (dark,) = np.nonzero((pixels == [0, 0, 0, 255]).all(1))
+    assert len(dark) == 1
+    assert abs(dark[0] - 700 / steps * (width - GUTTER)) <= 1
+
+
+def test_the_reload_button(page, address):
+    # Without the tab's own timer.
+    page.add_init_script("if (location.pathname.includes('plugin_entry')) setInterval = () => 0")
+    tab = Tab(page, address)
+    with page.expect_request(lambda request: "/plugin/keras_winit/runs" in request.url):
+        page.locator("app-header-reload button").click()
+    tab.wait("#status", "10 samples")
+
+
+def test_a_run_of_a_later_version(monkeypatch, tmp_path, serve, page):
+    monkeypatch.setattr(events, "VERSION", 2)
+    write(tmp_path, [sample(0)]).close()
+    tab = Tab(page, serve(tmp_path), alone=True)
+    assert tab.text("#status").startswith("No data yet.")
