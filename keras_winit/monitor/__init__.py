@@ -15,7 +15,7 @@ from keras_winit.monitor.output.writers import CsvWriter as CsvWriter
 from keras_winit.monitor.output.writers import JsonLinesWriter as JsonLinesWriter
 from keras_winit.monitor.output.writers import TensorBoardWriter as TensorBoardWriter
 from keras_winit.monitor.output.writers import Writer as Writer
-from keras_winit.monitor.records import Sample as Sample
+from keras_winit.monitor.records import Record as Record
 
 __all__ = [
     "RULES",
@@ -28,8 +28,8 @@ __all__ = [
     "History",
     "JsonLinesWriter",
     "Offence",
+    "Record",
     "Rule",
-    "Sample",
     "TensorBoardWriter",
     "View",
     "Writer",

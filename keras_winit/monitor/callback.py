@@ -27,10 +27,10 @@ from keras_winit.monitor.diagnosis.findings import Finding, Findings
 from keras_winit.monitor.diagnosis.rules import RULES, Model, Rule
 from keras_winit.monitor.output.console import Teller, say
 from keras_winit.monitor.output.history import History
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import ends_in_mark
 
-# For so many seconds a sample may wait to be read together with others: one by one, between
+# For so many seconds a record may wait to be read together with others: one by one, between
 # steps that fill the caches with something else, takes three times as long.
 LONGEST = 0.1
 
@@ -70,7 +70,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         statistics: Names out of `keras_winit.monitor.STATISTICS`, or "all". None: all but
             "quantiles" and "histogram", which cost more.
         samples: Reduce only the first samples of each batch, at least 1. None: all.
-        keep: How many samples stay in memory, the last ones, at least 1: writers have them
+        keep: How many records stay in memory, the last ones, at least 1: writers have them
             all. None: every one.
         writers: More places to write to, see `keras_winit.monitor.Writer`.
         verbose: "auto" prints what the rules find when it comes up, if it is more than an
@@ -178,7 +178,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         return self._diagnosis.findings
 
     def _repr_html_(self) -> str:
-        if not self.history.samples:
+        if not self.history.records:
             return "<p>nothing was measured yet</p>"
         return self.findings._repr_html_()
 
@@ -214,7 +214,7 @@ class ActivationMonitor(keras.callbacks.Callback):
                 f"`ActivationMonitor.plot(kind=...)` must be one of {', '.join(KINDS)}. "
                 f"Received: kind={kind!r}."
             )
-        return getattr(plots, kind)(self.history.samples, path, self.findings)
+        return getattr(plots, kind)(self.history.records, path, self.findings)
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
@@ -222,7 +222,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         model = model if isinstance(model, keras.Model) else getattr(model, "module", None)
         if model is not self._watched:
             self._read()
-            if self._watched is not None and self._history.samples:
+            if self._watched is not None and self._history.records:
                 _warn(
                     "`ActivationMonitor` starts anew with another model; what it measured of "
                     f"{self._watched.name!r} is no longer in its `history`"
@@ -255,7 +255,7 @@ class ActivationMonitor(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         try:
             if self._epoch_began:
-                seen = self.history.samples
+                seen = self.history.records
                 self._steps.compare(self._began, seen[-1].step + 1 if seen else 0)
                 self._began = self._epoch_began = False
             block = self._steps.take()
@@ -357,16 +357,16 @@ class ActivationMonitor(keras.callbacks.Callback):
             return
         self._reading = True
         try:
-            for sample in self._samples():
+            for record in self._records():
                 del self._unread[0]
-                self._take(sample)
+                self._take(record)
         except Exception as error:
             self._unread = []
             self._end(reason(error))
         finally:
             self._reading = False
 
-    def _samples(self) -> list[Sample]:
+    def _records(self) -> list[Record]:
         """Of all that is unread; steps in a row that have the same layout together."""
         found, layouts = [], self._watch.layouts if self._watch else []
         taken = [(step, _on_host(packed)) for step, packed in self._unread]
@@ -375,17 +375,17 @@ class ActivationMonitor(keras.callbacks.Callback):
             found += read(layouts[number], steps, np.stack(vectors))
         return found
 
-    def _take(self, sample: Sample) -> None:
+    def _take(self, record: Record) -> None:
         if not self._noted and self._watch is not None:
             self._noted = True
             # Whoever chooses layers by a predicate may not have thought of cells.
             with suppress(Exception):
                 note_loops(self._watched, self._watch)
-            if self.layers and self.plan.of_layers and not (sample.layers or self._watch.unseen):
+            if self.layers and self.plan.of_layers and not (record.layers or self._watch.unseen):
                 self._warn_of_nothing()
-        self._history.append(sample)
-        self._write(lambda writer: writer.write(sample))
-        self._diagnose(sample)
+        self._history.append(record)
+        self._write(lambda writer: writer.write(record))
+        self._diagnose(record)
 
     def _warn_of_nothing(self) -> None:
         parts = self._watched._flatten_layers(include_self=False)
@@ -405,14 +405,14 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._parts = {}
             _warn(f"`ActivationMonitor` knows little of the model. Received: {reason(error)}")
 
-    def _diagnose(self, sample: Sample) -> None:
+    def _diagnose(self, record: Record) -> None:
         if not self.rules:
             return
         if self._resting is None:
             if self._parts is None:
                 self._look_at_rest()
             self._resting = at_rest(self._watched, self._parts or {}, self._watch)
-        new = self._diagnosis(sample, self._resting)
+        new = self._diagnosis(record, self._resting)
         self._history.findings = self._diagnosis.findings
         if new:
             self._new += new
@@ -424,7 +424,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             return
         rows = [finding.as_dict() for finding in self._diagnosis.findings]
         if rows != self._written:
-            self._written, step = rows, self._history.samples[-1].step
+            self._written, step = rows, self._history.records[-1].step
             self._write(lambda writer: writer.write_findings(step, rows))
 
     def _end(self, why: str | None) -> None:

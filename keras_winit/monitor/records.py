@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class Record:
     """Everything that was measured at one step.
 
     Args:

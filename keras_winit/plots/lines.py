@@ -15,7 +15,7 @@ from keras_winit.monitor.diagnosis.rules import (
     VanishingBackward,
     VanishingForward,
 )
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 from keras_winit.plots.base import (
     COLORS,
     HEALTHY,
@@ -38,7 +38,7 @@ PROFILE = ("unit_stddev", "gradient_norm", "dead_share", "saturated_share")
 
 
 def profile(
-    samples: Sequence[Sample],
+    records: Sequence[Record],
     path: str | PathLike[str] | None = None,
     findings: Iterable[Any] = (),
 ) -> Any:
@@ -50,7 +50,7 @@ def profile(
     beyond are red crosses.
 
     Args:
-        samples: Of a monitor's history.
+        records: Of a monitor's history.
         path: Where to save the picture; the ending chooses the format. None: nowhere.
         findings: Of the monitor, or as writers get them: their layers are marked.
 
@@ -62,10 +62,10 @@ def profile(
         OSError: If `path` cannot be written.
         ValueError: If nothing of this was measured, or matplotlib knows no such format.
     """
-    rows = Rows(samples[:1])
+    rows = Rows(records[:1])
     shown = _first_step(rows) if rows.layers else []
     if not shown:
-        raise unmeasured("profile", samples, *PROFILE)
+        raise unmeasured("profile", records, *PROFILE)
     height = 1.8 + min(max(0.2 * len(rows.layers), 1.8), 9)
     picture = figure(figsize=(2.2 + 2.8 * len(shown), height), layout="constrained")
     panels = picture.subplots(1, len(shown), sharey=True, squeeze=False)[0]
@@ -146,7 +146,7 @@ def _profile_key(picture: Any, outside: bool) -> None:
 
 
 def updates(
-    samples: Sequence[Sample],
+    records: Sequence[Record],
     path: str | PathLike[str] | None = None,
     findings: Iterable[Any] = (),
 ) -> Any:
@@ -157,7 +157,7 @@ def updates(
     1e-3 (CS231n), the band what healthy training shows.
 
     Args:
-        samples: Of a monitor's history.
+        records: Of a monitor's history.
         path: Where to save the picture; the ending chooses the format. None: nowhere.
         findings: Of the monitor, or as writers get them: their layers are marked.
 
@@ -167,12 +167,12 @@ def updates(
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
         OSError: If `path` cannot be written.
-        ValueError: If no sample has an `update_ratio`, or matplotlib knows no such format.
+        ValueError: If no record has an `update_ratio`, or matplotlib knows no such format.
     """
-    rows = Rows(samples)
+    rows = Rows(records)
     ratios = rows.of_kernels("update_ratio")
     if np.all(np.isnan(ratios)):
-        raise unmeasured("updates", samples, "update_ratio")
+        raise unmeasured("updates", records, "update_ratio")
     picture = figure(figsize=(9, 4.8), layout="constrained")
     axes = picture.subplots()
     low, high = healthy(UpdateTooLarge)

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_winit.monitor.diagnosis.findings import severities
 from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 from keras_winit.plots.base import (
     COLORS,
     SHAPES,
@@ -67,7 +67,7 @@ class Map:
 
 
 def health(
-    samples: Sequence[Sample],
+    records: Sequence[Record],
     path: str | PathLike[str] | None = None,
     findings: Iterable[Any] = (),
     small: bool = False,
@@ -86,7 +86,7 @@ def health(
     the share of dead units, and of saturated entries. What was not measured is left out.
 
     Args:
-        samples: Of a monitor's history.
+        records: Of a monitor's history.
         path: Where to save the picture; the ending chooses the format. None: nowhere.
         findings: Of the monitor, or as writers get them: their layers are marked.
         small: For a place 330 pixels wide: the first two maps, few and large labels.
@@ -99,10 +99,10 @@ def health(
         OSError: If `path` cannot be written.
         ValueError: If nothing of this was measured, or matplotlib knows no such format.
     """
-    rows = Rows(samples)
+    rows = Rows(records)
     maps = _maps(rows)
     if not maps:
-        raise unmeasured("health", samples, *STATISTICS)
+        raise unmeasured("health", records, *STATISTICS)
     found = severities(findings)
     if small:
         return saved(_small(rows, maps[:2], found), path)

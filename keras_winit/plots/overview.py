@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_winit.monitor.diagnosis.findings import severities
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 from keras_winit.plots.base import (
     few_ticks,
     figure,
@@ -21,7 +21,7 @@ from keras_winit.plots.rows import Rows
 
 
 def layers(
-    samples: Sequence[Sample],
+    records: Sequence[Record],
     path: str | PathLike[str] | None = None,
     findings: Iterable[Any] = (),
 ) -> Any:
@@ -32,7 +32,7 @@ def layers(
     layer's first value, and the share of dead units, where layers have any.
 
     Args:
-        samples: Of a monitor's history.
+        records: Of a monitor's history.
         path: Where to save the picture; the ending chooses the format. None: nowhere.
         findings: Of the monitor, or as writers get them: their layers are marked.
 
@@ -42,13 +42,13 @@ def layers(
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
         OSError: If `path` cannot be written.
-        ValueError: If there is no sample, or none with statistics of a unit, or matplotlib
+        ValueError: If there is no record, or none with statistics of a unit, or matplotlib
             knows no such format.
     """
-    rows = Rows(samples)
+    rows = Rows(records)
     spread, dead = rows.of_layers("unit_stddev"), rows.of_layers("dead_share")
     if not np.any(np.isfinite(spread)):
-        raise unmeasured("layers", samples, "unit_stddev")
+        raise unmeasured("layers", records, "unit_stddev")
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.log10(spread / spread[:, :1])
     gone = rows.missing("unit_stddev")

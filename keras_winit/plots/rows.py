@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit.monitor.diagnosis.rules import ExplodingForward, Rule
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import is_before
 
 Array = npt.NDArray[np.float64]
@@ -27,24 +27,24 @@ class Rows:
     the paths of the variables that multiply a signal, or of all if none is named so.
 
     Args:
-        samples: Of a monitor's history.
+        records: Of a monitor's history.
     """
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self._samples = samples
-        self.steps = [sample.step for sample in samples]
-        layers = dict.fromkeys(name for sample in samples for name in sample.layers)
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+        self.steps = [record.step for record in records]
+        layers = dict.fromkeys(name for record in records for name in record.layers)
         self.layers = tuple(name for name in layers if not is_before(name))
-        paths = tuple(dict.fromkeys(path for sample in samples for path in sample.variables))
+        paths = tuple(dict.fromkeys(path for record in records for path in record.variables))
         self.kernels = tuple(path for path in paths if _multiplies(path)) or paths
 
     def of_layers(self, statistic: str) -> Array:
         """Of shape (layers, steps)."""
         table = np.full((len(self.layers), len(self.steps)), np.nan)
-        for column, sample in enumerate(self._samples):
-            if statistic in sample.statistics:
-                here, there = _match(self.layers, sample.layers)
-                table[here, column] = sample.values[there, sample.statistics.index(statistic)]
+        for column, record in enumerate(self._records):
+            if statistic in record.statistics:
+                here, there = _match(self.layers, record.layers)
+                table[here, column] = record.values[there, record.statistics.index(statistic)]
         return table
 
     def signal(self) -> Array:
@@ -54,10 +54,10 @@ class Rows:
         nature.
         """
         table, last = self.of_layers("unit_stddev"), f"{self.layers[-1]}.pre"
-        for column, sample in enumerate(self._samples):
-            if "unit_stddev" in sample.statistics and last in sample.layers:
-                place = sample.layers.index(last), sample.statistics.index("unit_stddev")
-                table[-1, column] = sample.values[place]
+        for column, record in enumerate(self._records):
+            if "unit_stddev" in record.statistics and last in record.layers:
+                place = record.layers.index(last), record.statistics.index("unit_stddev")
+                table[-1, column] = record.values[place]
         return table
 
     def updates(self) -> Array:
@@ -73,19 +73,19 @@ class Rows:
     def missing(self, statistic: str) -> Flags:
         """Of shape (layers, steps): whether it was measured and is no number."""
         table = np.zeros((len(self.layers), len(self.steps)), bool)
-        for column, sample in enumerate(self._samples):
-            if statistic in sample.statistics:
-                table[_match(self.layers, sample.layers)[0], column] = True
+        for column, record in enumerate(self._records):
+            if statistic in record.statistics:
+                table[_match(self.layers, record.layers)[0], column] = True
         return table & ~np.isfinite(self.of_layers(statistic))
 
     def of_kernels(self, statistic: str) -> Array:
         """Of shape (kernels, steps)."""
         table = np.full((len(self.kernels), len(self.steps)), np.nan)
-        for column, sample in enumerate(self._samples):
-            if statistic in sample.variable_statistics:
-                here, there = _match(self.kernels, sample.variables)
-                place = sample.variable_statistics.index(statistic)
-                table[here, column] = sample.variable_values[there, place]
+        for column, record in enumerate(self._records):
+            if statistic in record.variable_statistics:
+                here, there = _match(self.kernels, record.variables)
+                place = record.variable_statistics.index(statistic)
+                table[here, column] = record.variable_values[there, place]
         return table
 
     def of_own_kernels(self, statistic: str) -> Array:
@@ -100,12 +100,12 @@ class Rows:
 
         They add up to 1, to 0 if no entry was finite.
         """
-        edges = self._samples[-1].edges
+        edges = self._records[-1].edges
         table = np.full((len(self.layers), len(edges) - 1, len(self.steps)), np.nan)
-        for column, sample in enumerate(self._samples):
-            if np.array_equal(sample.edges, edges):
-                here, there = _match(self.layers, sample.layers)
-                counts = sample.counts[there]
+        for column, record in enumerate(self._records):
+            if np.array_equal(record.edges, edges):
+                here, there = _match(self.layers, record.layers)
+                counts = record.counts[there]
                 table[here, :, column] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         return edges, table
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_winit.monitor.diagnosis.findings import severities
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 from keras_winit.plots.base import (
     COLORS,
     NAME,
@@ -39,7 +39,7 @@ VALUES = (-100.0, -1.0, -0.01, 0.0, 0.01, 1.0, 100.0)
 
 
 def strips(
-    samples: Sequence[Sample],
+    records: Sequence[Record],
     path: str | PathLike[str] | None = None,
     findings: Iterable[Any] = (),
     small: bool = False,
@@ -51,7 +51,7 @@ def strips(
     than 60 layers all but evenly spaced ones; those with findings come first.
 
     Args:
-        samples: Of a monitor's history.
+        records: Of a monitor's history.
         path: Where to save the picture; the ending chooses the format. None: nowhere.
         findings: Of the monitor, or as writers get them: their layers are marked.
         small: For a place 330 pixels wide: six layers, few and large labels.
@@ -62,11 +62,11 @@ def strips(
     Raises:
         ModuleNotFoundError: If matplotlib is not installed.
         OSError: If `path` cannot be written.
-        ValueError: If no sample has histograms, or matplotlib knows no such format.
+        ValueError: If no record has histograms, or matplotlib knows no such format.
     """
-    rows = Rows([sample for sample in samples if sample.counts.size])
+    rows = Rows([record for record in records if record.counts.size])
     if not rows.layers:
-        raise unmeasured("strips", samples, "histogram")
+        raise unmeasured("strips", records, "histogram")
     found = severities(findings)
     marked = [row for row, name in enumerate(rows.layers) if found.get(name, "info") != "info"]
     chosen = spaced(len(rows.layers), FEW if small else MOST, marked)

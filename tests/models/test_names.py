@@ -112,6 +112,6 @@ def test_a_layer_that_takes_the_place_of_one_of_its_name():
     model.pop()
     model.add(layers.Dense(3, name="b"))
     fit(compiled(model), monitor)
-    first, *_, last = monitor.history.samples
+    first, *_, last = monitor.history.records
     assert last.layers == first.layers
     assert last.variables == first.variables

@@ -14,7 +14,7 @@ from keras_winit.monitor import STATISTICS
 def test_the_default_schedule():
     monitor = ActivationMonitor(statistics="mean")
     fit(tiny(), monitor, x=np.tile(X, (7, 1)), y=np.tile(Y, (7, 1)), batch_size=1)
-    steps = [sample.step for sample in monitor.history.samples]
+    steps = [sample.step for sample in monitor.history.records]
     assert steps == [0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 100]
 
 
@@ -26,10 +26,10 @@ def test_steps_go_on_over_fits_and_resumed_runs(every, steps):
     fit(model, monitor)
     fit(model, monitor, epochs=2)
     fit(model, monitor)
-    assert [sample.step for sample in monitor.history.samples] == steps
+    assert [sample.step for sample in monitor.history.records] == steps
     later = ActivationMonitor(every=every, statistics=["mean"])
     fit(model, later)
-    assert [sample.step for sample in later.history.samples] == [s for s in (8, 9) if s % 3 == 0][
+    assert [sample.step for sample in later.history.records] == [s for s in (8, 9) if s % 3 == 0][
         : every == 3
     ]
 
@@ -48,14 +48,14 @@ def test_steps_go_on_over_fits_and_resumed_runs(every, steps):
 def test_layers_are_chosen(layers_, names):
     monitor = ActivationMonitor(layers=layers_, statistics="mean")
     fit(dense_pair(), monitor)
-    assert list(monitor.history.samples[0].layers) == names
+    assert list(monitor.history.records[0].layers) == names
 
 
 def test_a_layer_is_chosen_by_itself():
     model, monitor = dense_pair(), ActivationMonitor(statistics="mean")
     chosen = ActivationMonitor(layers=[model.layers[1]], statistics="mean")
     fit(model, monitor, chosen)
-    assert chosen.history.samples[0].layers == ("two.pre", "two")
+    assert chosen.history.records[0].layers == ("two.pre", "two")
 
 
 def test_a_choice_of_nothing_is_told_once():
@@ -66,15 +66,15 @@ def test_a_choice_of_nothing_is_told_once():
         "`ActivationMonitor(layers=...)` fits no layer that ran. Received: layers='conv*'. "
         "The model has one, two."
     ]
-    assert monitor.history.samples[0].variables
+    assert monitor.history.records[0].variables
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_variables_alone():
     for monitor in (ActivationMonitor(layers=[]), ActivationMonitor(statistics="update_norm")):
         fit(dense_pair(), monitor)
-        assert monitor.history.samples[0].layers == ()
-        assert "update_norm" in monitor.history.samples[0].variable_statistics
+        assert monitor.history.records[0].layers == ()
+        assert "update_norm" in monitor.history.records[0].variable_statistics
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_a_model_compiled_anew_trains_with_its_new_optimizer():
         finals.append(model.get_weights())
     for one, other in zip(*finals, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
-    assert [sample.step for sample in callbacks[0].history.samples] == [0, 1, 2, 3]
+    assert [sample.step for sample in callbacks[0].history.records] == [0, 1, 2, 3]
 
 
 class Fragile(layers.Layer):
@@ -76,7 +76,7 @@ def test_nothing_is_left_after_an_interrupt():
     assert not isinstance(model.train_function, Once)
     fit(model, monitor)
     assert not isinstance(model.train_function, Once)
-    assert [sample.step for sample in monitor.history.samples] == [0, 1]
+    assert [sample.step for sample in monitor.history.records] == [0, 1]
 
 
 def test_a_layer_that_is_an_activation_is_built_by_the_model():
@@ -84,7 +84,7 @@ def test_a_layer_that_is_an_activation_is_built_by_the_model():
     model, monitor = compiled(keras.Sequential(rows), "sgd"), ActivationMonitor(every=1)
     fit(model, monitor)
     assert tuple(rows[0].activation.alpha.shape) == (8,)
-    assert len(monitor.history.samples) == 2
+    assert len(monitor.history.records) == 2
 
 
 def test_a_schedule_that_fails_ends_the_watch():
@@ -96,7 +96,7 @@ def test_a_schedule_that_fails_ends_the_watch():
     with pytest.warns(RuntimeWarning) as caught:
         fit(model, monitor)
     assert [str(one.message) for one in caught if one.category is RuntimeWarning] == [message]
-    assert [sample.step for sample in monitor.history.samples] == [0]
+    assert [sample.step for sample in monitor.history.records] == [0]
     assert int(model.optimizer.iterations) == 2
 
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_seen_is_said_once():
     model = compiled(keras.Sequential([keras.Input((6,)), Remat(name="loop"), layers.Dense(3)]))
     monitor = ActivationMonitor(every=1, statistics="mean")
     fit(model, monitor, epochs=2)
-    assert len(monitor.history.samples) == 4
+    assert len(monitor.history.records) == 4
     (name,) = monitor.history.unseen
     assert name.endswith("inner")
     assert str(monitor).endswith(
@@ -167,7 +167,7 @@ def test_what_a_checkpoint_runs_again_is_no_second_call(eagerly):
     model = compiled(keras.Sequential(rows), "sgd", run_eagerly=eagerly)
     monitor = ActivationMonitor(every=1, statistics="mean")
     fit(model, monitor)
-    first, _ = monitor.history.samples
+    first, _ = monitor.history.records
     assert list(first.layers) == ["outer/inner.pre", "outer/inner", "outer", "last"]
     assert not monitor.history.unseen
 
@@ -179,9 +179,9 @@ def test_a_pre_activation_in_a_checkpoint_is_not_seen():
     model = compiled(keras.Sequential([keras.Input((6,)), hidden, layers.Dense(3, name="last")]))
     monitor = ActivationMonitor(every=1, statistics=["mean", "saturated_share"])
     fit(model, monitor)
-    assert list(monitor.history.samples[0].layers) == ["hidden", "last"]
+    assert list(monitor.history.records[0].layers) == ["hidden", "last"]
     assert list(monitor.history.unseen) == ["hidden.pre"]
-    assert np.isnan(row(monitor.history.samples[0], "hidden")["saturated_share"])
+    assert np.isnan(row(monitor.history.records[0], "hidden")["saturated_share"])
 
 
 def inner_dense():
@@ -213,7 +213,7 @@ def test_what_runs_in_a_loop_over_time_is_named(name):
     fit(model, monitor, x=SERIES, epochs=2)
     why = "runs in the loop of outer: watch that one"
     assert monitor.history.unseen == dict.fromkeys(inner, why)
-    assert ("outer" in monitor.history.samples[-1].layers) == (not isinstance(chosen, str))
+    assert ("outer" in monitor.history.records[-1].layers) == (not isinstance(chosen, str))
     if inner:
         monitor.reset()
         assert len(monitor.history.unseen) == len(inner)
@@ -261,7 +261,7 @@ def test_series_may_be_of_any_length():
     model.fit(Batches(lengths), shuffle=False, verbose=0, callbacks=[monitor])
     assert monitor.history.unseen == {}
     # One weight for each step of a series, and they add up to one.
-    means = [row(sample, "weights")["mean"] for sample in monitor.history.samples]
+    means = [row(sample, "weights")["mean"] for sample in monitor.history.records]
     assert means == pytest.approx([1 / length for length in lengths])
     _, gradients = monitor.history.curve("wide/kernel", "gradient_norm")
     assert gradients.shape == (3,)
@@ -274,10 +274,10 @@ def test_a_layer_over_time_is_found_dead_and_shows_its_gradient():
     model = keras.Sequential([keras.Input((5, 4)), *parts, layers.Dense(3)], name="m")
     monitor = ActivationMonitor(every=1, verbose=0)
     fit(compiled(model, "sgd"), monitor, x=np.abs(SERIES), epochs=3)
-    assert row(monitor.history.samples[-1], "outer")["dead_share"] == 1
+    assert row(monitor.history.records[-1], "outer")["dead_share"] == 1
     assert (monitor.findings[0].rule, monitor.findings[0].layer) == ("dead_units", "outer")
     assert "winit>he_normal" in monitor.findings[0].remedy
-    last = monitor.history.samples[-1]
+    last = monitor.history.records[-1]
     for name, path in (("outer", "inner/kernel"), ("lstm", "lstm_cell/kernel")):
         (line,) = (line for line in str(monitor).splitlines() if line.startswith(f"{name} "))
         place = last.variables.index(f"{name}/{path}")
@@ -319,7 +319,7 @@ def test_a_model_with_nothing_to_train_lacks_nothing():
     model, monitor = tiny(), ActivationMonitor(every=1)
     model.trainable = False
     fit(compiled(model, "sgd"), monitor)
-    assert len(monitor.history.samples) == 2
+    assert len(monitor.history.records) == 2
     assert not monitor.history.unseen
 
 
@@ -337,7 +337,7 @@ def test_an_output_without_entries_is_no_matter_of_the_training():
         ActivationMonitor(every=1, statistics="all"),
     )
     fit(model, monitor)
-    assert "last" in monitor.history.samples[0].layers
+    assert "last" in monitor.history.records[0].layers
     assert monitor.history.unseen == {"none": "is empty"}
 
 
@@ -378,7 +378,7 @@ def test_strict_warnings_do_not_end_the_watch():
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
         fit(model, monitor)
-    assert len(monitor.history.samples) == 2
+    assert len(monitor.history.records) == 2
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the others have no tensors of this kind")

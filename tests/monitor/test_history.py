@@ -17,12 +17,12 @@ def samples():
     """Of two steps."""
     monitor = ActivationMonitor(every=1)
     fit(dense_pair(), monitor)
-    return monitor.history.samples
+    return monitor.history.records
 
 
 def test_history_as_rows_and_files(samples, tmp_path):
     monitor = ActivationMonitor()
-    monitor.history.samples = samples
+    monitor.history.records = samples
     rows = list(monitor.history)
     assert len(rows) == len(monitor.history)
     assert rows[0] == {
@@ -53,14 +53,14 @@ def test_history_as_rows_and_files(samples, tmp_path):
 def test_a_loss_that_is_no_number_is_one_all_the_same(samples, tmp_path):
     monitor = ActivationMonitor()
     broken = replace(samples[0], loss=float("nan"))
-    monitor.history.samples = [broken, replace(samples[1], loss=float("-inf"))]
+    monitor.history.records = [broken, replace(samples[1], loss=float("-inf"))]
     losses = [one["value"] for one in monitor.history if one["statistic"] == "loss"]
     np.testing.assert_equal(losses, [np.nan, -np.inf])
     monitor.history.to_jsonl(tmp_path / "rows.jsonl")
     lines = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
     assert [line["value"] for line in lines if line["layer"] == "loss"] == [None, "-inf"]
     assert str(monitor).startswith("step 1, loss -inf\n")
-    monitor.history.samples = [replace(broken, loss=None)]
+    monitor.history.records = [replace(broken, loss=None)]
     assert "loss" not in {one["statistic"] for one in monitor.history}
     assert str(monitor).startswith("step 0\n")
 
@@ -71,7 +71,7 @@ def test_a_gradient_that_is_no_number_stands_in_the_table(samples):
     values[0, names.index("gradient_norm")] = np.nan
     values[0, names.index("gradient_nonfinite")] = 3
     monitor = ActivationMonitor()
-    monitor.history.samples = [replace(samples[0], variable_values=values)]
+    monitor.history.records = [replace(samples[0], variable_values=values)]
     one, two = str(monitor).splitlines()[2:]
     assert one.split()[7] == "nan"
     assert two.split()[7] not in ("nan", "-")
@@ -95,7 +95,7 @@ def test_the_table_of_whatever_was_measured():
 def test_names_in_the_table_are_short_and_harmless(samples):
     monitor = ActivationMonitor()
     hostile = ("x" * 300, "a\n\x1b[31mb", "c", "d")
-    monitor.history.samples = [replace(samples[0], layers=hostile)]
+    monitor.history.records = [replace(samples[0], layers=hostile)]
     lines = str(monitor).splitlines()
     assert all(line.isprintable() and len(line) < 200 for line in lines)
     assert len(lines) == 6
@@ -110,7 +110,7 @@ def test_in_a_notebook():
 
 def test_the_table_has_a_line_for_each_layer(samples, capsys):
     monitor = ActivationMonitor(verbose=1)
-    monitor.history.samples = samples
+    monitor.history.records = samples
     title, heads, *lines = str(monitor).splitlines()
     assert title == f"step 1, loss {samples[1].loss:.4g}"
     assert heads.split() == [
@@ -128,7 +128,7 @@ def test_a_line_shows_the_first_variable_that_no_deeper_layer_has(samples):
     paths = ("two/cell/kernel", "one/bias", "two/kernel", "one/kernel")
     moved = replace(samples[0], layers=("one.pre", "one", "two/cell", "two"), variables=paths)
     monitor = ActivationMonitor()
-    monitor.history.samples = [moved]
+    monitor.history.records = [moved]
     norms = moved.variable_values[:, moved.variable_statistics.index("gradient_norm")]
     shown = {line.split()[0]: line.split()[7] for line in str(monitor).splitlines()[2:]}
     places = {"two/cell": 0, "one": 1, "two": 2}
@@ -140,7 +140,7 @@ def test_the_picture(samples, tmp_path):
     message = "`plots.layers(samples=...)` needs samples with `unit_stddev`. Received: 0 samples."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         monitor.plot()
-    monitor.history.samples = samples
+    monitor.history.records = samples
     picture = monitor.plot(tmp_path / "layers.png")
     assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
     profile, ratio, dead, *_ = picture.axes

@@ -94,7 +94,7 @@ def test_all_callbacks_have_their_way(place, alone, tmp_path):
     assert differences(alone, outcome) == []
     assert monitor.history.unseen == {}
     watched = [0, 2, 4]
-    assert [sample.step for sample in monitor.history.samples] == watched
+    assert [sample.step for sample in monitor.history.records] == watched
     read_back(path, tmp_path, model, watched)
 
 
@@ -127,7 +127,7 @@ def test_a_run_that_resumes_goes_on_with_its_steps(tmp_path):
         backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
         with contextlib.suppress(KeyboardInterrupt):
             train(sequential, [monitor, backup, *others], epochs=3)
-        return [sample.step for sample in monitor.history.samples]
+        return [sample.step for sample in monitor.history.records]
 
     assert watched(keras.callbacks.LambdaCallback(on_epoch_begin=stop)) == [0, 1]
     assert watched() == [2, 3, 4, 5]
@@ -137,7 +137,7 @@ def test_a_run_that_resumes_goes_on_with_its_steps(tmp_path):
 def by_itself():
     """A monitor of all layers at every step, and what came of the training."""
     monitor = ActivationMonitor(every=1, statistics=FEW, rules=())
-    return train(sequential, [monitor], epochs=7)[1], monitor.history.samples
+    return train(sequential, [monitor], epochs=7)[1], monitor.history.records
 
 
 @pytest.mark.parametrize("place", ["first", "last"])
@@ -149,15 +149,15 @@ def test_two_monitors_see_the_same_steps(place, by_itself):
         warnings.simplefilter("error", RuntimeWarning)
         _, outcome = train(sequential, both, epochs=7)
     assert differences(by_itself[0], outcome) == []
-    assert [sample.step for sample in of_all.history.samples] == [0, 1, 2, 3, 5, 8, 12]
-    assert [sample.step for sample in of_one.history.samples] == [0, 2, 4, 6, 8, 10, 12]
-    for sample in of_all.history.samples:
+    assert [sample.step for sample in of_all.history.records] == [0, 1, 2, 3, 5, 8, 12]
+    assert [sample.step for sample in of_one.history.records] == [0, 2, 4, 6, 8, 10, 12]
+    for sample in of_all.history.records:
         right = by_itself[1][sample.step]
         assert sample.layers == right.layers
         # Of another graph, which may add up in another order.
         np.testing.assert_allclose(sample.values, right.values, rtol=1e-6)
         np.testing.assert_allclose(sample.variable_values, right.variable_values, rtol=1e-6)
-    for sample in of_one.history.samples:
+    for sample in of_one.history.records:
         assert sample.layers == ("dense.pre", "dense")
         right = by_itself[1][sample.step].values[:2, 0]
         np.testing.assert_allclose(sample.values[:, 0], right, rtol=1e-6)
@@ -172,8 +172,8 @@ def test_a_monitor_that_fails_leaves_the_other_one_alone():
     monitors = [ActivationMonitor(every=1, layers=broken, rules=()), sound]
     with pytest.warns(RuntimeWarning, match="LookupError: whom"):
         train(sequential, monitors)
-    assert [sample.step for sample in sound.history.samples] == [0, 1, 2, 3]
-    assert monitors[0].history.samples == []
+    assert [sample.step for sample in sound.history.records] == [0, 1, 2, 3]
+    assert monitors[0].history.records == []
 
 
 def test_monitors_that_come_and_go_are_not_kept(monkeypatch):

@@ -21,7 +21,7 @@ from keras_winit.monitor.output.writers import JsonLinesWriter
 
 
 def steps_of(monitor):
-    return [sample.step for sample in monitor.history.samples]
+    return [sample.step for sample in monitor.history.records]
 
 
 class Often(keras.Model):
@@ -193,7 +193,7 @@ def test_files_of_another_model_start_anew(tmp_path):
     with pytest.warns(RuntimeWarning, match="starts anew"):
         fit(tiny(), monitor)
     monitor.close()
-    assert [one.step for one in monitor.writers[0]._album.samples] == [0, 1]
+    assert [one.step for one in monitor.writers[0]._album.records] == [0, 1]
     events = EventAccumulator(str(tmp_path / "winit")).Reload()
     assert [event.step for event in events.Scalars("winit/loss")] == [0, 1]
     assert events.Scalars("winit/layers_with_findings")[-1].value == 0

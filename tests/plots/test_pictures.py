@@ -7,10 +7,10 @@ from dataclasses import replace
 import matplotlib
 import numpy as np
 import pytest
-from support.boards import FINDING, SAMPLE
+from support.boards import FINDING, RECORD
 
 from keras_winit import ActivationMonitor, plots
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 
 NAN, INF = float("nan"), float("inf")
 STATISTICS = ("unit_stddev", "dead_share", "saturated_share", "nonfinite")
@@ -40,7 +40,7 @@ def sample(step, signal, **columns):
 
     kernels = table(VARIABLE_STATISTICS)
     biases = np.full_like(kernels, 7)
-    return Sample(
+    return Record(
         step=step,
         layers=layers,
         statistics=STATISTICS,
@@ -377,21 +377,21 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds(kind, tmp_path):
     monitor = ActivationMonitor()
-    none = replace(SAMPLE, counts=np.zeros((4, 0)), edges=np.zeros(0))
+    none = replace(RECORD, counts=np.zeros((4, 0)), edges=np.zeros(0))
     unasked = replace(none, statistics=("a", "b", "c"), variable_statistics=("d", "e"))
     for samples, why in (
         ([], "."),
         ([unasked], " without. Ask for them with `ActivationMonitor(statistics=...)`."),
         ([sample(0, [])], " without layers. Choose some with `ActivationMonitor(layers=...)`."),
     ):
-        monitor.history.samples = samples
+        monitor.history.records = samples
         message = (
             f"`plots.{kind}(samples=...)` needs samples with {KINDS[kind]}. "
             f"Received: {len(samples)} samples{why}"
         )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             monitor.plot(kind=kind)
-    monitor.history.samples = run(3)
+    monitor.history.records = run(3)
     picture = monitor.plot(tmp_path / "out.png", kind)
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     assert type(picture).__name__ == "Figure"

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from keras_winit.monitor.output.writers import CsvWriter, JsonLinesWriter, TensorBoardWriter
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 
-SAMPLE = Sample(
+RECORD = Record(
     step=0,
     layers=("block/conv", "block/conv.pre", "dense", "dense@2"),
     statistics=("stddev", "dead_share", "minimum"),
@@ -40,7 +40,7 @@ FINDING = {
 }
 
 
-def at(step, sample=SAMPLE):
+def at(step, sample=RECORD):
     """The sample at another step, with values that tell the step."""
     return replace(sample, step=step, loss=step / 4)
 

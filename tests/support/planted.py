@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_winit.models.layers import Kernel, Part
-from keras_winit.monitor import RULES, Sample
+from keras_winit.monitor import RULES, Record
 from keras_winit.monitor.capture.plan import LAYER, VARIABLE
 from keras_winit.monitor.diagnosis.engine import Diagnosis
 from keras_winit.monitor.diagnosis.rules import Model
@@ -30,7 +30,7 @@ def sample(step=0, layers=None, variables=None, loss=2.3, fed=None):
     rows = [{**GOOD, **(layers or {}).get(name, {})} for name in NAMES]
     kernels = [{**FINE, **(variables or {}).get(name, {})} for name in NAMES]
     fed = {**GOOD, **(fed or {})}
-    return Sample(
+    return Record(
         step=step,
         layers=NAMES,
         statistics=LAYER,

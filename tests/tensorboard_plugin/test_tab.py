@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from support import boards
-from support.boards import FINDING, SAMPLE, at
+from support.boards import FINDING, RECORD, at
 from werkzeug.test import Client
 
 import tensorboard_plugin_keras_winit
@@ -35,7 +35,7 @@ def log_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("logs")
     findings = [(1, []), (2, [FINDING, {**FINDING, "layer": HOSTILE[0]}])]
     write(path / "a", *map(at, range(3)), findings=findings)
-    named = replace(SAMPLE, layers=HOSTILE[:4], variables=HOSTILE[3:])
+    named = replace(RECORD, layers=HOSTILE[:4], variables=HOSTILE[3:])
     write(path / "b", at(7, named))
     return path
 
@@ -111,9 +111,9 @@ def test_a_row_of_a_table(tab):
 
 
 def test_a_layer_without_any_number_is_not_absent(tmp_path):
-    broken = SAMPLE.values.copy()
+    broken = RECORD.values.copy()
     broken[1] = np.nan
-    write(tmp_path, at(0, replace(SAMPLE, values=broken)))
+    write(tmp_path, at(0, replace(RECORD, values=broken)))
     tab = Tab(boards.python_provider(tmp_path))
     tag = tables(tab)["winit", "layers"]["tag"]
     assert decoded(tab.get("/table", run="winit", tag=tag, column=1), 4)[2] == [0, 0, 0, 1]
@@ -121,9 +121,9 @@ def test_a_layer_without_any_number_is_not_absent(tmp_path):
 
 
 def test_what_is_nan_at_one_step_only_is_not_absent(tmp_path):
-    values = SAMPLE.values.copy()
+    values = RECORD.values.copy()
     values[0, 1] = np.nan
-    write(tmp_path, at(0), at(1, replace(SAMPLE, values=values)))
+    write(tmp_path, at(0), at(1, replace(RECORD, values=values)))
     tab = Tab(boards.python_provider(tmp_path))
     tag = tables(tab)["winit", "layers"]["tag"]
     assert decoded(tab.get("/table", run="winit", tag=tag, column=1), 4)[2] == [0, 1, 0, 1]
@@ -189,7 +189,7 @@ def test_wrong_places_in_a_table(tab, query, message):
 
 
 def test_histograms_of_others_are_not_served(tmp_path):
-    write(tmp_path, SAMPLE)
+    write(tmp_path, RECORD)
     tab = Tab(boards.python_provider(tmp_path))
     for tag in ("winit_hist/002_dense", "../002_dense", ""):
         assert tab.get("/histogram", run="winit", tag=tag).json == []
@@ -197,7 +197,7 @@ def test_histograms_of_others_are_not_served(tmp_path):
 
 def test_tables_of_a_later_version_are_passed_over(monkeypatch, tmp_path):
     monkeypatch.setattr(events, "VERSION", 2)
-    write(tmp_path, SAMPLE)
+    write(tmp_path, RECORD)
     tab = Tab(boards.python_provider(tmp_path))
     assert tab.get("/runs").json == {"tables": [], "findings": []}
 

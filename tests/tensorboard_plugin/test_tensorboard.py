@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.boards import SAMPLE, at
+from support.boards import RECORD, at
 
 from keras_winit.monitor.output.writers import TensorBoardWriter
 
@@ -18,7 +18,7 @@ def board(tmp_path_factory, serve_all):
     writer = TensorBoardWriter(path)
     counts = np.tile([[1, 5, 7, 2]], (4, 1)).astype("float32")
     for step in range(STEPS):
-        writer.write(at(step, replace(SAMPLE, counts=counts)))
+        writer.write(at(step, replace(RECORD, counts=counts)))
     writer.close()
     return serve_all(path), writer
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from keras_winit import statistics
 from keras_winit.monitor.capture.plan import INPUT, LAYER, QUANTILES, VARIABLE, Plan
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Layout:
         return _places(self)
 
 
-def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) -> list[Sample]:
-    """The samples out of what `pack` gave at N steps.
+def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) -> list[Record]:
+    """The records out of what `pack` gave at N steps.
 
     At once, as one takes about as long as many.
 
@@ -86,7 +86,7 @@ def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) 
     # The model's inputs are kept apart from its layers.
     fed = len(places.inputs)
     return [
-        Sample(
+        Record(
             step=step,
             layers=places.layers,
             statistics=plan.layer,

@@ -13,11 +13,11 @@ from keras_winit.monitor.capture.collector import reason
 from keras_winit.monitor.diagnosis.findings import Finding, Findings, Found, folded
 from keras_winit.monitor.diagnosis.rules import RULES, Model, Offence, Rule, View
 from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 
 
 def at_rest(model: Any, parts: Mapping[int, Part], watch: Any) -> Model:
-    """What rules may know of a model, its parts by the names that layers have in samples."""
+    """What rules may know of a model, its parts by the names that layers have in records."""
     layers = [layer for layer in model._flatten_layers() if id(layer) in parts]
     return Model(
         parts={watch.names.of(layer): parts[id(layer)] for layer in layers},
@@ -41,11 +41,11 @@ class _Run:
 
 
 class Diagnosis:
-    """What some rules find in a run, sample by sample.
+    """What some rules find in a run, record by record.
 
     Args:
         rules: To apply.
-        keep: How many samples rules may look back on, besides the first one; at least those
+        keep: How many records rules may look back on, besides the first one; at least those
             that rules of this package need. None: all.
 
     Raises:
@@ -54,7 +54,7 @@ class Diagnosis:
 
     def __init__(self, rules: Sequence[Rule] = RULES, keep: int | None = None) -> None:
         self.rules = list(rules)
-        self.samples: list[Sample] = []
+        self.records: list[Record] = []
         self.depth = None if keep is None else max(keep, DEPTH)
         # Where numbers have ended nothing else means anything.
         self.ruined = False
@@ -66,17 +66,17 @@ class Diagnosis:
             )
         self._runs: dict[tuple[str, str], _Run] = {}
 
-    def __call__(self, sample: Sample, model: Model) -> list[Finding]:
-        """Look at one more sample.
+    def __call__(self, record: Record, model: Model) -> list[Finding]:
+        """Look at one more record.
 
         Returns:
             What has come up or got worse at this step, unfolded, in the order of the rules.
         """
-        self.samples.append(sample)
+        self.records.append(record)
         if self.depth is not None:
             # The first one tells how weights began.
-            del self.samples[1 : -self.depth]
-        view, new = View(self.samples, model), []
+            del self.records[1 : -self.depth]
+        view, new = View(self.records, model), []
         for rule in [] if self.ruined else list(self.rules):
             if not rule.applies_at(view.step):
                 continue

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from keras_winit.monitor.diagnosis.findings import shortened
 from keras_winit.monitor.output.strict_json import dumps
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import is_before, split_call
 
 FIELDS = ("step", "layer", "call", "statistic", "value")
@@ -46,34 +46,34 @@ class History:
     `value`. What does not apply to a layer, or is NaN, has no row, but for the loss; of what
     is not finite "nonfinite" and "gradient_nonfinite" tell. `pandas.DataFrame(history)` works.
 
-    `samples` holds one for each step that was watched, `unseen` what could not be seen, and
+    `records` holds one for each step that was watched, `unseen` what could not be seen, and
     why, `findings` what the rules found, see `keras_winit.monitor.Findings`.
 
     Args:
-        keep: How many samples to hold, the last ones. None: all.
+        keep: How many records to hold, the last ones. None: all.
     """
 
     def __init__(self, keep: int | None = None) -> None:
-        self.samples: list[Sample] = []
+        self.records: list[Record] = []
         self.unseen: dict[str, str] = {}
         self.findings: tuple[Any, ...] = ()
         self.keep = keep
 
-    def append(self, sample: Sample) -> None:
-        """Take one more sample."""
-        self.samples.append(sample)
+    def append(self, record: Record) -> None:
+        """Take one more record."""
+        self.records.append(record)
         if self.keep is not None:
-            del self.samples[: -self.keep]
+            del self.records[: -self.keep]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for sample in self.samples:
-            yield from _rows(sample)
+        for record in self.records:
+            yield from _rows(record)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __str__(self) -> str:
-        shown = table(self.samples[-1] if self.samples else None, self.unseen)
+        shown = table(self.records[-1] if self.records else None, self.unseen)
         return f"{shown}\n\n{self.findings}" if self.findings else shown
 
     def curve(
@@ -89,10 +89,10 @@ class History:
             KeyError: If no step has it.
         """
         steps, values = [], []
-        for sample in self.samples:
-            value = _value(sample, layer, statistic)
+        for record in self.records:
+            value = _value(record, layer, statistic)
             if value is not None:
-                steps.append(sample.step)
+                steps.append(record.step)
                 values.append(value)
         if not steps:
             raise KeyError(f"no step has {statistic!r} of {layer!r}")
@@ -111,69 +111,69 @@ class History:
             file.writelines(dumps(row) + "\n" for row in self)
 
 
-def _rows(sample: Sample) -> Iterator[dict[str, Any]]:
+def _rows(record: Record) -> Iterator[dict[str, Any]]:
     def row(layer: str, call: int, statistic: str, value: float) -> dict[str, Any]:
-        return dict(zip(FIELDS, (sample.step, layer, call, statistic, float(value)), strict=True))
+        return dict(zip(FIELDS, (record.step, layer, call, statistic, float(value)), strict=True))
 
-    if sample.loss is not None:
-        yield row("loss", 0, "loss", sample.loss)
-    for site, values in zip(sample.layers, sample.values, strict=True):
+    if record.loss is not None:
+        yield row("loss", 0, "loss", record.loss)
+    for site, values in zip(record.layers, record.values, strict=True):
         layer, call = split_call(site)
-        for name, value in zip(sample.statistics, values, strict=True):
+        for name, value in zip(record.statistics, values, strict=True):
             if not math.isnan(value):
                 yield row(layer, call, name, value)
-    for path, values in zip(sample.variables, sample.variable_values, strict=True):
-        for name, value in zip(sample.variable_statistics, values, strict=True):
+    for path, values in zip(record.variables, record.variable_values, strict=True):
+        for name, value in zip(record.variable_statistics, values, strict=True):
             if not math.isnan(value):
                 yield row(path, 0, name, value)
 
 
-def _value(sample: Sample, layer: str, statistic: str) -> float | None:
-    if layer in sample.layers and statistic in sample.statistics:
-        place = sample.layers.index(layer), sample.statistics.index(statistic)
-        return float(sample.values[place])
-    if layer in sample.variables and statistic in sample.variable_statistics:
-        place = sample.variables.index(layer), sample.variable_statistics.index(statistic)
-        return float(sample.variable_values[place])
-    return sample.loss if layer == statistic == "loss" else None
+def _value(record: Record, layer: str, statistic: str) -> float | None:
+    if layer in record.layers and statistic in record.statistics:
+        place = record.layers.index(layer), record.statistics.index(statistic)
+        return float(record.values[place])
+    if layer in record.variables and statistic in record.variable_statistics:
+        place = record.variables.index(layer), record.variable_statistics.index(statistic)
+        return float(record.variable_values[place])
+    return record.loss if layer == statistic == "loss" else None
 
 
-def table(sample: Sample | None, unseen: dict[str, str]) -> str:
+def table(record: Record | None, unseen: dict[str, str]) -> str:
     """One line a layer, with the gradient and the update of its first variable.
 
     Where nothing was measured of layers: one line a variable.
     """
-    if sample is None:
+    if record is None:
         return "\n".join(["nothing was measured yet", *_notes(unseen)])
-    columns = _columns(COLUMNS, sample.statistics)
-    if not np.any(sample.values[:, [n == "nonfinite" for n in sample.statistics]] > 0):
+    columns = _columns(COLUMNS, record.statistics)
+    if not np.any(record.values[:, [n == "nonfinite" for n in record.statistics]] > 0):
         columns = [column for column in columns if column[0] != "nonfinite"]
-    rest = _columns(VARIABLE_COLUMNS, sample.variable_statistics)
-    sites = [site for site in sample.layers if not is_before(site)]
-    variables = _first_variables(sample)
+    rest = _columns(VARIABLE_COLUMNS, record.variable_statistics)
+    sites = [site for site in record.layers if not is_before(site)]
+    variables = _first_variables(record)
     if not sites:
-        sites, columns = [*sample.variables], []
+        sites, columns = [*record.variables], []
         variables = dict(zip(sites, sites, strict=True))
     names = [shortened(site, NAME) for site in sites]
-    head = "layer" if sample.layers else "variable"
+    head = "layer" if record.layers else "variable"
     width = max(map(len, [head, *names]))
-    loss = "" if sample.loss is None else f", loss {sample.loss:.4g}"
+    loss = "" if record.loss is None else f", loss {record.loss:.4g}"
     heads = "".join(f"{head:>{_width(form)}}" for _, head, form in columns + rest)
-    lines = [f"step {sample.step}{loss}", f"{head:{width}}{heads}"]
+    lines = [f"step {record.step}{loss}", f"{head:{width}}{heads}"]
     for site, name in zip(sites, names, strict=True):
-        cells = [_cell(_value(sample, site, column), form) for column, _, form in columns]
-        cells += _variable_cells(sample, variables.get(site, ""), rest)
+        cells = [_cell(_value(record, site, column), form) for column, _, form in columns]
+        cells += _variable_cells(record, variables.get(site, ""), rest)
         lines.append(f"{name:{width}}{''.join(cells)}")
     return "\n".join([*lines, *_notes(unseen)])
 
 
 def _variable_cells(
-    sample: Sample, variable: str, columns: Sequence[tuple[str, str, str]]
+    record: Record, variable: str, columns: Sequence[tuple[str, str, str]]
 ) -> Iterator[str]:
     # A gradient without a norm is one that is not finite, or none at all.
-    broken = (_value(sample, variable, "gradient_nonfinite") or 0) > 0
+    broken = (_value(record, variable, "gradient_nonfinite") or 0) > 0
     for name, _, form in columns:
-        cell = _cell(_value(sample, variable, name), form)
+        cell = _cell(_value(record, variable, name), form)
         lost = broken and name == "gradient_norm" and cell.strip() == "-"
         yield f"{'nan':>{_width(form)}}" if lost else cell
 
@@ -199,12 +199,12 @@ def _cell(value: float | None, form: str) -> str:
     return f"{text:>{_width(form)}}"
 
 
-def _first_variables(sample: Sample) -> dict[str, str]:
+def _first_variables(record: Record) -> dict[str, str]:
     """Of each site the first variable that lies in no deeper one; its first call shows it."""
     found: dict[str, str] = {}
-    for path in sample.variables:
+    for path in record.variables:
         parents = itertools.accumulate(path.split("/")[:-1], "{}/{}".format)
-        owner = next((p for p in reversed([*parents]) if p in sample.layers), None)
+        owner = next((p for p in reversed([*parents]) if p in record.layers), None)
         if owner is not None:
             found.setdefault(owner, path)
     return found

@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 
 # Steps that a picture shows, at most.
 COLUMNS = 200
 
-# Of the time since the first sample, what drawing may take; and what the first picture takes.
+# Of the time since the first record, what drawing may take; and what the first picture takes.
 SHARE = 0.01
 FIRST = 1.0
 
@@ -24,8 +24,8 @@ class Album:
 
     def __init__(self) -> None:
         self.findings: Sequence[Mapping[str, Any]] = ()
-        self._kept: list[Sample] = []
-        self._last: Sample | None = None
+        self._kept: list[Record] = []
+        self._last: Record | None = None
         # Between those that are kept.
         self._apart = 1
         self._count = self._drawn = 0
@@ -33,28 +33,28 @@ class Album:
         self._cost = FIRST
 
     @property
-    def samples(self) -> list[Sample]:
+    def records(self) -> list[Record]:
         """What a picture shows."""
         last = [] if self._last is None or self._kept[-1] is self._last else [self._last]
         return self._kept + last
 
-    def add(self, sample: Sample) -> None:
-        """Take one more sample."""
+    def add(self, record: Record) -> None:
+        """Take one more record."""
         if self._count == 0:
             self._began = time.perf_counter()
         if self._count % self._apart == 0:
-            self._kept.append(sample)
+            self._kept.append(record)
         if len(self._kept) == COLUMNS:
             self._kept = self._kept[::2]
             self._apart *= 2
-        self._last = sample
+        self._last = record
         self._count += 1
 
     def is_due(self, ended: bool = False, closed: bool = False) -> bool:
         """Whether it is time to draw what is new.
 
         Args:
-            ended: Whether a training has. Then there is a picture if the samples are twice
+            ended: Whether a training has. Then there is a picture if the records are twice
                 those of the last one: the only one of a short run, but few in a loop.
             closed: Whether nothing follows. Then whatever is new is drawn.
         """
@@ -88,7 +88,7 @@ class Album:
             warnings.simplefilter("ignore")
             for tag, kind in (("winit/health", plots.health), ("winit/strips", plots.strips)):
                 try:
-                    picture = kind(self.samples, findings=self.findings, small=True)
+                    picture = kind(self.records, findings=self.findings, small=True)
                 except plots.Unmeasured:
                     continue
                 png = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Where samples go: TensorBoard, JSON lines, CSV; one small interface."""
+"""Where records go: TensorBoard, JSON lines, CSV; one small interface."""
 
 import csv
 import gc
@@ -23,7 +23,7 @@ from keras_winit.monitor.output.events import EventFile, Summary, tags
 from keras_winit.monitor.output.log_file import LogFile, mend
 from keras_winit.monitor.output.pictures import Album
 from keras_winit.monitor.output.strict_json import dumps
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import is_before, split_call
 
 Finding = Mapping[str, Any]
@@ -46,8 +46,8 @@ class Writer(Protocol):
     """
 
     @abstractmethod
-    def write(self, sample: Sample) -> None:
-        """Take one sample; steps ascend."""
+    def write(self, record: Record) -> None:
+        """Take one record; steps ascend."""
 
     def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
         """Take all findings so far, as mappings of names to plain values."""
@@ -60,11 +60,11 @@ class Writer(Protocol):
         self.flush()
 
     def close(self) -> None:
-        """Let go of files; the next sample opens them again."""
+        """Let go of files; the next record opens them again."""
 
 
 class _OneFile(Writer):
-    """Opens its file at the first sample, so that a monitor without one leaves no trace."""
+    """Opens its file at the first record, so that a monitor without one leaves no trace."""
 
     _file: Any = None
 
@@ -95,12 +95,12 @@ class _OneFile(Writer):
 class TensorBoardWriter(_OneFile):
     """Writes what TensorBoard shows: tables for our tab, curves, histograms, findings, images.
 
-    Everything goes into a run of its own, `<log_dir>/winit`, one event a sample: beside the
+    Everything goes into a run of its own, `<log_dir>/winit`, one event a record: beside the
     runs of `keras.callbacks.TensorBoard`, whose files a second writer would hide. For the same
     reason a second monitor gets `<log_dir>/winit_2` while there is the first one; one in
     another process needs another `log_dir`. TensorFlow is not loaded.
 
-    The images are those of `keras_winit.plots`, made small: `winit/health`, and of samples
+    The images are those of `keras_winit.plots`, made small: `winit/health`, and of records
     with histograms `winit/strips`. They are drawn at the end of a training, and at the end
     of an epoch if drawing has taken less than 1 % of the time. Without matplotlib there are
     none.
@@ -109,7 +109,7 @@ class TensorBoardWriter(_OneFile):
         log_dir: A local directory; the same as that of `keras.callbacks.TensorBoard`.
         curves: Statistics that get curves: minimum, median and maximum over all layers
             under `winit`, and a curve for each layer under `winit_<statistic>`. Those that
-            a sample does not have, or that mean nothing for its layers, are skipped.
+            a record does not have, or that mean nothing for its layers, are skipped.
         variable_curves: The same for statistics of variables; a curve for each only.
         most: No curves for single layers (variables) if there are more than this;
             pre-activations do not count.
@@ -117,8 +117,8 @@ class TensorBoardWriter(_OneFile):
 
     Raises:
         ValueError: At construction, if `log_dir` is not a local directory.
-        ImportError: At the first sample, if `tensorboard` is missing.
-        OSError: At any sample, if it cannot be written.
+        ImportError: At the first record, if `tensorboard` is missing.
+        OSError: At any record, if it cannot be written.
 
     Example:
         >>> writer = TensorBoardWriter("logs")
@@ -152,37 +152,37 @@ class TensorBoardWriter(_OneFile):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_known": set(), "_text": ""}
 
-    def write(self, sample: Sample) -> None:
+    def write(self, record: Record) -> None:
         summary = Summary(self._known)
-        columns = dict(zip(sample.statistics, sample.values.T, strict=True))
+        columns = dict(zip(record.statistics, record.values.T, strict=True))
         curves = {name: _spread(columns[name]) for name in self._curves if name in columns}
         # No empty chart of dead units where there are no rectifiers.
         summary.margins([name for name, spread in curves.items() if spread])
-        if sample.loss is not None:
-            summary.scalar("winit/loss", sample.loss)
+        if record.loss is not None:
+            summary.scalar("winit/loss", record.loss)
         for name, spread in curves.items():
             for part, value in spread.items():
                 summary.scalar(f"winit/{name}_{part}", value)
-            self._each(summary, name, sample.layers, columns[name])
+            self._each(summary, name, record.layers, columns[name])
         for name in self._variable_curves:
-            if name in sample.variable_statistics:
-                column = sample.variable_values[:, sample.variable_statistics.index(name)]
-                self._each(summary, name, sample.variables, column)
+            if name in record.variable_statistics:
+                column = record.variable_values[:, record.variable_statistics.index(name)]
+                self._each(summary, name, record.variables, column)
         # A table without rows or columns would be an empty page.
-        if sample.values.size:
-            summary.table("layers", sample.layers, sample.statistics, sample.values)
-        if sample.variable_values.size:
+        if record.values.size:
+            summary.table("layers", record.layers, record.statistics, record.values)
+        if record.variable_values.size:
             summary.table(
-                "variables", sample.variables, sample.variable_statistics, sample.variable_values
+                "variables", record.variables, record.variable_statistics, record.variable_values
             )
-        if sample.counts.size:
-            for tag, counts in zip(tags(sample.layers), sample.counts, strict=True):
-                summary.histogram(f"winit_hist/{tag}", sample.edges, counts)
-        self._write(sample.step, summary)
+        if record.counts.size:
+            for tag, counts in zip(tags(record.layers), record.counts, strict=True):
+                summary.histogram(f"winit_hist/{tag}", record.edges, counts)
+        self._write(record.step, summary)
         if self._album is not None:
-            if self._album.samples and sample.step <= self._album.samples[-1].step:
+            if self._album.records and record.step <= self._album.records[-1].step:
                 self._album = Album()  # Of another model.
-            self._album.add(sample)
+            self._album.add(record)
 
     def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
         self._write(step, self._told(findings))
@@ -241,7 +241,7 @@ class TensorBoardWriter(_OneFile):
             for tag, png in album.draw().items():
                 summary.image(tag, png)
             if summary.proto.value:
-                self._write(album.samples[-1].step, summary)
+                self._write(album.records[-1].step, summary)
         except Exception as error:
             self._album = None
             # It is an extra.
@@ -317,9 +317,9 @@ def _plain(value: Any) -> str:
 
 
 class JsonLinesWriter(_OneFile):
-    """Writes one JSON object a line, a line a sample; a resumed run goes on in the file.
+    """Writes one JSON object a line, a line a record; a resumed run goes on in the file.
 
-    A sample: `{"kind": "sample", "step": 7, "loss": 0.3, "layers": {"dense": {"stddev": 1.0,
+    A record: `{"kind": "sample", "step": 7, "loss": 0.3, "layers": {"dense": {"stddev": 1.0,
     ...}, ...}, "variables": {"dense/kernel": {"gradient_norm": 0.1, ...}, ...}}`, and where
     there are histograms `"edges": [...], "counts": {"dense": [...], ...}`. Findings:
     `{"kind": "findings", "step": 7, "findings": [...]}`. NaN, and a loss that is not known, is
@@ -330,22 +330,22 @@ class JsonLinesWriter(_OneFile):
         path: Of the file. A last line that a killed process left unfinished is cut off.
 
     Raises:
-        OSError: At any sample, if it cannot be written, or if the file is something else.
+        OSError: At any record, if it cannot be written, or if the file is something else.
     """
 
-    def write(self, sample: Sample) -> None:
+    def write(self, record: Record) -> None:
         line = {
             "kind": "sample",
-            "step": sample.step,
-            "loss": sample.loss,
-            "layers": _nested(sample.layers, sample.statistics, sample.values),
+            "step": record.step,
+            "loss": record.loss,
+            "layers": _nested(record.layers, record.statistics, record.values),
             "variables": _nested(
-                sample.variables, sample.variable_statistics, sample.variable_values
+                record.variables, record.variable_statistics, record.variable_values
             ),
         }
-        if sample.counts.size:
-            counts = dict(zip(sample.layers, sample.counts.tolist(), strict=True))
-            line |= {"edges": sample.edges, "counts": counts}
+        if record.counts.size:
+            counts = dict(zip(record.layers, record.counts.tolist(), strict=True))
+            line |= {"edges": record.edges, "counts": counts}
         self._write(line)
 
     def write_findings(self, step: int, findings: Sequence[Finding]) -> None:
@@ -384,12 +384,12 @@ class CsvWriter(_OneFile):
         path: Of the file. A last row that a killed process left unfinished is cut off.
 
     Raises:
-        OSError: At any sample, if it cannot be written, or if the file is something else.
+        OSError: At any record, if it cannot be written, or if the file is something else.
     """
 
     header = ("step", "layer", "call", "statistic", "value")
 
-    def write(self, sample: Sample) -> None:
+    def write(self, record: Record) -> None:
         if self._file is None:
             header = _rows([self.header])
             resumed = mend(self._path, header)
@@ -397,15 +397,15 @@ class CsvWriter(_OneFile):
             if not resumed:
                 self._file.write(header)
         rows: list[tuple[Any, ...]] = []
-        if sample.loss is not None:
-            rows.append((sample.step, "", "", "loss", sample.loss))
-        for site, line in zip(sample.layers, sample.values, strict=True):
+        if record.loss is not None:
+            rows.append((record.step, "", "", "loss", record.loss))
+        for site, line in zip(record.layers, record.values, strict=True):
             layer, call = split_call(site)
-            for name, value in zip(sample.statistics, line, strict=True):
-                rows.append((sample.step, layer, call, name, value))
-        for path, line in zip(sample.variables, sample.variable_values, strict=True):
-            for name, value in zip(sample.variable_statistics, line, strict=True):
-                rows.append((sample.step, path, "", name, value))
+            for name, value in zip(record.statistics, line, strict=True):
+                rows.append((record.step, layer, call, name, value))
+        for path, line in zip(record.variables, record.variable_values, strict=True):
+            for name, value in zip(record.variable_statistics, line, strict=True):
+                rows.append((record.step, path, "", name, value))
         self._file.write(_rows(rows))
 
 

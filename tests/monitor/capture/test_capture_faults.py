@@ -69,7 +69,7 @@ def test_an_interrupt_at_any_hook_leaves_nothing(hook, order):
     clean(model)
     assert not isinstance(model.train_function, Once)
     assert int(model.optimizer.iterations) == before + 2
-    steps = [sample.step for sample in monitor.history.samples]
+    steps = [sample.step for sample in monitor.history.records]
     assert steps == sorted(set(steps))
     assert steps[-1] == before + 1
 
@@ -79,20 +79,20 @@ def test_batches_that_are_not_numbers():
     x, y = data()
     x[5, 2] = np.nan
     model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[monitor])
-    column = monitor.history.samples[0].statistics.index("nonfinite")
-    good, bad = (sample.values[:, column] for sample in monitor.history.samples)
+    column = monitor.history.records[0].statistics.index("nonfinite")
+    good, bad = (sample.values[:, column] for sample in monitor.history.records)
     assert good.tolist() == [0, 0]
     # One sample of four: each unit of it.
     assert bad.tolist() == [3, 2]
-    assert np.isfinite(monitor.history.samples[1].values).all()
+    assert np.isfinite(monitor.history.records[1].values).all()
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_batches_of_one_sample(count):
     model, monitor = make(L.Dense(3, "relu")), keras_winit.ActivationMonitor(every=1)
     fit(model, monitor, count=count, batch_size=1)
-    assert len(monitor.history.samples) == count
-    sample = monitor.history.samples[-1]
+    assert len(monitor.history.records) == count
+    sample = monitor.history.records[-1]
     spread = sample.values[:, sample.statistics.index("unit_stddev")]
     assert (spread == 0).all()
 
@@ -109,9 +109,9 @@ def test_an_epoch_without_a_batch():
             with pytest.raises(type(error)):
                 make(L.Dense(3)).fit((batch for batch in ()), steps_per_epoch=1, verbose=0)
     clean(model)
-    assert monitor.history.samples == []
+    assert monitor.history.records == []
     fit(model, monitor)
-    assert [sample.step for sample in monitor.history.samples] == [0, 1]
+    assert [sample.step for sample in monitor.history.records] == [0, 1]
 
 
 class Twins(L.Layer):
@@ -133,7 +133,7 @@ def test_layers_of_equal_names_have_rows_of_their_own():
     model.compile("sgd", "mse")
     monitor = keras_winit.ActivationMonitor(every=1, statistics=FEW)
     fit(model, monitor)
-    first = monitor.history.samples[0]
+    first = monitor.history.records[0]
     assert list(first.layers) == ["twins/same", "twins/same~2", "twins", "last"]
     assert list(first.variables[:4]) == [
         f"twins/{name}/{part}" for name in ("same", "same~2") for part in ("kernel", "bias")
@@ -144,7 +144,7 @@ def test_500_layers():
     model = make(*(L.Activation("tanh") for _ in range(499)))
     monitor = keras_winit.ActivationMonitor(statistics="mean", every=lambda step: step == 1)
     fit(model, monitor)
-    (sample,) = monitor.history.samples
+    (sample,) = monitor.history.records
     assert len(sample.layers) == 500
     assert np.isfinite(sample.values).all()
 
@@ -172,7 +172,7 @@ def test_thousands_of_steps_leave_nothing_in_memory():
     before = sys.getallocatedblocks()
     steps(count)
     grown = sys.getallocatedblocks() - before
-    assert [sample.step for sample in monitor.history.samples] == [count + 398, count + 399]
+    assert [sample.step for sample in monitor.history.records] == [count + 398, count + 399]
     assert grown < count / 5
 
 
@@ -198,7 +198,7 @@ def test_without_keep_memory_grows_by_the_samples():
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert len(monitor.history.samples) == 800
-    held = size(monitor.history.samples[-500:])
+    assert len(monitor.history.records) == 800
+    held = size(monitor.history.records[-500:])
     # Room that allocators add is not in the sizes; what a step packs is larger than that.
     assert held < grown < held + 300 * 500

@@ -41,7 +41,7 @@ def watched():
     weights = [w.astype(np.float64) for w in model.get_weights()]
     monitor = ActivationMonitor(every=1, statistics="all")
     fit(model, monitor)
-    return monitor.history.samples, weights
+    return monitor.history.records, weights
 
 
 def by_hand(weights, x, y):
@@ -120,7 +120,7 @@ def test_inputs_whatever_the_batch_is_made_of(eager):
     model.compile("sgd", "mse", run_eagerly=eager)
     monitor = ActivationMonitor(every=1)
     fit(model, monitor, batch_size=len(X))
-    (sample,) = monitor.history.samples
+    (sample,) = monitor.history.records
     assert sample.inputs == ("input",)
     spread = sample.input_values[0, sample.statistics.index("unit_stddev")]
     assert spread == pytest.approx(X.std(axis=0).mean(), rel=1e-5)
@@ -131,7 +131,7 @@ def test_only_the_first_samples_of_a_batch():
     weights = [w.astype(np.float64) for w in model.get_weights()]
     monitor = ActivationMonitor(every=1, samples=3, statistics=["mean", "norm"])
     fit(model, monitor)
-    (first, _) = monitor.history.samples
+    (first, _) = monitor.history.records
     a = by_hand(weights, X[:3].astype(np.float64), Y[:3].astype(np.float64))[0]["one"]
     assert row(first, "one") == pytest.approx(
         {"mean": a.mean(), "norm": np.linalg.norm(a)}, rel=1e-5
@@ -165,7 +165,7 @@ def given(x, mask=None, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of masks that are not used further down.
         fit(model, monitor, x=x, y=np.zeros((len(x), x[0].size), "float32"), batch_size=len(x))
-    (sample,) = monitor.history.samples
+    (sample,) = monitor.history.records
     assert monitor.history.unseen == {}
     return dict(zip(sample.statistics, sample.values[0], strict=True))
 
@@ -200,7 +200,7 @@ def test_masked_timesteps_do_not_count_before_the_activation_either():
     kernel, monitor = np.array(dense.kernel), ActivationMonitor(every=1)
     fit(model, monitor, x=x, y=np.zeros((4, 4)))
     z = x[np.any(x != 0, axis=-1)] @ kernel + 1.0
-    got = row(monitor.history.samples[0], "dense.pre")
+    got = row(monitor.history.records[0], "dense.pre")
     right = {name: expected(z)[name] for name in ("mean", "stddev", "unit_stddev", "norm")}
     assert {name: got[name] for name in right} == pytest.approx(right, rel=1e-5, abs=1e-6)
 
@@ -223,7 +223,7 @@ def test_samples_of_each_unit_are_counted():
     for samples, counts in ((None, [120, 6]), (3, [60, 3])):
         monitor = ActivationMonitor(every=1, samples=samples, layers=(layers.Conv2D, layers.Dense))
         fit(model, monitor, x=x, y=y)
-        assert monitor.history.samples[0].unit_samples.tolist() == counts
+        assert monitor.history.records[0].unit_samples.tolist() == counts
 
 
 def test_rows_stay_in_order_where_only_some_are_masked():
@@ -234,7 +234,7 @@ def test_rows_stay_in_order_where_only_some_are_masked():
     model = compiled(keras.Model(series, layers.Dense(2, name="last")(-pooled)), "sgd")
     monitor = ActivationMonitor(every=1, statistics=["mean", "min"])
     fit(model, monitor, x=x, y=np.zeros((8, 2)))
-    sample = monitor.history.samples[0]
+    sample = monitor.history.records[0]
     assert [name for name in sample.layers if name != "negative"] == ["masked", "pool", "last"]
     seen = np.any(x != 0, axis=-1)
     pool = np.array([series[here].mean(axis=0) for series, here in zip(x, seen, strict=True)])
@@ -248,7 +248,7 @@ def test_gradients_are_alike_by_their_own_size():
     monitor = ActivationMonitor(every=1)
     x, y = RNG.normal(size=(8, 6)), RNG.normal(size=(8, 3))
     fit(compiled(model, "sgd"), monitor, x=1e-8 * x.astype("float32"), y=y.astype("float32"))
-    got = variable(monitor.history.samples[0], "one/kernel")
+    got = variable(monitor.history.records[0], "one/kernel")
     assert got["gradient_norm"] < 1e-6 < got["weight_norm"]
     assert got["gradient_repeated"] == got["weight_repeated"] == 0
 
@@ -274,8 +274,8 @@ def test_norms_are_free_of_the_scale_of_the_loss():
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=2.0**10)
         monitor = ActivationMonitor(every=1, statistics="gradient_norm")
         fit(compiled(model, optimizer), monitor)
-        found.append(monitor.history.samples[1].variable_values)
-        assert monitor.history.samples[1].layers == ()
+        found.append(monitor.history.records[1].variable_values)
+        assert monitor.history.records[1].layers == ()
     np.testing.assert_allclose(*found, rtol=1e-5)
 
 
@@ -287,7 +287,7 @@ def test_gradients_of_repeated_words_add_up():
     x, y = np.array([[1, 1, 1, 2]] * 8), np.ones((8, 8), "float32")
     fit(model, monitor, x=x, y=y)
     update = np.linalg.norm((before - model.get_weights()[0]).astype(np.float64))
-    got = variable(monitor.history.samples[0], "e/embeddings")
+    got = variable(monitor.history.records[0], "e/embeddings")
     assert got["gradient_norm"] == pytest.approx(update, rel=1e-5)
     assert got["update_norm"] == pytest.approx(update, rel=1e-5)
 
@@ -309,7 +309,7 @@ def test_dense_layers_have_their_units_last_whatever_images_have(channels_first)
     dense.set_weights([kernel, bias])
     monitor = ActivationMonitor(every=1, statistics="dead_units")
     model.fit(RNG.normal(size=(16, 4, 5, 3)), Y, verbose=0, callbacks=[monitor])
-    assert row(monitor.history.samples[0], "dense")["dead_units"] == 1
+    assert row(monitor.history.records[0], "dense")["dead_units"] == 1
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="has no float64 by itself")
@@ -321,6 +321,6 @@ def test_updates_that_float32_cannot_tell_apart():
     monitor = ActivationMonitor(every=1, statistics="update_norm")
     model.fit(X, Y, batch_size=16, verbose=0, callbacks=[monitor])
     moved = np.linalg.norm(dense.get_weights()[0] - before)
-    found = variable(monitor.history.samples[0], "dense/kernel")["update_norm"]
+    found = variable(monitor.history.records[0], "dense/kernel")["update_norm"]
     assert 0 < moved < 1e-7
     assert found == pytest.approx(moved, rel=1e-5)

@@ -51,7 +51,7 @@ def test_samples_read_together_are_those_read_one_by_one(patience, monkeypatch):
     monkeypatch.setattr(callback, "LONGEST", -1.0)
     one_by_one = watched()
     assert patience[2:] == [1] * (2 * BATCHES)
-    pairs = zip(together.history.samples, one_by_one.history.samples, strict=True)
+    pairs = zip(together.history.records, one_by_one.history.records, strict=True)
     for one, other in pairs:
         for name in ("step", "layers", "statistics", "variables", "loss", "inputs"):
             assert getattr(one, name) == getattr(other, name)
@@ -83,7 +83,7 @@ def test_no_sample_waits_long(patience, monkeypatch):
 def test_who_looks_sees_all():
     seen = []
     monitor = ActivationMonitor(every=1, statistics="mean", verbose=0)
-    looks = at_the_end(lambda batch: seen.append(monitor.history.samples[-1].step))
+    looks = at_the_end(lambda batch: seen.append(monitor.history.records[-1].step))
     fit(tiny(), monitor, looks)
     assert seen == list(range(BATCHES))
 
@@ -121,7 +121,7 @@ def test_an_interrupt_loses_nothing():
     monitor = ActivationMonitor(every=1, statistics="mean")
     with pytest.raises(KeyboardInterrupt):
         fit(tiny(), monitor, at_the_end(interrupt))
-    assert [sample.step for sample in monitor.history.samples] == [0, 1]
+    assert [sample.step for sample in monitor.history.records] == [0, 1]
 
 
 @pytest.mark.usefixtures("patience")
@@ -153,7 +153,7 @@ def test_an_interrupt_while_reading_leaves_the_rest(patience, monkeypatch):
     monitor = ActivationMonitor(every=1, statistics="mean")
     with pytest.raises(KeyboardInterrupt):
         fit(tiny(), monitor)
-    assert [sample.step for sample in monitor.history.samples] == list(range(BATCHES))
+    assert [sample.step for sample in monitor.history.records] == list(range(BATCHES))
     assert patience == [BATCHES, BATCHES - 1]
 
 
@@ -176,5 +176,5 @@ def test_steps_that_measure_something_else_are_told_apart(patience):
     x, y = np.ones((20, 6), "float32"), np.ones((20, 3), "float32")
     fit(model, monitor, x=x, y=y)
     assert patience == [2, 1]
-    names = [sample.layers[0].split("/")[-1] for sample in monitor.history.samples]
+    names = [sample.layers[0].split("/")[-1] for sample in monitor.history.records]
     assert names == ["one", "one", "other"]

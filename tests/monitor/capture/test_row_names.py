@@ -43,7 +43,7 @@ def test_a_layer_named_like_a_site_of_another(name):
     like.set_weights([np.zeros((6, 3)), np.full(3, -1.0)])
     monitor = ActivationMonitor(every=1)
     fit(model, monitor)
-    (sample, *_) = monitor.history.samples
+    (sample, *_) = monitor.history.records
     seen = ["a.pre", "a", "a@2.pre", "a@2", f"{name}~1.pre", f"{name}~1"]
     assert list(sample.layers) == seen
     assert row(sample, f"{name}~1")["dead_share"] == 1

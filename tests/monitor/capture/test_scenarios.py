@@ -50,10 +50,10 @@ def test_training_is_the_same(name):
     monitor = keras_winit.ActivationMonitor(every=1, statistics=statistics)
     assert compare(SCENARIOS[name], monitor) == []
     assert monitor.history.unseen == UNSEEN.get(name, {})
-    steps = [sample.step for sample in monitor.history.samples]
+    steps = [sample.step for sample in monitor.history.records]
     # Of several steps at once the last is kept.
     assert steps == ([1, 3] if name == "several steps at once" else [0, 1, 2, 3])
-    for sample in monitor.history.samples:
+    for sample in monitor.history.records:
         assert np.isfinite(sample.values[:, sample.statistics.index("mean")]).all()
         if name in SITES:
             assert " ".join(sample.layers) == SITES[name]
@@ -91,7 +91,7 @@ def test_training_on_several_devices_is_the_same(kind):
         assert compare(SCENARIOS["custom step"], monitor) == []
     finally:
         distribution.set_distribution(None)
-    assert len(monitor.history.samples) == 4
+    assert len(monitor.history.records) == 4
 
 
 CXX = any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
@@ -117,7 +117,7 @@ def test_what_torch_compiled_stays_compiled():
     counters.clear()
     _, plain = train(lambda: build(False), epochs=4)
     _, watched = train(lambda: build(True), [monitor, count], epochs=4)
-    assert [sample.step for sample in monitor.history.samples] == [0, 3, 4]
+    assert [sample.step for sample in monitor.history.records] == [0, 3, 4]
     assert monitor.history.unseen == {}
     # The watched steps run as they are; those between compile once.
     assert graphs[0] == 0 < graphs[1]
@@ -143,7 +143,7 @@ with exact_graphs():
     print(compare(mixed("mixed_float16"), make(), strategy.scope))
     two, one = make(), make()
     print(compare(with_embedding, two, strategy.scope), compare(with_embedding, one))
-for a, b in zip(two.history.samples, one.history.samples, strict=True):
+for a, b in zip(two.history.records, one.history.records, strict=True):
     assert a.layers == b.layers and a.variables == b.variables
     np.testing.assert_allclose(a.values, b.values, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(a.variable_values, b.variable_values, rtol=1e-4)

@@ -35,7 +35,7 @@ def same_with_and_without(make, **options):
     )
     np.testing.assert_equal(watched, weights)
     assert watched_log == log
-    assert len(monitor.history.samples) == 4
+    assert len(monitor.history.records) == 4
     assert keras.layers.Layer.__call__ is CALL
     return monitor
 
@@ -79,13 +79,13 @@ def test_a_layer_that_looks_at_its_activation(activation, eagerly):
     monitor = same_with_and_without(
         lambda: sequential(Asks(activation)), run_eagerly=eagerly, jit_compile=False
     )
-    assert monitor.history.samples[0].layers == ("asks/dense", "asks", "last")
+    assert monitor.history.records[0].layers == ("asks/dense", "asks", "last")
 
 
 def test_an_activation_that_is_an_object():
     monitor = same_with_and_without(lambda: sequential(layers.Dense(5, Swish(), name="d")))
-    assert monitor.history.samples[0].layers == ("d.pre", "d", "last")
-    assert monitor.history.samples[0].values[1, 1] >= 0
+    assert monitor.history.records[0].layers == ("d.pre", "d", "last")
+    assert monitor.history.records[0].values[1, 1] >= 0
 
 
 def test_cells_keep_their_activations():
@@ -131,8 +131,8 @@ def test_an_activation_that_reads_a_variable():
     for _ in range(2):
         monitor = ActivationMonitor(every=1, statistics=FEW)
         model.fit(X, Y, verbose=0, callbacks=[monitor])
-        assert monitor.history.samples[0].layers == ("own.pre", "own", "last")
-        assert "own/beta" in monitor.history.samples[0].variables
+        assert monitor.history.records[0].layers == ("own.pre", "own", "last")
+        assert "own/beta" in monitor.history.records[0].variables
         model.compile("sgd", "mse")
 
 
@@ -203,8 +203,8 @@ class ByName(keras.Model):
 @pytest.mark.parametrize("eagerly", [False, True])
 def test_arguments_by_name(eagerly):
     monitor = same_with_and_without(ByName, run_eagerly=eagerly, jit_compile=False)
-    assert monitor.history.samples[0].layers[-1] == "dense"
-    assert monitor.history.samples[0].variables == ("dense/kernel", "dense/bias")
+    assert monitor.history.records[0].layers[-1] == "dense"
+    assert monitor.history.records[0].variables == ("dense/kernel", "dense/bias")
 
 
 def test_models_on_threads_of_their_own():
@@ -226,9 +226,9 @@ def test_models_on_threads_of_their_own():
         thread.join()
     assert keras.layers.Layer.__call__ is CALL
     for number, monitor in enumerate(monitors):
-        rows = {sample.layers for sample in monitor.history.samples}
+        rows = {sample.layers for sample in monitor.history.records}
         assert rows == {(f"d{number}.pre", f"d{number}", "last")}
-        assert len(monitor.history.samples) == 8
+        assert len(monitor.history.records) == 8
         assert monitor.history.unseen == {}
 
 
@@ -239,7 +239,7 @@ def test_low_rank_updates_are_measured():
         return model
 
     monitor = same_with_and_without(make)
-    assert {"d/lora_kernel_a", "d/lora_kernel_b"} <= set(monitor.history.samples[0].variables)
+    assert {"d/lora_kernel_a", "d/lora_kernel_b"} <= set(monitor.history.records[0].variables)
     assert monitor.history.unseen == {}
 
 
@@ -254,7 +254,7 @@ def test_a_loss_that_nobody_told_is_none():
     model = compiled(Own(), "sgd", run_eagerly=True)
     model.build((None, 6))
     model.fit(X, Y, verbose=0, callbacks=[monitor])
-    assert [sample.loss for sample in monitor.history.samples] == [None]
+    assert [sample.loss for sample in monitor.history.records] == [None]
     assert "loss" not in {row["statistic"] for row in monitor.history}
 
 
@@ -265,7 +265,7 @@ def test_a_metric_of_any_name():
     monitor = ActivationMonitor(every=1, statistics=FEW)
     log = model.fit(X, Y, verbose=0, callbacks=[monitor]).history
     assert set(log) == {"loss", "winit0"}
-    assert monitor.history.samples
+    assert monitor.history.records
 
 
 def test_names_of_what_is_made_later():
@@ -334,7 +334,7 @@ class TestOfTensorFlow:
 
         for eagerly in (False, True):
             monitor = same_with_and_without(make, run_eagerly=eagerly)
-            assert len(monitor.history.samples[0].variables) == 3
+            assert len(monitor.history.records[0].variables) == 3
 
     def test_what_is_written_down_for_one_sample_has_no_row(self):
         class OneByOne(layers.Layer):
@@ -350,7 +350,7 @@ class TestOfTensorFlow:
 
         monitor = ActivationMonitor(every=1, statistics=FEW)
         compiled(sequential(OneByOne())).fit(X, Y, verbose=0, callbacks=[monitor])
-        assert monitor.history.samples[0].layers == ("each", "last")
+        assert monitor.history.records[0].layers == ("each", "last")
         assert "runs inside" in monitor.history.unseen["each/inner"]
 
     def test_a_step_within_a_function_that_was_traced_before(self):
@@ -386,7 +386,7 @@ class TestOfTensorFlow:
         model = sequential(Unknown(name="unknown"), Known(name="known"))
         monitor = ActivationMonitor(every=1, statistics=FEW)
         compiled(model, jit_compile=False).fit(X, Y, verbose=0, callbacks=[monitor])
-        assert monitor.history.samples[0].layers == ("known", "last")
+        assert monitor.history.records[0].layers == ("known", "last")
 
     def test_complex_variables_have_no_row(self):
         import tensorflow as tf
@@ -403,7 +403,7 @@ class TestOfTensorFlow:
         monitor = ActivationMonitor(every=1, statistics=FEW)
         model = compiled(sequential(Turns(name="turns")), keras.optimizers.SGD(0.1))
         model.fit(X, Y, verbose=0, callbacks=[monitor])
-        assert monitor.history.samples[0].variables == ("last/kernel", "last/bias")
+        assert monitor.history.records[0].variables == ("last/kernel", "last/bias")
         assert monitor.history.unseen == {"turns/turn": "is complex"}
 
 

@@ -12,7 +12,7 @@ import keras_winit
 from keras_winit.models.layers import anatomy
 from keras_winit.models.names import Names
 from keras_winit.monitor import FindingError, check
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 128)
@@ -99,7 +99,7 @@ def test_writers_get_plain_values():
         got = ()
 
         def write(self, sample):
-            assert isinstance(sample, Sample)
+            assert isinstance(sample, Record)
 
         def write_findings(self, step, findings):
             self.got = (step, findings)
@@ -116,7 +116,7 @@ def test_writers_get_plain_values():
 
 def test_stop_ends_the_fit():
     monitor = watch(mlp("zeros"), on_finding="stop")
-    assert [sample.step for sample in monitor.history.samples] == [0, 1]
+    assert [sample.step for sample in monitor.history.records] == [0, 1]
     assert monitor.history.findings[0].rule == "symmetric_units"
 
 
@@ -202,7 +202,7 @@ def test_only_the_loss_of_the_targets_can_be_that_of_a_guess(kind):
     monitor = keras_winit.ActivationMonitor(every=1, verbose=0)
     weights = np.full(16, 100.0) if kind == "sample_weight" else None
     model.fit(DATA[:16], LABELS[:16], sample_weight=weights, verbose=0, callbacks=[monitor])
-    assert monitor.history.samples[0].loss > 12
+    assert monitor.history.records[0].loss > 12
     found = "bad_initial_loss" in {finding.rule for finding in monitor.findings}
     assert found == (kind is None)
 

@@ -206,8 +206,8 @@ def test_rules_look_back_however_few_samples_are_kept():
     for one in steps:
         diagnosis(one, known)
     assert [finding.rule for finding in diagnosis.findings] == ["exploding_backward"]
-    assert len(diagnosis.samples) == 65
-    view = View(diagnosis.samples, known)
+    assert len(diagnosis.records) == 65
+    view = View(diagnosis.records, known)
     assert [weight.layer for weight in view.weights if weight.started_at_zero] == ["b"]
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from support import boards
-from support.boards import FINDING, SAMPLE, at
+from support.boards import FINDING, RECORD, at
 
 from keras_winit import plots
 from keras_winit.monitor.output import pictures
@@ -20,7 +20,7 @@ def test_an_album_is_thinned_out_evenly():
     album = Album()
     for step in range(1000):
         album.add(at(step))
-        steps = [one.step for one in album.samples]
+        steps = [one.step for one in album.records]
         assert len(steps) <= 200
         assert (steps[0], steps[-1]) == (0, step)
         assert len(set(np.diff(steps[:-1]))) <= 1
@@ -159,7 +159,7 @@ def test_letters_that_the_font_lacks_are_no_trouble(tmp_path):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         writer = TensorBoardWriter(tmp_path)
-        writer.write(replace(SAMPLE, layers=("\u5c42", "\U0001f4a5", "$", "\ud800")))
+        writer.write(replace(RECORD, layers=("\u5c42", "\U0001f4a5", "$", "\ud800")))
         writer.close()
     assert caught == []
     assert set(images("python", tmp_path)) == {"winit/health", "winit/strips"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support import boards
-from support.boards import FINDING, MAKE, SAMPLE, at, steps
+from support.boards import FINDING, MAKE, RECORD, at, steps
 
 from keras_winit.monitor.output.events import tags
 from keras_winit.monitor.output.writers import (
@@ -88,7 +88,7 @@ def test_histograms_are_read_back(found):
 
 
 def test_tables_are_read_back(found):
-    kinds = {"layers": SAMPLE.values, "variables": SAMPLE.variable_values}
+    kinds = {"layers": RECORD.values, "variables": RECORD.variable_values}
     for kind, values in kinds.items():
         (tag,) = (tag for _, tag in found if tag.startswith(f"winit/{kind}/"))
         assert [step for step, _ in found["winit", tag]] == [0, 1, 5]
@@ -178,7 +178,7 @@ def test_no_chart_without_numbers(tmp_path):
     names = ("stddev", "dead_share", "saturated_share")
     writer = TensorBoardWriter(tmp_path)
     layers = {"layers": ("a", "b"), "counts": np.zeros((2, 0))}
-    writer.write(replace(SAMPLE, **layers, statistics=names, values=values))
+    writer.write(replace(RECORD, **layers, statistics=names, values=values))
     writer.close()
     found = boards.read("python", tmp_path)
     ((_, layout),) = found["winit", "custom_scalars__config__"]
@@ -218,7 +218,7 @@ def test_a_resumed_run_takes_the_place_of_what_it_repeats(loader, tmp_path):
     for run in ((0, 1, 2, 3, 4), (3, 4)):
         writer = TensorBoardWriter(tmp_path)
         for step in run:
-            writer.write(at(step, replace(SAMPLE, values=SAMPLE.values * len(run))))
+            writer.write(at(step, replace(RECORD, values=RECORD.values * len(run))))
         writer.close()
     key = ("winit", "winit/stddev_max")
     found = boards.read(loader, tmp_path, until=(key, 5))
@@ -228,25 +228,25 @@ def test_a_resumed_run_takes_the_place_of_what_it_repeats(loader, tmp_path):
 def test_other_layers_get_a_table_of_their_own(tmp_path):
     writer = TensorBoardWriter(tmp_path)
     writer.write(at(0))
-    writer.write(at(1, replace(SAMPLE, layers=("a", "b", "c", "d"))))
+    writer.write(at(1, replace(RECORD, layers=("a", "b", "c", "d"))))
     writer.close()
     rows = [
         content["rows"]
         for content in map(json.loads, boards.contents("python", tmp_path).values())
         if content["kind"] == "layers"
     ]
-    assert sorted(rows) == [["a", "b", "c", "d"], list(SAMPLE.layers)]
+    assert sorted(rows) == [["a", "b", "c", "d"], list(RECORD.layers)]
 
 
 def test_many_layers_get_no_curves_of_their_own(tmp_path):
     writer = TensorBoardWriter(tmp_path, most=2)
-    writer.write(SAMPLE)
+    writer.write(RECORD)
     writer.close()
     groups = {tag.partition("/")[0] for _, tag in boards.read("python", tmp_path)}
     assert "winit_stddev" not in groups
     # A layer and its pre-activation count as one.
-    writer = TensorBoardWriter(tmp_path / "more", most=sum(".pre" not in n for n in SAMPLE.layers))
-    writer.write(SAMPLE)
+    writer = TensorBoardWriter(tmp_path / "more", most=sum(".pre" not in n for n in RECORD.layers))
+    writer.write(RECORD)
     writer.close()
     assert any("winit_stddev/" in tag for _, tag in boards.read("python", tmp_path / "more"))
     assert {"winit", "winit_gradient_norm", "winit_hist"} <= groups
@@ -254,8 +254,8 @@ def test_many_layers_get_no_curves_of_their_own(tmp_path):
 
 def test_a_sample_of_nothing(tmp_path):
     nothing = replace(
-        SAMPLE,
-        values=np.full_like(SAMPLE.values, np.nan),
+        RECORD,
+        values=np.full_like(RECORD.values, np.nan),
         variables=(),
         variable_values=np.zeros((0, 2), "float32"),
         edges=np.zeros(0),
@@ -290,7 +290,7 @@ def test_hostile_names_are_written(make, tmp_path):
     names = ("<script>alert(1)</script>", "\ud800,\n\"'", "x" * 5000, "=1+1@2")
     writer = make()
     for step in range(2):
-        writer.write(at(step, replace(SAMPLE, layers=names)))
+        writer.write(at(step, replace(RECORD, layers=names)))
     writer.close()
     assert steps(tmp_path) == [0, 1]
 
@@ -370,11 +370,11 @@ LIGHT = """
 import sys
 import keras_winit
 import numpy as np
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 from keras_winit.monitor.output.writers import TensorBoardWriter
 before = "tensorflow" in sys.modules
 one = np.ones((1, 1), "float32")
-sample = Sample(0, ("a",), ("stddev",), one, (), (), one[:0], np.arange(2.0), one, 1.0)
+sample = Record(0, ("a",), ("stddev",), one, (), (), one[:0], np.arange(2.0), one, 1.0)
 TensorBoardWriter(sys.argv[1]).write(sample)
 print(before, "tensorflow" in sys.modules)
 """

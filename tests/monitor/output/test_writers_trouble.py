@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support import boards
-from support.boards import MAKE, SAMPLE, at, steps
+from support.boards import MAKE, RECORD, at, steps
 from support.monitored import fit, tiny
 
 from keras_winit import ActivationMonitor
@@ -59,7 +59,7 @@ def test_other_files_are_left_alone(kind, content, tmp_path):
     file = tmp_path / "logs" / ("out.jsonl" if kind == "json" else "out.csv")
     file.write_text(content)
     with pytest.raises(FileExistsError, match=r"\[Errno 17\] holds something else, left alone: '"):
-        MAKE[kind](tmp_path).write(SAMPLE)
+        MAKE[kind](tmp_path).write(RECORD)
     assert file.read_text() == content
 
 
@@ -241,7 +241,7 @@ def test_with_a_tensorboard_that_breaks(monkeypatch, tmp_path):
         ImportError,
         match=r"^tensorboard cannot be imported, Descriptors cannot be created directly\.$",
     ):
-        TensorBoardWriter(tmp_path).write(SAMPLE)
+        TensorBoardWriter(tmp_path).write(RECORD)
 
 
 class Always(Rule):

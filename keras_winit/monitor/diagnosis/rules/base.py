@@ -62,7 +62,7 @@ class Rule:
 
     To add one, subclass it as a frozen dataclass and give
     `ActivationMonitor(rules=(*RULES, MyRule()))`. Rules keep no state: what they say depends
-    on the samples alone.
+    on the records alone.
 
     Args:
         threshold: Of the statistic.

@@ -52,7 +52,7 @@ class VanishingBackward(Rule):
 
     def _nothing_left(self, view: View) -> bool:
         """Whether all has been learned that there was to learn."""
-        first, loss = view.samples[0].loss, view.sample.loss
+        first, loss = view.records[0].loss, view.record.loss
         if first is None or loss is None or not loss >= 0:
             return False
         moves = any(norm > 0 for norm in view.column("gradient_norm").values())
@@ -89,9 +89,9 @@ class ExplodingBackward(Rule):
             for weight, norm in zip(group, norms, strict=True):
                 if norm > self.threshold * middle > 0:
                     yield Offence(weight.layer, norm / middle, weight.order)
-        past = [sample.gradient_norm for sample in view.samples[-1 - self.window : -1]]
+        past = [record.gradient_norm for record in view.records[-1 - self.window : -1]]
         past = [norm for norm in past if norm > 0]
-        growth = view.sample.gradient_norm / statistics.median(past) if len(past) >= 5 else 0.0
+        growth = view.record.gradient_norm / statistics.median(past) if len(past) >= 5 else 0.0
         if growth > self.growth:
             largest = max(weights, key=lambda weight: weight["gradient_norm"])
             yield Offence(

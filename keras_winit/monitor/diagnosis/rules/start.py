@@ -53,16 +53,16 @@ class NonFinite(Rule):
                 cause = f"in a weight; {self._why(view)}"
                 yield Offence(weight.layer, math.inf, weight.order, cause=cause)
                 return
-        if view.sample.loss is not None and not math.isfinite(view.sample.loss):
+        if view.record.loss is not None and not math.isfinite(view.record.loss):
             yield Offence("loss", math.inf, len(view.seen), cause="the loss alone is not finite")
 
     def _why(self, view: View) -> str:
-        if len(view.samples) < 2:
+        if len(view.records) < 2:
             return "it is so from the start: " + self.cause
         ratios = view.column("update_ratio", back=2)
         largest = max((r for r in ratios.values() if math.isfinite(r)), default=0.0)
         if largest > 0.5:
-            before = view.samples[-2].step
+            before = view.records[-2].step
             return f"at step {before} an update was {largest:.2g} times the weights it changed"
         return self.cause
 
@@ -177,7 +177,7 @@ class BadInitialLoss(Rule):
 
     def check(self, view: View) -> Iterator[Offence]:
         expected = view.model.expected_loss
-        loss = view.sample.loss
+        loss = view.record.loss
         if not expected or loss is None:
             return
         limit = min(self.threshold, max(self.most / expected, self.least))

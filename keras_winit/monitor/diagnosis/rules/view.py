@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from keras_winit.models.layers import Kernel, Part
-from keras_winit.monitor.records import Sample
+from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import is_before, layer_of
 
 NAN = math.nan
@@ -17,7 +17,7 @@ class Model:
     """What is known of a model at rest.
 
     Args:
-        parts: Its layers by their names in the samples.
+        parts: Its layers by their names in the records.
         expected_loss: Of a classifier that knows nothing yet; None for other models.
         scaled_loss: Whether the optimizer tries out by what to multiply the loss, and so
             meets infinite gradients now and then.
@@ -80,17 +80,17 @@ class Weight:
 
 
 class View:
-    """The last of some samples, as a rule reads it.
+    """The last of some records, as a rule reads it.
 
     Args:
-        samples: Of a run, one at least.
+        records: Of a run, one at least.
         model: That they are of.
     """
 
-    def __init__(self, samples: Sequence[Sample], model: Model) -> None:
-        self.samples, self.model = samples, model
-        self.sample = samples[-1]
-        self.step = self.sample.step
+    def __init__(self, records: Sequence[Record], model: Model) -> None:
+        self.records, self.model = records, model
+        self.record = records[-1]
+        self.step = self.record.step
 
     @property
     def is_start(self) -> bool:
@@ -100,9 +100,9 @@ class View:
     @functools.cached_property
     def seen(self) -> list[Seen]:
         """Outputs and pre-activations in the order of execution."""
-        names, rows = self.sample.statistics, self.sample.values.tolist()
-        sites = _sites(self.model, self.sample.layers)
-        samples = self.sample.unit_samples.tolist() or [math.inf] * len(sites)
+        names, rows = self.record.statistics, self.record.values.tolist()
+        sites = _sites(self.model, self.record.layers)
+        samples = self.record.unit_samples.tolist() or [math.inf] * len(sites)
         return [
             Seen(name, order, part, dict(zip(names, row, strict=True)), before, count)
             for order, ((name, part, before), row, count) in enumerate(
@@ -113,10 +113,10 @@ class View:
     @functools.cached_property
     def inputs(self) -> list[Seen]:
         """The model's own inputs that hold floats."""
-        sample = self.sample
+        record = self.record
         return [
-            Seen(name, -1, None, dict(zip(sample.statistics, row, strict=True)))
-            for name, row in zip(sample.inputs, sample.input_values.tolist(), strict=True)
+            Seen(name, -1, None, dict(zip(record.statistics, row, strict=True)))
+            for name, row in zip(record.inputs, record.input_values.tolist(), strict=True)
         ]
 
     @functools.cached_property
@@ -136,10 +136,10 @@ class View:
     @functools.cached_property
     def weights(self) -> list[Weight]:
         """Kernels in the order in which their layers run, or else were made."""
-        now, start = _variables(self.sample), _variables(self.samples[0])
+        now, start = _variables(self.record), _variables(self.records[0])
         return [
             Weight(name, order, part, kernel, now[kernel.name], start.get(kernel.name, {}))
-            for name, order, part, kernel in _kernels(self.model, self.sample.layers)
+            for name, order, part, kernel in _kernels(self.model, self.record.layers)
             if kernel.name in now
         ]
 
@@ -157,10 +157,10 @@ class View:
         return self._first_weights.get(layer)
 
     def column(self, statistic: str, back: int = 1) -> dict[str, float]:
-        """One statistic of all variables, some samples back."""
+        """One statistic of all variables, some records back."""
         return {
             path: values[statistic]
-            for path, values in _variables(self.samples[-back]).items()
+            for path, values in _variables(self.records[-back]).items()
             if statistic in values
         }
 
@@ -188,10 +188,10 @@ def _kernels(model: Model, sites: tuple[str, ...]) -> list[tuple[str, int, Part,
     return sorted(found, key=lambda kernel: kernel[1])
 
 
-# Of the first sample of a run, the one before and the last.
+# Of the first record of a run, the one before and the last.
 @functools.lru_cache(maxsize=3)
-def _variables(sample: Sample) -> dict[str, dict[str, float]]:
+def _variables(record: Record) -> dict[str, dict[str, float]]:
     return {
-        path: dict(zip(sample.variable_statistics, row, strict=True))
-        for path, row in zip(sample.variables, sample.variable_values.tolist(), strict=True)
+        path: dict(zip(record.variable_statistics, row, strict=True))
+        for path, row in zip(record.variables, record.variable_values.tolist(), strict=True)
     }
