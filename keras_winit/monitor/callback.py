@@ -18,7 +18,7 @@ from keras_winit.models.layers import Part, anatomy
 from keras_winit.models.names import Names
 from keras_winit.monitor import arguments
 from keras_winit.monitor.capture.collector import Watch, reason
-from keras_winit.monitor.capture.layout import read
+from keras_winit.monitor.capture.layout import NUMBER, read
 from keras_winit.monitor.capture.plan import Plan
 from keras_winit.monitor.capture.step_counter import Steps
 from keras_winit.monitor.capture.train_function import Keep, Once, Tapped, note_loops
@@ -370,7 +370,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         """Of all that is unread; steps in a row that have the same layout together."""
         found, layouts = [], self._watch.layouts if self._watch else []
         taken = [(step, _on_host(packed)) for step, packed in self._unread]
-        for number, group in itertools.groupby(taken, lambda one: int(one[1][0, 0])):
+        for number, group in itertools.groupby(taken, lambda one: int(one[1][0, NUMBER])):
             steps, vectors = zip(*group, strict=True)
             found += read(layouts[number], steps, np.stack(vectors))
         return found

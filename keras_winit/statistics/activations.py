@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_winit.statistics.graph import INF, backend_is, how_many, size
+from keras_winit.statistics.graph import INF, backend_is, count_on_torch, size
 
 # An entry is saturated where the activation is flatter than this share of its steepest.
 FLAT = 0.05
@@ -111,7 +111,7 @@ def _above(z: Any, end: float) -> Any:
         # Unlike a comparison, it does these many at a time.
         return 2 * tf.nn.l2_loss(tf.nn.relu(tf.sign(z - end)))
     if backend_is("torch"):
-        return how_many("gt", z, end) + 0 * z.amax().clamp(0, 1)
+        return count_on_torch("gt", z, end) + 0 * z.amax().clamp(0, 1)
     return ops.sum(ops.where(z > end, 1.0, ops.where(z <= end, 0.0, float("nan"))))
 
 

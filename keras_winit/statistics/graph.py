@@ -1,7 +1,6 @@
-"""What reductions need that run in a graph on TensorFlow and JAX, and as they are on torch."""
+"""Helpers for reductions that run inside a graph (TensorFlow, JAX) or eagerly (PyTorch)."""
 
 import functools
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,36 +13,43 @@ INF = math.inf
 
 
 def backend_is(name: str) -> bool:
-    """Whether Keras runs on it."""
+    """Return whether Keras runs on this backend."""
     return bool(keras.backend.backend() == name)
 
 
-def once_for_all(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function of tensors, within a graph traced once for all arguments alike.
+def traced_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of tensors that a graph traces once for each combination of shapes.
 
-    Traced into every layer anew, a hundred layers would take half a minute to compile.
+    Traced and optimized anew for every layer, the same reductions would take most of the time
+    that the first step of a large model takes. Arguments that are no tensors must be hashable.
     """
 
     @functools.cache
-    def traced() -> Any:
+    def compiled(*static: Any) -> Any:
+        def bound(*tensors: Any) -> Any:
+            return function(*tensors, *static)
+
         if backend_is("tensorflow"):
             import tensorflow as tf
 
             noinline = {"_noinline": True}
-            return tf.function(function, autograph=False, experimental_attributes=noinline)
+            return tf.function(bound, autograph=False, experimental_attributes=noinline)
         import jax
 
-        return jax.jit(function)
+        return jax.jit(bound)
 
     @functools.wraps(function)
-    def call(*tensors: Any) -> Any:
-        return traced()(*tensors) if _in_graph(tensors[0]) else function(*tensors)
+    def call(*arguments: Any) -> Any:
+        if not in_graph(arguments[0]):
+            return function(*arguments)
+        count = sum(ops.is_tensor(argument) for argument in arguments)
+        return compiled(*arguments[count:])(*arguments[:count])
 
     return call
 
 
-def _in_graph(tensor: Any) -> bool:
-    """Whether its value is yet to come."""
+def in_graph(tensor: Any) -> bool:
+    """Return whether the values of a tensor are known only when a graph runs."""
     if backend_is("tensorflow"):
         import tensorflow as tf
 
@@ -56,93 +62,41 @@ def _in_graph(tensor: Any) -> bool:
 
 
 def cond(is_true: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
-    """`ops.cond`, which outside of graphs takes longer than most of what it chooses from."""
-    if _in_graph(is_true):
+    """Do as `ops.cond`, but choose in Python outside of graphs, which is far cheaper."""
+    if in_graph(is_true):
         return ops.cond(is_true, then, otherwise)
     return then() if is_true else otherwise()
 
 
-# Entries of a group. On JAX ten times their memory is set aside for a closer look, also where
-# none is taken.
-GROUP = {"tensorflow": 2**22, "jax": 2**18, "torch": 2**22}
-
-
-def groups(sizes: Sequence[int]) -> list[slice]:
-    """Parts of a row of tensors that share a check and a closer look, which copies them.
-
-    What is larger than a group should be is one by itself, and needs no copy.
-    """
-    starts, held, most = [0], 0, GROUP[keras.backend.backend()]
-    for place, size in enumerate(sizes):
-        held += size
-        if held > most and place > starts[-1]:
-            starts.append(place)
-            held = size
-    return [slice(*ends) for ends in itertools.pairwise([*starts, len(sizes)])]
-
-
-class Segments:
-    """Neighbouring entries of one long tensor that belong together, S segments of them.
-
-    Args:
-        owners: For each entry the number of its segment.
-        count: S.
-    """
-
-    def __init__(self, owners: Any, count: int) -> None:
-        self.owners, self.count = owners, count
-
-    def add(self, values: Any) -> Any:
-        """The sum over each segment."""
-        return ops.segment_sum(values, self.owners, num_segments=self.count)
-
-    def most(self, values: Any) -> Any:
-        """The largest entry of each segment."""
-        return ops.segment_max(values, self.owners, num_segments=self.count)
-
-    def each(self, values: Any) -> Any:
-        """What a segment has, for each of its entries."""
-        return ops.take(values, self.owners)
-
-
-def in_a_row(tensors: Sequence[Any]) -> tuple[Any, Segments, Any]:
-    """All entries of S tensors as one, a segment each; and their sizes, int32 of shape (S,)."""
-    flat = ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tensors])
-    sizes = _vector([size(tensor) for tensor in tensors], "int32")
-    places = ops.arange(ops.size(flat), dtype="int32")
-    owners = ops.searchsorted(ops.cumsum(sizes), places, side="right")
-    return flat, Segments(owners, len(tensors)), sizes
-
-
-def matrix(tensor: Any, width: int) -> Any:
-    """The same entries in rows of that length."""
+def as_matrix(tensor: Any, width: int) -> Any:
+    """Return the entries in rows of length `width`."""
     if backend_is("torch"):
-        # `ops.reshape` takes longer than most that is done with the result.
+        # `ops.reshape` takes longer than most reductions of the result.
         return tensor.reshape(-1, width)
     return ops.reshape(tensor, (-1, width))
 
 
 def size(tensor: Any) -> Any:
-    """The number of its entries, as a whole number if it is known by now."""
+    """Return the number of entries: an int if the shape is static, else an int tensor."""
     return ops.size(tensor) if None in tensor.shape else math.prod(tensor.shape)
 
 
 def finite(values: Any, counts: Any) -> Any:
-    """Which entries are finite, and count."""
-    found = ops.isfinite(values)
-    return found if counts is None else ops.logical_and(found, counts)
+    """Return a boolean tensor: which entries are finite and, where `counts` is given, count."""
+    is_finite = ops.isfinite(values)
+    return is_finite if counts is None else ops.logical_and(is_finite, counts)
 
 
-def how_many(compare: str, values: Any, number: float, scratch: Any = None) -> Any:
-    """For how many entries of a float32 tensor of torch a comparison is true, as float32.
+def count_on_torch(compare: str, values: Any, number: float, scratch: Any = None) -> Any:
+    """Count the entries of a float32 tensor for which a comparison is true, as float32.
 
-    Not by way of booleans, whose sum takes ten times as long.
+    Comparisons that write floats take a tenth of the time of summing booleans.
 
     Args:
-        compare: Its name in torch.
-        values: The tensor.
-        number: What to compare them with.
-        scratch: A tensor of that shape to write to; None makes one.
+        compare: Name of the comparison in torch, such as "gt".
+        values: Tensor to count in.
+        number: Right side of the comparison.
+        scratch: Tensor of the same shape to write to. Defaults to None, which allocates one.
     """
     import torch
 
@@ -151,17 +105,13 @@ def how_many(compare: str, values: Any, number: float, scratch: Any = None) -> A
 
 
 def float32(tensor: Any) -> Any:
-    """The tensor as it is, or cast."""
-    single = keras.backend.standardize_dtype(tensor.dtype) == "float32"
-    return tensor if single else ops.cast(tensor, "float32")
+    """Return the tensor itself if it is float32, else a cast copy."""
+    is_single = keras.backend.standardize_dtype(tensor.dtype) == "float32"
+    return tensor if is_single else ops.cast(tensor, "float32")
 
 
 def as_floats(numbers: Sequence[Any]) -> Any:
-    """Whole numbers or scalars, some of them known before the graph runs, as float32."""
-    return _vector(numbers, "float32")
-
-
-def _vector(numbers: Sequence[Any], dtype: str) -> Any:
+    """Return a float32 vector of Python numbers and scalar tensors."""
     if all(isinstance(number, int) for number in numbers):
-        return ops.convert_to_tensor(np.array(numbers, dtype))
-    return ops.stack([ops.cast(number, dtype) for number in numbers])
+        return ops.convert_to_tensor(np.array(numbers, "float32"))
+    return ops.stack([ops.cast(number, "float32") for number in numbers])

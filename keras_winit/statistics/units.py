@@ -1,4 +1,10 @@
-"""What each unit of a layer does over the samples: reduced in the graph."""
+"""Per-unit statistics of a layer's output over the samples of a batch, inside the graph.
+
+A unit is an output channel. The quick measure takes few and fast reductions and is exact
+unless entries are infinite, NaN, so large or small that their squares leave the range of
+float32, or nearly constant about a large mean. The careful measure holds for all of these,
+and for masked outputs.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,44 +15,44 @@ from keras import ops
 
 from keras_winit.statistics.graph import (
     INF,
-    Segments,
     as_floats,
+    as_matrix,
     backend_is,
     cond,
+    count_on_torch,
     finite,
     float32,
-    groups,
-    how_many,
-    in_a_row,
-    matrix,
-    once_for_all,
+    traced_once,
 )
 
-# Between these no square has over- or underflowed.
+# A variance between these bounds comes from squares that neither over- nor underflowed.
 LEAST, MOST = 1e-30, 1e30
 
-# By what entries are divided where that does not hold.
+# The quick mean is precise enough for a variance of at least this share of the squared mean.
+LEAST_VARIANCE = 1e-6
+
+# Bounds of the factor by which the careful measure divides; its reciprocal must be normal.
 SCALES = 1e-37, 8e37
 
-# Of the mean square, what a variance must have for the mean to be fine enough.
-COARSE = 1e-6
+# Rows that float32 adds up one after another without losing the fifth digit.
+ROWS = 1024
 
 
 class Units(NamedTuple):
-    """What the U units of L layers did over the samples; non-finite entries are only counted.
+    """Statistics of U units in L layers over the finite entries; all float32 tensors.
 
-    All is float32. The mean is given from the lowest entry, where it does not cancel, and by
-    half, where it does not overflow.
+    The mean is stored as half of its distance from `low`: the distance does not cancel, and
+    half of it does not overflow.
 
     Args:
-        low: The smallest finite entry of each unit, of shape (U,). Infinite if there is none.
-        high: The largest.
-        rise: Half of what the mean is above `low`.
-        stddev: Of the finite entries.
-        missing: Count of entries that are not finite, or do not count.
-        zeros: Entries exactly zero of each layer, of shape (L,).
-        nonfinite: NaN and infinite entries among those that count.
-        samples: Entries of each unit, `missing` ones too.
+        low: Smallest finite entry of each unit, of shape (U,). Infinite if there is none.
+        high: Largest finite entry, of shape (U,).
+        rise: Half of the mean's distance from `low`, of shape (U,).
+        stddev: Standard deviation, of shape (U,).
+        missing: Number of entries that are masked or not finite, of shape (U,).
+        zeros: Number of entries that are exactly zero in each layer, of shape (L,).
+        nonfinite: Number of NaN and infinite entries that are not masked, of shape (L,).
+        samples: Number of entries of each unit, the missing ones included, of shape (L,).
     """
 
     low: Any
@@ -59,18 +65,17 @@ class Units(NamedTuple):
     samples: Any
 
 
-class Reduced(NamedTuple):
-    """What a first look at a layer with U units gives; `joined` makes `Units` of it.
+class Moments(NamedTuple):
+    """Result of the quick measure for one layer of U units; `join_units` makes it `Units`.
 
     Args:
-        low: The smallest entry of each unit, of shape (U,).
-        high: The largest.
-        mean: Of each unit.
-        variance: Of each unit.
-        nonzero: Count of all entries that are not zero.
-        samples: Count of the entries of a unit.
-        values: The entries, of shape (samples, units), should they need a closer look; None
-            on torch, where they have had it.
+        low: Smallest entry of each unit, of shape (U,).
+        high: Largest entry, of shape (U,).
+        mean: Mean, of shape (U,).
+        variance: Population variance, of shape (U,).
+        nonzero: Number of entries that are not zero: a scalar, or on JAX of shape (U,).
+        samples: Number of entries of each unit. An int or a scalar.
+        values: The entries, of shape (samples, U), for the careful measure.
     """
 
     low: Any
@@ -83,13 +88,16 @@ class Reduced(NamedTuple):
 
 
 def flatten(values: Any, mask: Any = None, unit_axis: int = -1) -> tuple[Any, Any]:
-    """Values as float32 of shape (samples, units), and which of them count; None if all do.
+    """Return values as float32 of shape (samples, units), and which of them count.
 
     Args:
-        values: Any shape of rank 1 or more; of rank 1, or if the number of units is not known
-            before the step runs, it is one unit.
-        mask: Boolean, of the shape of the leading axes of `values`. None: all count.
-        unit_axis: Where the units lie.
+        values: Tensor of rank 1 or more. A tensor of rank 1, or one whose number of units is
+            not static, is taken for a single unit.
+        mask: Boolean tensor, of the shape of the leading axes of `values`. None: all count.
+        unit_axis: Axis of the units. Defaults to the last.
+
+    Returns:
+        The matrix, and a boolean matrix of the same shape or None.
     """
     rank, values = len(values.shape), float32(values)
     if mask is not None:
@@ -100,22 +108,23 @@ def flatten(values: Any, mask: Any = None, unit_axis: int = -1) -> tuple[Any, An
     def rows(tensor: Any) -> Any:
         if unit_axis not in (-1, rank - 1):
             tensor = ops.moveaxis(tensor, unit_axis, -1)
-        return tensor if tensor.shape[1:] == (width,) else matrix(tensor, width)
+        return tensor if tensor.shape[1:] == (width,) else as_matrix(tensor, width)
 
     return rows(values), None if mask is None else rows(mask)
 
 
-def side_by_side(shape: Sequence[int | None], unit_axis: int = -1) -> int:
-    """How many samples `reduced` may take side by side, as one of that many more units.
+def samples_per_row(shape: Sequence[int | None], unit_axis: int = -1) -> int:
+    """Return how many samples the quick measure may lay side by side in one wider row.
 
-    Some of those of one example: columns are added up one by one on TensorFlow, so short
-    ones lose less, and narrow rows are slow everywhere.
+    They are positions of one example, so that the number divides any batch. Wider and fewer
+    rows lose less precision where a column is added up one by one, and are faster where they
+    are narrow.
 
     Args:
-        shape: Of the values that `flatten` gets; an axis of unknown size is None.
-        unit_axis: As there.
+        shape: Shape of the values that `flatten` gets. None: an axis of unknown size.
+        unit_axis: Axis of the units. Defaults to the last.
     """
-    inner = [size for size in shape[1:] if size is not None]
+    inner = [length for length in shape[1:] if length is not None]
     if not inner or len(inner) < len(shape) - 1:
         return 1
     width = inner.pop(unit_axis - 1 if unit_axis > 0 else unit_axis)
@@ -124,224 +133,201 @@ def side_by_side(shape: Sequence[int | None], unit_axis: int = -1) -> int:
     return next((k for k in range(min(most, count), 1, -1) if count % k == 0), 1)
 
 
-def reduced(values: Any, counts: Any = None, beside: int = 1) -> Reduced | Units:
-    """Reduce what `flatten` gave over the samples, as far as it goes for one layer.
+def reduce_units(
+    values: Any, counts: Any = None, per_row: int = 1, careful: bool = False
+) -> Moments | Units:
+    """Reduce the matrix of `flatten` over the samples.
 
     Args:
-        values: Of shape (samples, units).
-        counts: Likewise, or None.
-        beside: What `side_by_side` gave; a divisor of the number of samples.
+        values: Float32 tensor of shape (samples, units).
+        counts: Boolean tensor of the same shape, or None.
+        per_row: Result of `samples_per_row`; a divisor of the number of samples.
+        careful: Whether to take the careful measure at once.
+
+    Returns:
+        `Moments`, or `Units` where the careful measure was taken.
     """
-    if counts is not None:
-        return Units(*_by_columns(values, counts))
-    if backend_is("torch"):
-        return _reduced_by_torch(values, beside)
-    if backend_is("jax"):
-        import jax
+    if careful or counts is not None:
+        return Units(*_careful(values, counts))
+    samples = values.shape[0] or ops.shape(values)[0]
+    if not backend_is("torch"):
+        return Moments(*_quick(values, per_row), samples, values)
+    moments = _quick_on_torch(values, per_row)
+    # The result is judged at once, because later code may change a tensor in place.
+    return Units(*_careful(values, None)) if moments is None else Moments(*moments, samples, None)
 
-        # Or else XLA may round what others make of them in another way.
-        values = jax.lax.optimization_barrier(values)
+
+@traced_once
+def _quick(values: Any, per_row: int) -> tuple[Any, ...]:
     width = values.shape[1]
-    wide = values if beside == 1 else matrix(values, beside * width)
-    rows = wide.shape[0] or ops.cast(ops.shape(wide)[0], "float32")
-
-    def over(reduce: Any, wide: Any) -> Any:
-        once = reduce(wide, axis=0)
-        return once if beside == 1 else reduce(matrix(once, width), axis=0)
-
-    mean, variance = _moments(wide, rows)
-    if beside > 1:
-        columns = matrix(mean, width)
-        mean = ops.mean(columns, axis=0)
-        variance = ops.mean(matrix(variance, width) + ops.square(columns - mean), axis=0)
-    return Reduced(
-        low=over(ops.min, wide),
-        high=over(ops.max, wide),
-        mean=mean,
-        variance=variance,
-        nonzero=_nonzero(wide),
-        samples=rows * beside,
-        values=values,
-    )
-
-
-def _moments(wide: Any, rows: Any) -> tuple[Any, Any]:
-    """Mean and variance of each column."""
-    if not backend_is("tensorflow"):
-        mean = ops.mean(wide, axis=0)
-        return mean, ops.mean(ops.square(wide - mean), axis=0)
+    wide = values if per_row == 1 else as_matrix(values, per_row * width)
+    if backend_is("jax"):
+        # Anything else than a single reduction of simple functions, such as another one over
+        # the columns of a row, takes XLA ten times as long to compile.
+        long = values.shape[0] > ROWS
+        return (
+            ops.min(values, axis=0),
+            ops.max(values, axis=0),
+            *_moments(wide if long else values, width),
+            ops.sum(ops.abs(ops.sign(values)), axis=0),
+        )
     import tensorflow as tf
 
-    # What dense layers do forth and back is three times as fast as a mean and a difference.
+    low, high = tf.reduce_min(wide, axis=0), tf.reduce_max(wide, axis=0)
+    if per_row > 1:
+        low = tf.reduce_min(as_matrix(low, width), axis=0)
+        high = tf.reduce_max(as_matrix(high, width), axis=0)
+    # Unlike a comparison and a sum, these two are vectorized.
+    return low, high, *_moments(wide, width), 2 * tf.nn.l2_loss(tf.sign(wide))
+
+
+def _moments(wide: Any, width: int) -> tuple[Any, Any]:
+    """Return the mean and the variance of each unit; a row of `wide` may hold several samples."""
+    mean, variance = _column_moments(wide)
+    if wide.shape[1] == width:
+        return mean, variance
+    means = as_matrix(mean, width)
+    mean = ops.mean(means, axis=0)
+    return mean, ops.mean(as_matrix(variance, width) + ops.square(means - mean), axis=0)
+
+
+def _column_moments(wide: Any) -> tuple[Any, Any]:
+    if backend_is("jax"):
+        share = 1 / wide.shape[0]
+        mean = ops.sum(share * wide, axis=0)
+        return mean, ops.sum(share * ops.square(wide - mean), axis=0)
+    import tensorflow as tf
+
+    # The kernels of a bias are three times as fast as a mean and a broadcast difference.
+    rows = tf.cast(tf.shape(wide)[0], "float32")
     mean = tf.raw_ops.BiasAddGrad(out_backprop=wide) / rows
-    off = tf.nn.bias_add(wide, -mean)
-    return mean, tf.raw_ops.BiasAddGrad(out_backprop=tf.square(off)) / rows
+    deviation = tf.nn.bias_add(wide, -mean)
+    return mean, tf.raw_ops.BiasAddGrad(out_backprop=tf.square(deviation)) / rows
 
 
-def _nonzero(wide: Any) -> Any:
-    if backend_is("tensorflow"):
-        import tensorflow as tf
+def _quick_on_torch(values: Any, per_row: int) -> tuple[Any, ...] | None:
+    """Take the quick measure in few calls; return None if it does not hold.
 
-        # Unlike a comparison, it does these many at a time.
-        return 2 * tf.nn.l2_loss(tf.sign(wide))
-    # Not a comparison, which XLA would write to memory; columns first, as it adds up a row one
-    # by one.
-    return ops.sum(ops.sum(ops.abs(ops.sign(wide)), axis=0))
-
-
-def _reduced_by_torch(values: Any, beside: int) -> Reduced | Units:
-    """In few and fast calls: over an axis, `aminmax` and `var_mean` take ten times as long."""
+    Over an axis, `aminmax` and `var_mean` would take ten times as long.
+    """
     import torch
 
-    wide = values.reshape(-1, beside * values.shape[1])
+    wide = values.reshape(-1, per_row * values.shape[1])
 
-    def over(reduce: Any, wide: Any) -> Any:
-        once = reduce(wide, 0)
-        return once if beside == 1 else reduce(once.view(beside, -1), 0)
+    def over_rows(reduce: Any) -> Any:
+        columns = reduce(wide, 0)
+        return columns if per_row == 1 else reduce(columns.view(per_row, -1), 0)
 
-    low, high, mean = over(torch.amin, wide), over(torch.amax, wide), torch.mean(wide, 0)
-    off = wide - mean
-    variance = torch.mean(off.square_(), 0)
-    if beside > 1:
-        columns = mean.view(beside, -1)
-        mean = torch.mean(columns, 0)
-        within = variance.view(beside, -1)
-        variance = torch.mean(within + (columns - mean).square_(), 0)
-    told = torch.addcmul(variance, mean, mean, value=-COARSE)
-    # Their difference is NaN of units that are infinite throughout.
-    least, most = torch.where(low == high, 1 + (high - low), told).aminmax()
-    # At once, as who comes after may change a tensor in place.
+    low, high, mean = over_rows(torch.amin), over_rows(torch.amax), torch.mean(wide, 0)
+    deviation = wide - mean
+    variance = torch.mean(deviation.square_(), 0)
+    if per_row > 1:
+        means = mean.view(per_row, -1)
+        mean = torch.mean(means, 0)
+        variance = torch.mean(variance.view(per_row, -1) + (means - mean).square_(), 0)
+    margin = torch.addcmul(variance, mean, mean, value=-LEAST_VARIANCE)
+    # As in `_sound`, with a single read from the device.
+    least, most = torch.where(low == high, 1 + (high - low), margin).aminmax()
     if not LEAST < least <= most < MOST:
-        return Units(*_by_columns(values, None))
-    nonzero = how_many("ne", wide, 0, off)
-    return Reduced(low, high, mean, variance, nonzero, len(values), None)
+        return None
+    return low, high, mean, variance, count_on_torch("ne", wide, 0, deviation)
 
 
-def joined(layers: Sequence[Reduced | Units]) -> Units:
-    """Of several layers in a row, those that are `Reduced` first."""
-    plain = [one for one in layers if isinstance(one, Reduced)]
-    parts = [one for one in layers if isinstance(one, Units)]
-    if backend_is("torch"):
-        made = [_together(plain, *_columns(plain))] if plain else []
+def _sound(low: Any, high: Any, mean: Any, variance: Any) -> Any:
+    """Return whether the quick measure holds for all of these units."""
+    margin = variance - LEAST_VARIANCE * ops.square(mean)
+    # A constant unit is exact. The difference is NaN for one that is infinite throughout.
+    margin = ops.where(ops.equal(low, high), 1 + (high - low), margin)
+    # Both comparisons are false for NaN.
+    return ops.all(ops.logical_and(margin > LEAST, margin < MOST))
+
+
+def join_units(layers: Sequence[Moments | Units]) -> tuple[Units, Any]:
+    """Concatenate the results of `reduce_units` for several layers.
+
+    Args:
+        layers: One or more results, all `Moments` before all `Units`.
+
+    Returns:
+        The joined `Units`, and a boolean: whether they are exact. If not, the careful measure
+        is needed; only JAX leaves that to the caller, because XLA would take most of its
+        compile time for a branch that hardly ever runs.
+    """
+    quick = [layer for layer in layers if isinstance(layer, Moments)]
+    parts, sound = [layer for layer in layers if isinstance(layer, Units)], True
+    if quick:
+        low, high, mean, variance = columns = [
+            ops.concatenate(column) for column in zip(*(m[:4] for m in quick), strict=True)
+        ]
+        joined = _joined(quick, *columns)
+        if not backend_is("torch"):
+            sound = _sound(low, high, mean, variance)
+        if backend_is("tensorflow"):
+            joined = cond(sound, lambda: joined, lambda: _all_careful(quick))
+            sound = True
+        parts.insert(0, Units(*joined))
+    return Units(*map(ops.concatenate, zip(*parts, strict=True))), sound
+
+
+def _joined(layers: Sequence[Moments], low: Any, high: Any, mean: Any, variance: Any) -> Units:
+    samples = as_floats([layer.samples for layer in layers])
+    entries = samples * as_floats([layer.low.shape[0] for layer in layers])
+    if backend_is("jax"):
+
+        def total(per_unit: Any) -> Any:
+            widths = [layer.low.shape[0] for layer in layers]
+            owners = np.repeat(np.arange(len(layers)), widths)
+            return ops.segment_sum(per_unit, owners, num_segments=len(layers), sorted=True)
+
+        nonzero = total(ops.concatenate([layer.nonzero for layer in layers]))
+        # If the careful measure fails, this many entries at least are known not to be finite.
+        nonfinite = total(1 - ops.cast(ops.isfinite(high - low), "float32"))
     else:
-        sizes = [(one.values.shape[0] or 128) * one.values.shape[1] for one in plain]
-        made = [_checked(plain[group]) for group in groups(sizes)] if plain else []
-    return Units(*map(ops.concatenate, zip(*made, *parts, strict=True)))
-
-
-def _columns(layers: Sequence[Reduced]) -> list[Any]:
-    """Low, high, mean and variance of all units in a row."""
-    return [ops.concatenate(parts) for parts in zip(*(one[:4] for one in layers), strict=True)]
-
-
-def _checked(layers: Sequence[Reduced]) -> Units:
-    """As it is, where that tells the spread; by a closer look where not."""
-    low, high, mean, variance = columns = _columns(layers)
-    told = variance - COARSE * ops.square(mean)
-    # Their difference is NaN of units that are infinite throughout.
-    told = ops.where(ops.equal(low, high), 1 + (high - low), told)
-    # Neither is true of NaN.
-    sound = ops.all(ops.logical_and(told > LEAST, told < MOST))
-
-    def closer() -> tuple[Any, ...]:
-        return tuple(_closer([one.values for one in layers]))
-
-    return Units(*cond(sound, lambda: tuple(_together(layers, *columns)), closer))
-
-
-def _together(layers: Sequence[Reduced], low: Any, high: Any, mean: Any, variance: Any) -> Units:
-    samples = as_floats([one.samples for one in layers])
-    sizes = samples * as_floats([one.low.shape[0] for one in layers])
-    # Of a constant, mean and variance are rounded, if they have not overflowed.
-    differ = ops.not_equal(low, high)
+        nonzero, nonfinite = ops.stack([layer.nonzero for layer in layers]), ops.zeros_like(entries)
+    # The mean and the variance of a constant unit are rounded, or have overflowed.
+    varies = ops.not_equal(low, high)
     return Units(
         low=low,
         high=high,
-        rise=ops.where(differ, (mean - low) / 2, 0.0),
-        stddev=ops.where(differ, ops.sqrt(variance), 0.0),
+        rise=ops.where(varies, (mean - low) / 2, 0.0),
+        stddev=ops.where(varies, ops.sqrt(variance), 0.0),
         missing=ops.zeros_like(low),
-        zeros=sizes - ops.stack([one.nonzero for one in layers]),
-        nonfinite=ops.zeros_like(sizes),
+        zeros=entries - nonzero,
+        nonfinite=nonfinite,
         samples=samples,
     )
 
 
-def _closer(layers: Sequence[Any]) -> Units:
-    """Of entries of any size, and not finite ones among them; in few operations for many."""
-    if len(layers) == 1:
-        return Units(*_by_columns(layers[0], None))
-    widths = [values.shape[1] for values in layers]
-    flat, row, sizes = in_a_row(layers)
-    # Each entry's place in its layer, then its unit among those of all.
-    place = ops.arange(ops.size(flat), dtype="int32") - row.each(ops.cumsum(sizes) - sizes)
-    first = ops.convert_to_tensor(np.cumsum([0, *widths])[:-1], "int32")
-    width = row.each(ops.convert_to_tensor(widths, "int32"))
-    unit = Segments(row.each(first) + place % width, sum(widths))
-    valid = ops.isfinite(flat)
-    low, high, rise, stddev, total = _of_some(flat, valid, unit)
-    sizes = ops.cast(sizes, "float32")
-    samples = sizes / as_floats(widths)
-    return Units(
-        low=low,
-        high=high,
-        rise=rise,
-        stddev=stddev,
-        missing=ops.take(samples, np.repeat(np.arange(len(widths)), widths)) - total,
-        zeros=row.add(ops.cast(flat == 0, "float32")),
-        nonfinite=sizes - row.add(ops.cast(valid, "float32")),
-        samples=samples,
-    )
+def _all_careful(layers: Sequence[Moments]) -> Units:
+    parts = [_careful(layer.values, None) for layer in layers]
+    return Units(*map(ops.concatenate, zip(*parts, strict=True)))
 
 
-@once_for_all
-def _by_columns(values: Any, counts: Any) -> Units:
-    """The same of one layer, of whose entries some may not count."""
-    valid, unit = finite(values, counts), _Columns()
-    low, high, rise, stddev, total = _of_some(values, valid, unit)
+@traced_once
+def _careful(values: Any, counts: Any) -> Units:
+    """Take the careful measure of one layer."""
+    valid, width = finite(values, counts), values.shape[1]
+    number = ops.sum(ops.cast(valid, "float32"), axis=0)
+    low = ops.min(ops.where(valid, values, INF), axis=0)
+    high = ops.max(ops.where(valid, values, -INF), axis=0)
+    not_empty = low <= high
+    center, half = ops.where(not_empty, low / 2 + high / 2, 0.0), high / 2 - low / 2
+    # Neither the scale nor its reciprocal is too small to be exact.
+    scale = ops.clip(ops.where(not_empty, half, 1.0), *SCALES)
+    scaled = ops.where(valid, (values - center) * (1 / scale), 0.0)
+    divisor = ops.maximum(number, 1.0)
+    mean = ops.sum(scaled, axis=0) / divisor
+    deviation = ops.where(valid, scaled - mean, 0.0)
     samples = ops.cast(ops.shape(values)[0], "float32")
-    counted = samples * values.shape[1] if counts is None else _number(counts)
+    counted = samples * width if counts is None else ops.sum(ops.cast(counts, "float32"))
+    zeros = ops.sum(ops.cast(ops.logical_and(valid, values == 0), "float32"))
     return Units(
         low=low,
         high=high,
-        rise=rise,
-        stddev=stddev,
-        missing=samples - total,
-        zeros=ops.reshape(_number(ops.logical_and(valid, values == 0)), (1,)),
-        nonfinite=ops.reshape(counted - ops.sum(total), (1,)),
+        rise=ops.where(low < high, scale * (mean / 2) + half / 2, 0.0),
+        stddev=scale * ops.sqrt(ops.sum(ops.square(deviation), axis=0) / divisor),
+        missing=samples - number,
+        zeros=ops.reshape(zeros, (1,)),
+        nonfinite=ops.reshape(counted - ops.sum(number), (1,)),
         samples=ops.reshape(samples, (1,)),
     )
-
-
-def _number(flags: Any) -> Any:
-    return ops.sum(ops.cast(flags, "float32"))
-
-
-class _Columns:
-    """Of a matrix, as if they were `Segments`."""
-
-    def add(self, values: Any) -> Any:
-        return ops.sum(values, axis=0)
-
-    def most(self, values: Any) -> Any:
-        return ops.max(values, axis=0)
-
-    def each(self, values: Any) -> Any:
-        return values
-
-
-def _of_some(values: Any, valid: Any, unit: Segments | _Columns) -> tuple[Any, ...]:
-    """Low, high, half of the rise, standard deviation and number of the valid ones in a unit."""
-    total = unit.add(ops.cast(valid, "float32"))
-    low = -unit.most(ops.where(valid, -values, -INF))
-    high = unit.most(ops.where(valid, values, -INF))
-    some = low <= high
-    center, half = ops.where(some, low / 2 + high / 2, 0.0), high / 2 - low / 2
-    # Neither this nor one over it is too small to be exact.
-    scale = ops.clip(ops.where(some, half, 1.0), *SCALES)
-    # A division for each unit, not for each entry.
-    scaled = ops.where(valid, (values - unit.each(center)) * unit.each(1 / scale), 0.0)
-    least = ops.maximum(total, 1.0)
-    mean = unit.add(scaled) / least
-    off = ops.where(valid, scaled - unit.each(mean), 0.0)
-    rise = ops.where(low < high, scale * (mean / 2) + half / 2, 0.0)
-    return low, high, rise, scale * ops.sqrt(unit.add(ops.square(off)) / least), total

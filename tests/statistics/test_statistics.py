@@ -8,7 +8,6 @@ import pytest
 from support.laws import numpy
 
 from keras_winit import statistics
-from keras_winit.statistics import graph
 from keras_winit.statistics.distribution import _coprime
 
 RNG = np.random.default_rng(0)
@@ -57,9 +56,19 @@ def test_saturated_share_of_large_inputs():
 def units(*layers, **options):
     """Of layers in a row, as float64 with a first axis of one lot."""
     tensors = [keras.ops.convert_to_tensor(values, "float32") for values in layers]
-    parts = [statistics.reduced(*statistics.flatten(tensor, **options)) for tensor in tensors]
-    parts.sort(key=lambda part: not isinstance(part, statistics.Reduced))
-    return statistics.Units(*(numpy(f)[None].astype(np.float64) for f in statistics.joined(parts)))
+    flat = [statistics.flatten(tensor, **options) for tensor in tensors]
+    return statistics.Units(*(numpy(f)[None].astype(np.float64) for f in exactly(flat)))
+
+
+def exactly(flat, per_row=1):
+    """Joined units, by the careful measure where the quick one does not hold."""
+    for careful in (False, True):
+        parts = [statistics.reduce_units(*pair, per_row, careful) for pair in flat]
+        parts.sort(key=lambda part: not isinstance(part, statistics.Moments))
+        joined, sound = statistics.join_units(parts)
+        if sound:
+            return joined
+    raise AssertionError("the careful measure always holds")
 
 
 def summary(values, **options):
@@ -195,7 +204,7 @@ def test_layers_in_a_row_are_told_apart():
     ],
 )
 def test_side_by_side(shape, unit_axis, count):
-    assert statistics.side_by_side(shape, unit_axis) == count
+    assert statistics.samples_per_row(shape, unit_axis) == count
 
 
 @pytest.mark.parametrize("unit_axis", [1, -1])
@@ -204,10 +213,10 @@ def test_samples_side_by_side_count_alike(unit_axis):
     values[..., 3] = np.maximum(values[..., 3] - 9, 0)
     values[..., 4] = 0
     tensor = keras.ops.convert_to_tensor(np.moveaxis(values, -1, unit_axis), "float32")
-    beside = statistics.side_by_side(tensor.shape, unit_axis)
+    beside = statistics.samples_per_row(tensor.shape, unit_axis)
     assert beside == 24
     flat = statistics.flatten(tensor, unit_axis=unit_axis)
-    found = statistics.joined([statistics.reduced(*flat, beside)])
+    found = exactly([flat], beside)
     units = values.astype("float32").astype(np.float64).reshape(-1, 5)
     assert numpy(found.low) == pytest.approx(units.min(axis=0))
     assert numpy(found.high) == pytest.approx(units.max(axis=0))
@@ -222,34 +231,18 @@ def test_many_entries_that_are_alike_are_added_up_well():
     values = np.where(RNG.random((32, 64, 64, 2)) < 0.5, 1.3, 2.9).astype("float32")
     tensor = keras.ops.convert_to_tensor(values)
     flat = statistics.flatten(tensor)
-    found = statistics.joined([statistics.reduced(*flat, statistics.side_by_side(tensor.shape))])
-    exact = values.reshape(-1, 2).astype(np.float64)
-    assert numpy(found.stddev) == pytest.approx(exact.std(axis=0), rel=1e-5)
-    assert numpy(found.low + 2 * found.rise) == pytest.approx(exact.mean(axis=0), rel=1e-5)
+    found = exactly([flat], statistics.samples_per_row(tensor.shape))
+    units = values.reshape(-1, 2).astype(np.float64)
+    assert numpy(found.stddev) == pytest.approx(units.std(axis=0), rel=1e-5)
+    assert numpy(found.low + 2 * found.rise) == pytest.approx(units.mean(axis=0), rel=1e-5)
 
 
-def test_groups_are_of_a_size(monkeypatch):
-    monkeypatch.setitem(graph.GROUP, keras.backend.backend(), 50)
-    assert graph.groups([24] * 5) == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert graph.groups([60, 10, 40, 1]) == [slice(0, 1), slice(1, 3), slice(3, 4)]
-
-
-# The second is too small for any of them: each is a group by itself.
-@pytest.mark.parametrize(("of_layers", "of_kernels"), [(50, 11), (20, 4)])
-def test_groups_change_nothing(of_layers, of_kernels, monkeypatch):
-    layers = [RNG.normal(n, 1, (6, 4)) for n in range(5)]
-    layers[3][0, 0] = np.nan
-    kernels = [np.full(5, number, "float32") for number in (1, 1e-30, 2, 1e30, 0, np.inf)]
-    kernels = [keras.ops.convert_to_tensor(kernel) for kernel in kernels]
-    at_once, (right, count) = units(*layers), statistics.norms(lambda: kernels)
-    np.testing.assert_allclose(numpy(right)[:5], 5**0.5 * np.array([1, 1e-30, 2, 1e30, 0]))
-    monkeypatch.setitem(graph.GROUP, keras.backend.backend(), of_layers)
-    for field, joined in zip(units(*layers), at_once, strict=True):
-        np.testing.assert_allclose(field, joined, rtol=1e-5, atol=1e-7)
-    monkeypatch.setitem(graph.GROUP, keras.backend.backend(), of_kernels)
-    lengths, infinite = map(numpy, statistics.norms(lambda: kernels))
-    np.testing.assert_allclose(lengths[:5], numpy(right)[:5], rtol=1e-6)
-    np.testing.assert_array_equal(infinite, numpy(count))
+def norms(kernels):
+    for careful in (False, True):
+        lengths, nonfinite, sound = statistics.norms(lambda: kernels, careful)
+        if sound:
+            return numpy(lengths), numpy(nonfinite)
+    raise AssertionError("the careful measure always holds")
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="of XLA")
@@ -257,7 +250,7 @@ def test_a_closer_look_that_is_not_taken_takes_little_memory():
     import jax
 
     def of_layers(*layers):
-        return statistics.joined([statistics.reduced(values) for values in layers])
+        return statistics.join_units([statistics.reduce_units(values) for values in layers])
 
     def of_kernels(*kernels):
         return statistics.norms(lambda: kernels)
@@ -399,14 +392,14 @@ def test_norms_of_any_size_and_what_is_not_finite():
     sizes = [1.0, 0.0, 1e-30, 1e30]
     for chosen in (sizes[:1], [1.0, 1e-30], sizes):
         tensors = [keras.ops.convert_to_tensor(s * np.arange(5.0), "float32") for s in chosen]
-        norms, nonfinite = map(numpy, statistics.norms(lambda t=tensors: t))
-        np.testing.assert_allclose(norms, np.array(chosen) * 30**0.5, rtol=1e-6)
+        lengths, nonfinite = norms(tensors)
+        np.testing.assert_allclose(lengths, np.array(chosen) * 30**0.5, rtol=1e-6)
         np.testing.assert_array_equal(nonfinite, 0)
     broken = keras.ops.convert_to_tensor([1.0, np.nan, np.inf, -np.inf])
-    norms, nonfinite = map(numpy, statistics.norms(lambda: [tensors[0], broken]))
+    lengths, nonfinite = norms([tensors[0], broken])
     np.testing.assert_array_equal(nonfinite, [0, 3])
-    assert norms[0] == pytest.approx(30**0.5)
-    assert not np.isfinite(norms[1])
+    assert lengths[0] == pytest.approx(30**0.5)
+    assert not np.isfinite(lengths[1])
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,18 @@ from keras import ops
 from keras.src.backend import get_keras_mask
 
 from keras_winit.models.names import Names
-from keras_winit.monitor.capture.layout import Layout, Row, Slot
+from keras_winit.monitor.capture.layout import Layout, Row
 from keras_winit.monitor.capture.measurements import (
     Measured,
+    MeasuredVariables,
     Output,
     Update,
+    is_unjoined,
     measure,
     measure_variables,
     pack,
     rectifies,
     unit_axis,
-    unready,
 )
 from keras_winit.monitor.capture.plan import INPUT, Plan
 from keras_winit.monitor.row_names import is_before, site
@@ -179,13 +180,13 @@ class Watch:
 class Scope:
     """One step, traced or executed."""
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
+    def __init__(self, watch: Watch, careful: bool = False) -> None:
+        self.watch, self.careful = watch, careful
         self.base = self.outer = trace_now()
         self.rows: dict[str, Row] = {}
         self.layers: dict[str, Measured] = {}
         # By the variables that the optimizer was called with.
-        self.updates: dict[tuple[str, ...], tuple[tuple[Slot, ...], Any]] = {}
+        self.updates: dict[tuple[str, ...], MeasuredVariables] = {}
         self.pending: dict[int, tuple[Any, Any, Any]] = {}
         self.calls: dict[str, int] = {}
         self.hidden: set[str] = set()
@@ -278,7 +279,7 @@ class Scope:
         )
         try:
             with quiet():
-                found = measure(self.watch.plan, output, len(self.rows))
+                found = measure(self.watch.plan, output, len(self.rows), self.careful)
                 self.rows[name], self.layers[name] = found
         except Exception as error:
             self.watch.miss(name.removeprefix(":"), reason(error))
@@ -296,14 +297,14 @@ class Scope:
                 named = [Update(name_of(variable), *rest) for variable, *rest in updates]
                 found = [one._replace(unit_axes=axes.get(one.name, ())) for one in named]
                 names = tuple(one.name for one in found)
-                self.updates[names] = measure_variables(self.watch.plan, found)
+                self.updates[names] = measure_variables(self.watch.plan, found, self.careful)
         except Exception as error:
             self.watch.miss("optimizer", reason(error))
 
     def packed(self, layers: dict[str, Measured], loss: Any) -> Any:
         """All of it as rows: one for each replica, of which this one fills its own."""
         names = [name for name in self.rows if name in layers]
-        names.sort(key=lambda name: not unready(layers[name]))
+        names.sort(key=lambda name: not is_unjoined(layers[name]))
         # Hidden at first is what a model runs once to find its shapes.
         for name in sorted((self.hidden | self.rows.keys()) - layers.keys()):
             self.watch.miss(name, HIDDEN)
@@ -317,16 +318,15 @@ class Scope:
         layout = Layout(
             self.watch.plan,
             tuple(self.rows[name] for name in names),
-            tuple(slots for slots, _ in self.updates.values()),
+            tuple(measured.slots for measured in self.updates.values()),
             loss is not None,
         )
         with quiet():
             vector = pack(
                 self.watch.number(layout),
                 loss,
-                layout,
                 [layers[name] for name in names],
-                [vector for _, vector in self.updates.values()],
+                [*self.updates.values()],
             )[None]
             count, own = replicas()
             if count > 1:

@@ -12,6 +12,9 @@ from keras_winit import statistics
 from keras_winit.monitor.capture.plan import INPUT, LAYER, QUANTILES, VARIABLE, Plan
 from keras_winit.monitor.records import Record
 
+# The vector begins with the number of the layout, the loss, and whether the rest is exact.
+NUMBER, LOSS, SOUND, HEADER = range(4)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -82,7 +85,7 @@ def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) 
         axis=1,
     )
     edges = statistics.EDGES if plan.bins else np.zeros(0)
-    losses = packed[:, :, 1].sum(axis=1).tolist()
+    losses = packed[:, :, LOSS].sum(axis=1).tolist()
     # The model's inputs are kept apart from its layers.
     fed = len(places.inputs)
     return [
@@ -151,7 +154,7 @@ def _places(layout: Layout) -> Places:
     starts = np.cumsum([0, *(row.units for row in rows)])
     saturates = np.array([row.saturates for row in rows], bool)
     units = int(starts[-1])
-    spread = 2 + 5 * units + 3 * len(rows) + 2 * int(saturates.sum())
+    spread = HEADER + 5 * units + 3 * len(rows) + 2 * int(saturates.sum())
     at = end = spread + len(rows) * _spread_size(plan)
     blocks = []
     for slots in layout.updates:
@@ -194,9 +197,9 @@ def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any, Any]:
         widths = (len(plan.layer), plan.bins)
         values, counts = (np.zeros((steps, 0, width), np.float32) for width in widths)
         return values, counts, np.zeros((steps, 0), np.float32)
-    counted = 2 + 5 * places.units
+    counted = HEADER + 5 * places.units
     layers = counted + 3 * number
-    numbers = packed[:, :, 2:layers].astype(np.float64)
+    numbers = packed[:, :, HEADER:layers].astype(np.float64)
     units = statistics.Units(
         *np.moveaxis(numbers[:, :, : 5 * places.units].reshape(steps, lots, 5, -1), 2, 0),
         *np.moveaxis(numbers[:, :, 5 * places.units :].reshape(steps, lots, 3, -1), 2, 0),

@@ -1,4 +1,4 @@
-"""What is measured of a layer's output and of a variable, in the graph."""
+"""Measures layer outputs and variables inside the training step and packs the results."""
 
 import functools
 import inspect
@@ -12,11 +12,11 @@ import numpy as np
 from keras import ops
 
 from keras_winit import statistics
-from keras_winit.monitor.capture.layout import Layout, Row, Slot
+from keras_winit.monitor.capture.layout import Row, Slot
 from keras_winit.monitor.capture.plan import QUANTILES, Plan
-from keras_winit.statistics.graph import as_floats, float32, once_for_all
+from keras_winit.statistics.graph import as_floats, float32, traced_once
 
-# Whose units lie last whatever the setting for images.
+# Layers whose units lie on the last axis, whatever the image data format.
 LAST = (
     keras.layers.Dense,
     keras.layers.EinsumDense,
@@ -29,16 +29,16 @@ RECTIFIERS = (keras.activations.relu, keras.activations.relu6)
 
 @dataclass(frozen=True)
 class Output:
-    """A layer's output, or its pre-activation, as the tap saw it.
+    """One output of a layer, or its pre-activation, as the step computed it.
 
     Args:
-        name: Of the row.
-        values: The tensor.
-        mask: Which timesteps count, or None.
-        unit_axis: Where the units lie.
-        rectifier: Whether a unit without positive output is dead.
-        activation: That made `values` of `z`, or None.
-        z: The pre-activation, or None.
+        name: Row name.
+        values: Tensor.
+        mask: Boolean tensor of the timesteps that count, or None.
+        unit_axis: Axis of the units.
+        rectifier: Whether a unit without positive entries is dead.
+        activation: Function that made `values` of `z`, or None.
+        z: Pre-activation, or None.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Output:
 
 
 def unit_axis(layer: Any, rank: int) -> int:
-    """Where a layer's output has its units.
+    """Return the axis of the units in a layer's output of this rank.
 
-    A layer that does not say is taken by Keras' own setting, if it gives images.
+    The image data format of Keras decides for an image whose layer does not say.
     """
     if isinstance(layer, LAST):
         return -1
@@ -65,7 +65,7 @@ def unit_axis(layer: Any, rank: int) -> int:
 
 
 def rectifies(layer: Any) -> bool:
-    """Whether units of this layer can be dead."""
+    """Return whether units of this layer can be dead."""
     if isinstance(layer, keras.layers.Wrapper):
         return rectifies(layer.layer)
     if isinstance(layer, keras.layers.ReLU):
@@ -75,37 +75,39 @@ def rectifies(layer: Any) -> bool:
 
 
 class Measured(NamedTuple):
-    """What was measured of one layer's output where it came about, to be joined with others."""
+    """Measurements of one row, as far as they go without those of other rows."""
 
     units: Any
     flat: Any
     spread: Any
 
 
-def measure(plan: Plan, output: Output, order: int) -> tuple[Row, Measured]:
-    """One layer's numbers, unit by unit, as far as they go without those of others.
+def measure(plan: Plan, output: Output, order: int, careful: bool = False) -> tuple[Row, Measured]:
+    """Measure one row.
 
     Args:
-        plan: What to measure.
-        output: Of what.
-        order: Its place in the order of execution.
+        plan: Statistics to measure.
+        output: Tensor to measure, and its properties.
+        order: Place of the row in the order of execution.
+        careful: Whether to take the careful measure, see `statistics.units`.
     """
-    saturates = output.activation if "saturated_share" in plan.statistics else None
-    values, counts = _flat(plan, output.values, output.mask, output.unit_axis)
+    activation = output.activation if "saturated_share" in plan.statistics else None
+    values, counts = _flattened(plan, output.values, output.mask, output.unit_axis)
     flat = None
-    if saturates is not None:
-        z = _flat(plan, output.z, output.mask, output.unit_axis)
-        flat = statistics.flat(*z, saturates)
-    beside = statistics.side_by_side(output.values.shape, output.unit_axis)
+    if activation is not None:
+        z, z_counts = _flattened(plan, output.z, output.mask, output.unit_axis)
+        flat = statistics.flat(z, z_counts, activation)
+    per_row = statistics.samples_per_row(output.values.shape, output.unit_axis)
+    units = statistics.reduce_units(values, counts, per_row, careful)
     return (
-        Row(output.name, order, values.shape[1], output.rectifier, saturates is not None),
-        Measured(statistics.reduced(values, counts, beside), flat, _spread(plan)(values, counts)),
+        Row(output.name, order, values.shape[1], output.rectifier, activation is not None),
+        Measured(units, flat, _spread(plan)(values, counts)),
     )
 
 
 @functools.lru_cache(maxsize=64)
 def _spread(plan: Plan) -> Callable[[Any, Any], Any]:
-    """Quantiles and histogram, if asked for."""
+    """Return the function that computes the quantiles and the histogram that a plan asks for."""
     quantiles, bins = "quantiles" in plan.statistics, plan.bins
     if not (quantiles or bins):
         return lambda values, counts: None
@@ -118,10 +120,10 @@ def _spread(plan: Plan) -> Callable[[Any, Any], Any]:
             parts.append(statistics.histogram(values, counts))
         return ops.concatenate(parts)
 
-    return once_for_all(spread)
+    return traced_once(spread)
 
 
-def _flat(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any, Any]:
+def _flattened(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any, Any]:
     values, mask = (ops.stop_gradient(t) if ops.is_tensor(t) else None for t in (values, mask))
     if plan.samples is not None:
         values = values[: plan.samples]
@@ -130,14 +132,14 @@ def _flat(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any, Any]
 
 
 class Update(NamedTuple):
-    """A variable in one step.
+    """One variable in one step.
 
     Args:
-        name: Of the variable.
-        weight: Before the update, float32 or float64.
-        gradient: Likewise. None if it gets none.
-        after: The weight after it.
-        unit_axes: That tell its units apart. Empty: it has none.
+        name: Name of the variable.
+        weight: Value before the update, float32 or float64.
+        gradient: Gradient, of the same dtype. None if the variable gets none.
+        after: Value after the update.
+        unit_axes: Axes that tell its units apart. Empty if it has none.
     """
 
     name: str
@@ -147,8 +149,24 @@ class Update(NamedTuple):
     unit_axes: Sequence[int] = ()
 
 
-def measure_variables(plan: Plan, updates: Sequence[Update]) -> tuple[tuple[Slot, ...], Any]:
-    """The numbers of variables, as a float32 vector."""
+class MeasuredVariables(NamedTuple):
+    """Measurements of the variables of one optimizer call.
+
+    Args:
+        slots: Order of the variables and the sizes of their parts of `vector`.
+        vector: Float32 vector.
+        sound: Whether the vector is exact, see `statistics.norms`.
+    """
+
+    slots: tuple[Slot, ...]
+    vector: Any
+    sound: Any
+
+
+def measure_variables(
+    plan: Plan, updates: Sequence[Update], careful: bool = False
+) -> MeasuredVariables:
+    """Measure the variables that one call of the optimizer updated."""
     slots, sums = [], []
     of_weight, of_gradient = (
         name in plan.statistics for name in ("weight_repeated", "gradient_repeated")
@@ -162,42 +180,51 @@ def measure_variables(plan: Plan, updates: Sequence[Update]) -> tuple[tuple[Slot
             sums.append(statistics.unit_sums(float32(weight), axes))
         if slot.gradient_units:
             sums.append(statistics.unit_sums(float32(gradient), axes))
-    gradients = [one.gradient for one in updates if one.gradient is not None]
+    gradients = [update.gradient for update in updates if update.gradient is not None]
 
-    def measured() -> list[Any]:
+    def tensors() -> list[Any]:
         return [
-            *(float32(one.weight) for one in updates),
-            *(float32(one.after - one.weight) for one in updates),
+            *(float32(update.weight) for update in updates),
+            *(float32(update.after - update.weight) for update in updates),
             *map(float32, gradients),
         ]
 
-    lengths, nonfinite = statistics.norms(measured)
-    return tuple(slots), ops.concatenate([lengths, nonfinite[2 * len(updates) :], *sums])
+    lengths, nonfinite, sound = statistics.norms(tensors, careful)
+    vector = ops.concatenate([lengths, nonfinite[2 * len(updates) :], *sums])
+    return MeasuredVariables(tuple(slots), vector, sound)
 
 
 def pack(
-    number: int, loss: Any, layout: Layout, seen: Sequence[Measured], updates: Sequence[Any]
+    number: int,
+    loss: Any,
+    rows: Sequence[Measured],
+    variables: Sequence[MeasuredVariables],
 ) -> Any:
-    """Everything that was measured in a step as one vector, to leave the device at once.
+    """Return all measurements of a step as one vector, so that one read fetches them.
+
+    The order is that of `Layout`.
 
     Args:
-        number: Of the layout, to find it again.
+        number: Number of the layout, to find it again.
         loss: A scalar, or None.
-        layout: The order of what follows.
-        seen: Of each row, those first that are `unready`.
-        updates: The vectors of their variables.
+        rows: Measurements of each row; those that `is_unjoined` come first.
+        variables: Measurements of each optimizer call.
     """
     loss = float("nan") if loss is None else ops.stop_gradient(loss)
-    parts = [ops.full((1,), float(number), "float32")]
-    parts.append(ops.reshape(ops.cast(loss, "float32"), (1,)))
-    if seen:
-        parts += statistics.joined([one.units for one in seen])
-    flat = [one.flat for one in seen if one.flat is not None]
-    parts += [as_floats(numbers) for numbers in zip(*flat, strict=True)]
-    parts += [one.spread for one in seen if one.spread is not None]
-    return ops.concatenate([*parts, *updates])
+    parts, sound = [], [measured.sound for measured in variables]
+    if rows:
+        units, units_sound = statistics.join_units([row.units for row in rows])
+        parts += units
+        sound.append(units_sound)
+    flat = [row.flat for row in rows if row.flat is not None]
+    parts += [as_floats(counts) for counts in zip(*flat, strict=True)]
+    parts += [row.spread for row in rows if row.spread is not None]
+    parts += [measured.vector for measured in variables]
+    unsound = [flag for flag in sound if flag is not True]
+    all_sound = ops.all(ops.stack(unsound)) if unsound else True
+    return ops.concatenate([as_floats([float(number), loss, all_sound]), *parts])
 
 
-def unready(seen: Measured) -> bool:
-    """Whether its units are yet to be joined with those of others."""
-    return isinstance(seen.units, statistics.Reduced)
+def is_unjoined(measured: Measured) -> bool:
+    """Return whether `join_units` has work to do for a row."""
+    return isinstance(measured.units, statistics.Moments)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_winit.monitor.capture.collector import KEY, LOCAL, Scope, Watch, reason
+from keras_winit.monitor.capture.layout import SOUND
 from keras_winit.monitor.capture.patches import Patches, Shared, judge, patched, split
 
 Keep = Callable[[Any, int], None]
@@ -29,6 +31,7 @@ class Tapped:
         self.model, self.watches = model, watches
         self.plain_step = model.train_step
         self.failed: Exception | None = None
+        self.careful = False
         self.beside = model.train_function
         # Replicas trace their steps side by side.
         variables = any(watch.plan.variable for watch in watches)
@@ -40,6 +43,9 @@ class Tapped:
         if keras.backend.backend() == "torch":
             # Not compiled: the step runs once in a while.
             return lambda data: self._step(data[0])
+        is_jitted = self.model.jit_compile and not self.model.run_eagerly
+        if keras.backend.backend() == "jax" and is_jitted:
+            return self._jitted()
         model, patches, own = self.model, Patches(), self.model.train_function
         patches.put(model, "train_step", self._step)
         try:
@@ -50,9 +56,21 @@ class Tapped:
             patches.restore()
             model.train_function = own
 
+    def _jitted(self) -> Any:
+        """Return the function as Keras makes it on JAX, but let the state before it live on."""
+        import jax
+
+        shardings = None
+        if keras.distribution.distribution() is not None:
+            shardings = None, self.model._get_state_sharding_spec()
+        step = (
+            self._step if self.model.run_eagerly else jax.jit(self._step, out_shardings=shardings)
+        )
+        return self.model._make_function(step)
+
     def _step(self, *arguments: Any) -> Any:
         """`model.train_step`, with what was measured among the logs."""
-        LOCAL.scopes = told = tuple(Scope(watch) for watch in self.watches)
+        LOCAL.scopes = told = tuple(Scope(watch, self.careful) for watch in self.watches)
         try:
             with self.patched:
                 result = self.plain_step(*arguments)
@@ -102,6 +120,8 @@ class Tapped:
                 keep(None, 0)
             return result
         logs = result[0] if state else result
+        if state:
+            self._repeat_carefully(logs, *state, seen)
         for number, (watch, keep) in enumerate(zip(self.watches, keeps, strict=True)):
             packed = logs.pop(f"{KEY}{number}", None)
             if packed is not None:
@@ -109,6 +129,28 @@ class Tapped:
             elif watch.broken is not None:
                 keep(None, 0)
         return result
+
+    def _repeat_carefully(self, logs: dict[str, Any], state: Any, batches: Sequence[Any]) -> None:
+        """Replace quick measurements that are not exact, on JAX.
+
+        The same batches are run again from the state before them, operation by operation,
+        and only what that measures is kept: JAX has no side effects to undo. Compiling the
+        careful measure would take minutes where running it once takes seconds.
+        """
+        keys = [f"{KEY}{number}" for number in range(len(self.watches))]
+        vectors = [np.asarray(logs[key]) for key in keys if key in logs]
+        if all(vector[0, SOUND] for vector in vectors) or not batches:
+            return
+        self.careful = True
+        try:
+            for batch in batches:
+                again, state = self._step(state, batch)
+            logs |= {key: again[key] for key in keys if key in logs}
+        except Exception as error:
+            for watch in self.watches:
+                watch.miss("careful measure", reason(error))
+        finally:
+            self.careful = False
 
     def _untouched(self) -> bool:
         """Whether a step that failed while it was traced has changed nothing yet."""
