@@ -1,4 +1,4 @@
-"""The training monitor: records statistics of layers, finds faults, writes both to files."""
+"""The training monitor: records statistics of layers, diagnoses faults, writes both to files."""
 
 from keras_winit.monitor.callback import ActivationMonitor as ActivationMonitor
 from keras_winit.monitor.capture.plan import ALL as STATISTICS

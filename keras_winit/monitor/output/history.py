@@ -25,9 +25,9 @@ class History:
     the loss: the statistics "nonfinite" and "gradient_nonfinite" count NaN and infinite
     entries. `pandas.DataFrame(history)` works.
 
-    `records` holds a `keras_winit.monitor.Record` for each recorded step, `unseen` maps the
-    names of layers that could not be recorded to the reasons, and `findings` holds what the
-    rules found, see `keras_winit.monitor.Findings`.
+    `records` holds a `keras_winit.monitor.Record` for each recorded step. `unseen` maps the
+    name of whatever could not be recorded, such as a layer, to the reason. `findings` are the
+    `keras_winit.monitor.Findings` of the rules.
 
     Args:
         keep: Number of records to keep, the latest ones. None: all.

@@ -60,7 +60,8 @@ def format_table(record: Record | None, unseen: Mapping[str, str]) -> str:
 
     Args:
         record: The record. None if nothing was recorded yet.
-        unseen: Reasons why layers could not be recorded, by name; listed below the table.
+        unseen: Reasons why something, such as a layer, could not be recorded, by its name;
+            listed below the table.
     """
     notes = [f"{shortened(name, MAX_NAME_LENGTH)}: not seen, {why}" for name, why in unseen.items()]
     if record is None:
@@ -94,7 +95,7 @@ def _layer_columns(record: Record) -> list[Column]:
 
 
 def _recorded_columns(usual: Sequence[Column], recorded: Sequence[str]) -> list[Column]:
-    """Return the usual columns that were recorded; if there are none, a column for each other."""
+    """Return the usual columns that were recorded; if none was, a column for each statistic."""
     chosen = [column for column in usual if column.statistic in recorded]
     return chosen or [Column(name, name, f"{max(len(name) + 2, 10)}.3g") for name in recorded]
 

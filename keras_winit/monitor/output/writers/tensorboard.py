@@ -166,13 +166,13 @@ class TensorBoardWriter(FileWriter):
         for name, points in overall.items():
             for part, value in points.items():
                 summary.add_scalar(f"winit/{name}_{part}", value)
-            self._add_curve_of_each(summary, name, record.layers, columns[name])
+            self._add_row_curves(summary, name, record.layers, columns[name])
         columns = dict(zip(record.variable_statistics, record.variable_values.T, strict=True))
         for name in self._variable_curves:
             if name in columns:
-                self._add_curve_of_each(summary, name, record.variables, columns[name])
+                self._add_row_curves(summary, name, record.variables, columns[name])
 
-    def _add_curve_of_each(
+    def _add_row_curves(
         self,
         summary: SummaryBuilder,
         statistic: str,

@@ -15,8 +15,8 @@ FindingFields = Mapping[str, Any]
 class Writer(Protocol):
     """Writes records and findings somewhere.
 
-    To write to a place of your own, subclass this and override `write`. The other methods do
-    nothing by default; override those you need.
+    To write to a place of your own, subclass this and override `write`; the other methods are
+    optional.
     """
 
     @abstractmethod
@@ -43,7 +43,9 @@ class Writer(Protocol):
 
 
 class FileWriter(Writer):
-    """Opens its file at the first record, so that a monitor without records leaves no file.
+    """Base of writers that keep one file open, from the first record on.
+
+    A monitor that records nothing thus leaves no file.
 
     Args:
         path: Path of a file or a directory. A relative path refers to the working directory
