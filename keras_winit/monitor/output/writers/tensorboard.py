@@ -167,10 +167,10 @@ class TensorBoardWriter(FileWriter):
             for part, value in points.items():
                 summary.add_scalar(f"winit/{name}_{part}", value)
             self._add_row_curves(summary, name, record.layers, columns[name])
-        columns = dict(zip(record.variable_statistics, record.variable_values.T, strict=True))
         for name in self._variable_curves:
-            if name in columns:
-                self._add_row_curves(summary, name, record.variables, columns[name])
+            if name in record.variable_statistics:
+                column = record.variable_values[:, record.variable_statistics.index(name)]
+                self._add_row_curves(summary, name, record.variables, column)
 
     def _add_row_curves(
         self,
