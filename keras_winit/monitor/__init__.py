@@ -1,4 +1,4 @@
-"""What watches training: taps, statistics by layer and step, writers."""
+"""The training monitor: records statistics of layers, diagnoses faults, writes both to files."""
 
 from keras_winit.monitor.callback import ActivationMonitor as ActivationMonitor
 from keras_winit.monitor.capture.plan import ALL as STATISTICS

@@ -25,7 +25,7 @@ from keras_winit.monitor.capture.train_function import Keep, Once, Tapped, note_
 from keras_winit.monitor.diagnosis.engine import Diagnosis, at_rest
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
 from keras_winit.monitor.diagnosis.rules import RULES, Model, Rule
-from keras_winit.monitor.output.console import Teller, say
+from keras_winit.monitor.output.finding_reporter import FindingReporter, print_safely
 from keras_winit.monitor.output.history import History
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import ends_in_mark
@@ -114,7 +114,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         instances = "instances of `keras_winit.monitor.Rule`"
         rules = arguments.several("rules", rules, lambda one: isinstance(one, Rule), instances)
         self.on_finding, self.rules = on_finding, tuple(rules)
-        self._tell = Teller(verbose, on_finding)
+        self._reporter = FindingReporter(verbose, on_finding)
         self._due = arguments.schedule(every)
         self._chosen = arguments.choice(layers)
         for name, number in (("samples", samples), ("keep", keep)):
@@ -188,7 +188,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         if self._watch is not None:
             self._history.unseen = self._watch.unseen
         self._diagnosis = Diagnosis(self.rules, self._history.keep)
-        self._tell = Teller(self.verbose, self.on_finding)
+        self._reporter = FindingReporter(self.verbose, self.on_finding)
         self._unread, self._new, self._written = [], [], []
         self._steps = Steps(self._watched)
 
@@ -276,7 +276,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._write_findings()
         self._write(lambda writer: writer.flush())
         if self.verbose not in (0, "auto"):
-            say(str(self), sys.stdout)
+            print_safely(str(self), sys.stdout)
 
     def on_train_end(self, logs: Any = None) -> None:
         self._disarm()
@@ -349,7 +349,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._read()
         if self._new:
             new, self._new = self._new, []
-            self._tell(new, self._diagnosis.findings, self._watched)
+            self._reporter.report(new, self._diagnosis.findings, self._watched)
 
     def _read(self) -> None:
         """Take what has been measured from the device; an interrupt leaves the rest there."""

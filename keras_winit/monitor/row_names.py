@@ -1,50 +1,50 @@
-"""What a layer's outputs are called: its name, and marks at the end of it."""
+"""Row names: a layer's name, with marks for the output, the call and the pre-activation."""
 
 import functools
 import re
 
-# The number of the output, that of the call, and whether it is before the activation.
+# Number of the output, number of the call, pre-activation.
 MARKS = r"(:\d+)?(@\d+)?(\.pre)?"
 
 
 def site(layer: str, output: int = 0, call: int = 1, before: bool = False) -> str:
-    """Of a layer's outputs and calls each its own: `name:1@2` or `name@2.pre`.
+    """Return the row name of one output of one call of a layer: `name:1@2` or `name@2.pre`.
 
     Args:
-        layer: Its name, which must not end in a mark.
-        output: Its number among those of one call, from 0.
-        call: Its number within the step, from 1.
-        before: Whether it is the pre-activation.
+        layer: Name of the layer, which must not end in a mark.
+        output: Index of the output among those of one call, from 0.
+        call: Number of the call within the step, from 1.
+        before: Whether the row is the pre-activation.
     """
     marks = (f":{output}" if output else "", f"@{call}" if call > 1 else "")
     return layer + "".join(marks) + (".pre" if before else "")
 
 
 def ends_in_mark(name: str) -> bool:
-    """Whether a layer's own name would be taken for one of its sites."""
+    """Whether a layer's name could be mistaken for a row name of another layer."""
     return layer_of(name) != name
 
 
 @functools.lru_cache(maxsize=4096)
-def layer_of(site: str) -> str:
-    """The name of the layer."""
-    return _split(site)[0]
+def layer_of(row_name: str) -> str:
+    """Return the layer's name within a row name: `name` for `name:1@2.pre`."""
+    return _split(row_name)[0]
 
 
 @functools.lru_cache(maxsize=4096)
-def split_call(site: str) -> tuple[str, int]:
-    """The site without its call, and the number of that: `name@2.pre` is `name.pre`, 2."""
-    layer, output, call, before = _split(site)
-    return layer + output + before, int(call[1:] or 1)
+def split_call(row_name: str) -> tuple[str, int]:
+    """Split the number of the call off a row name: `name@2.pre` gives `name.pre` and 2."""
+    layer, output, call, pre_activation = _split(row_name)
+    return layer + output + pre_activation, int(call[1:] or 1)
 
 
-def is_before(site: str) -> bool:
-    """Whether it is a pre-activation."""
-    return site.endswith(".pre")
+def is_before(row_name: str) -> bool:
+    """Whether a row is a pre-activation."""
+    return row_name.endswith(".pre")
 
 
-def _split(site: str) -> tuple[str, str, str, str]:
-    found = re.fullmatch(f"(.*?){MARKS}", site, re.DOTALL)
-    assert found is not None
-    layer, output, call, before = found.groups(default="")
-    return layer, output, call, before
+def _split(row_name: str) -> tuple[str, str, str, str]:
+    match = re.fullmatch(f"(.*?){MARKS}", row_name, re.DOTALL)
+    assert match is not None
+    layer, output, call, pre_activation = match.groups(default="")
+    return layer, output, call, pre_activation

@@ -1,4 +1,4 @@
-"""Samples to write, and TensorBoard's own readers to read them back."""
+"""A record and a finding to write, and TensorBoard's own readers to read them back."""
 
 import json
 import time
@@ -24,6 +24,17 @@ RECORD = Record(
     loss=0.5,
 )
 
+# A record without a number.
+EMPTY_RECORD = replace(
+    RECORD,
+    values=np.full_like(RECORD.values, np.nan),
+    variables=(),
+    variable_values=np.zeros((0, 2), "float32"),
+    edges=np.zeros(0),
+    counts=np.zeros((4, 0), "float32"),
+    loss=None,
+)
+
 FINDING = {
     "rule": "dead_units",
     "severity": "warning",
@@ -40,12 +51,13 @@ FINDING = {
 }
 
 
-def at(step, sample=RECORD):
-    """The sample at another step, with values that tell the step."""
-    return replace(sample, step=step, loss=step / 4)
+def at(step, record=RECORD):
+    """Return the record at another step, with a loss that depends on the step."""
+    return replace(record, step=step, loss=step / 4)
 
 
 def python_provider(log_dir):
+    """Return a data provider that has read a log directory with TensorBoard's Python loader."""
     from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 
     guidance = dict.fromkeys(("scalars", "histograms", "text", "keras_winit"), 1000)
@@ -56,7 +68,7 @@ def python_provider(log_dir):
 
 
 def rust_provider(log_dir):
-    """Of TensorBoard's fast loader; the process ends with the ingester that is kept with it."""
+    """Return a data provider of TensorBoard's fast loader, which reads in another process."""
     from tensorboard.data import server_ingester
     from tensorboard.util import grpc_util
 
@@ -68,7 +80,8 @@ def rust_provider(log_dir):
         samples_per_plugin={"keras_winit": 1000},
     )
     ingester.start()
-    ingester.data_provider.kept = ingester
+    # The process ends when its ingester is deleted.
+    ingester.data_provider.ingester = ingester
     return ingester.data_provider
 
 
@@ -76,20 +89,20 @@ PROVIDERS = {"python": python_provider, "rust": rust_provider}
 
 
 def read(loader, log_dir, until=()):
-    """All that a loader of TensorBoard finds: {(run, tag): [(step, value), ...]}.
+    """Return all that a loader of TensorBoard reads: {(run, tag): [(step, value), ...]}.
 
     Args:
         loader: "python" or "rust".
-        log_dir: As of `tensorboard --logdir`.
+        log_dir: The directory that `tensorboard --logdir` would get.
         until: A (run, tag) and the number of values to wait for, as the fast loader reads in
-            a process of its own.
+            another process. Empty: do not wait.
     """
     provider = PROVIDERS[loader](log_dir)
     return wait(provider, *until) if until else _read(provider)
 
 
 def wait(provider, key, count):
-    """What a provider has once it has so many values of a (run, tag), or after 30 s."""
+    """Return all that a provider reads once it has `count` values of a key, or after 30 s."""
     deadline = time.monotonic() + 30
     while len((found := _read(provider)).get(key, ())) < count and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -99,21 +112,22 @@ def wait(provider, key, count):
 def _read(provider):
     from tensorboard.context import RequestContext
 
-    where = {"ctx": RequestContext(), "experiment_id": ""}
-    kinds = {"scalars": "value", **dict.fromkeys(("histograms", "text", "custom_scalars"), "numpy")}
-    kinds["keras_winit"] = "numpy"
+    experiment = {"ctx": RequestContext(), "experiment_id": ""}
+    plugins = ("scalars", "histograms", "text", "custom_scalars", "keras_winit")
     found = {}
-    for plugin, field in kinds.items():
-        method = provider.read_scalars if plugin == "scalars" else provider.read_tensors
-        series = method(**where, plugin_name=plugin, downsample=10_000)
+    for plugin in plugins:
+        method, field = provider.read_tensors, "numpy"
+        if plugin == "scalars":
+            method, field = provider.read_scalars, "value"
+        series = method(**experiment, plugin_name=plugin, downsample=10_000)
         for run, tags in series.items():
             for tag, points in tags.items():
                 found[run, tag] = [(point.step, getattr(point, field)) for point in points]
     return found
 
 
-def contents(loader, log_dir):
-    """What TensorBoard knows of each of our tags: {tag: JSON}."""
+def descriptions(loader, log_dir):
+    """Return the description that each tag of our plugin carries: {tag: JSON}."""
     from tensorboard.context import RequestContext
 
     listed = PROVIDERS[loader](log_dir).list_tensors(
@@ -122,15 +136,16 @@ def contents(loader, log_dir):
     return {tag: series.plugin_content for tag, series in listed["winit"].items()}
 
 
-MAKE = {
+# Makes a writer of each kind below a directory.
+WRITERS = {
     "tensorboard": lambda path: TensorBoardWriter(path / "logs"),
     "json": lambda path: JsonLinesWriter(path / "logs" / "out.jsonl"),
     "csv": lambda path: CsvWriter(path / "logs" / "out.csv"),
 }
 
 
-def steps(path):
-    """The steps in whatever was written, each once."""
+def written_steps(path):
+    """Return the step of each record that one of `WRITERS` has written below a directory."""
     if (path / "logs" / "winit").exists():
         return [step for step, _ in read("python", path / "logs")["winit", "winit/loss"]]
     (file,) = (path / "logs").iterdir()

@@ -1,1 +1,1 @@
-"""Keeps, prints and writes what was measured and found."""
+"""Output of the monitor: the history, printed findings, and writers to files."""

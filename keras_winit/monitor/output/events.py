@@ -1,8 +1,9 @@
-"""What TensorBoard reads: summaries, events and records, made of its own building blocks.
+"""TensorBoard event files, written without TensorFlow.
 
-`tensorboard`'s protocol buffers and record format need no TensorFlow, cost 0.1 s to import,
-and leave the file to us. TensorFlow's writer (`write_raw_pb`) takes seconds to import and may
-claim the GPU under JAX or PyTorch, and says nothing of a full disk or a deleted directory.
+The protocol buffers and the record format of the package `tensorboard` take 0.1 s to import
+and let us handle the file ourselves. TensorFlow's writer (`write_raw_pb`) takes seconds to
+import, may claim the GPU under JAX or PyTorch, and does not report a full disk or a deleted
+directory.
 """
 
 import hashlib
@@ -19,129 +20,159 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.monitor.output.log_file import LogFile
+from keras_winit.monitor.output.append_only_file import AppendOnlyFile
 from keras_winit.monitor.output.strict_json import dumps
 
 PLUGIN = "keras_winit"
 
-# Of the JSON that describes a table to the tab.
+# Version of the JSON that describes a table or the findings to our tab.
 VERSION = 1
 
-# Characters of a layer's name that a tag keeps, from its end.
-NAME = 60
+# A tag keeps this many characters of a name, from its end.
+MAX_NAME_LENGTH = 60
 
 
-def tags(names: Sequence[str]) -> list[str]:
-    """A tag for each name, that sorts in this order: `003_block1_conv2`.
+def sortable_tags(names: Sequence[str]) -> list[str]:
+    """Return a tag such as `003_block1_conv2` for each name; the tags sort in the same order.
 
-    TensorBoard groups by the text before the first "/" and sorts by the alphabet.
+    TensorBoard sorts tags alphabetically, and groups them by the text before the first "/".
     """
-    short = (re.sub(r"[^\w.:@-]", "_", name)[-NAME:] for name in names)
+    short = (re.sub(r"[^\w.:@-]", "_", name)[-MAX_NAME_LENGTH:] for name in names)
     digits = max(3, len(str(len(names) - 1)))
     return [f"{i:0{digits}d}_{name}" for i, name in enumerate(short)]
 
 
-class Summary:
-    """Values of one step, under way into one event.
+class SummaryBuilder:
+    """Collects values of one step for one event.
 
     Args:
-        known: Tags whose first value is in the file already; grows. A tag's first value
-            carries what TensorBoard must know of it.
+        described_tags: Tags whose first value is already in the file; new tags are added. Only
+            the first value of a tag carries its metadata, such as the plugin that shows it.
 
     Raises:
-        ImportError: If `tensorboard` is missing or does not work.
+        ImportError: If `tensorboard` is missing or cannot be imported.
     """
 
-    def __init__(self, known: set[str]) -> None:
+    def __init__(self, described_tags: set[str]) -> None:
         try:
             from tensorboard.compat.proto import summary_pb2
             from tensorboard.util import tensor_util
         except ModuleNotFoundError as error:
-            raise ImportError("it needs tensorboard: pip install tensorboard") from (error)
-        except Exception as error:  # Such as a `protobuf` of another generation.
+            raise ImportError(
+                "`TensorBoardWriter` needs tensorboard: pip install tensorboard"
+            ) from error
+        except Exception as error:  # Such as a TypeError from an incompatible `protobuf`.
             raise ImportError(f"tensorboard cannot be imported, {error}") from error
-        self._known = known
-        self._metadata = summary_pb2.SummaryMetadata
-        self._tensor = tensor_util.make_tensor_proto
+        self._described_tags = described_tags
+        self._pb2 = summary_pb2
+        self._make_tensor_proto = tensor_util.make_tensor_proto
         self.proto = summary_pb2.Summary()
 
-    def scalar(self, tag: str, value: float) -> None:
-        """A point of a curve; no point if it is NaN."""
+    def add_scalar(self, tag: str, value: float) -> None:
+        """Add a point of a curve, unless the value is NaN."""
         if not np.isnan(value):
             self.proto.value.add(tag=tag, simple_value=float(value))
 
-    def histogram(self, tag: str, edges: Any, counts: Any) -> None:
-        """Ready counts, from the first to the last bin that holds something."""
+    def add_histogram(self, tag: str, edges: Any, counts: Any) -> None:
+        """Add the bins from the first to the last that is not empty.
+
+        Args:
+            tag: Tag of the histogram.
+            edges: Edges of the B bins, of shape (B + 1,).
+            counts: Number of entries in each bin, of shape (B,).
+        """
         (filled,) = np.nonzero(counts)
         if len(filled):
             used = slice(filled[0], filled[-1] + 1)
             left, right = edges[:-1][used], edges[1:][used]
             rows = np.stack([left, right, counts[used]], axis=1)
-            # TensorBoard takes float64 as well, at twice the price of the checksum.
-            self._add(tag, rows.astype(np.float32), "histograms", b"")
+            # TensorBoard also reads float64, but then the checksum takes twice as long.
+            self._add_tensor(tag, rows.astype(np.float32), "histograms")
 
-    def text(self, tag: str, markdown: str) -> None:
-        self._add(tag, markdown.encode(errors="replace"), "text", b"")
+    def add_text(self, tag: str, markdown: str) -> None:
+        self._add_tensor(tag, markdown.encode(errors="replace"), "text")
 
-    def image(self, tag: str, png: bytes) -> None:
-        """A picture; the start of a PNG tells its size."""
-        size = (str(int.from_bytes(png[at : at + 4])).encode() for at in (16, 20))
-        self._add(tag, [*size, png], "images", b"", blobs=True)
+    def add_image(self, tag: str, png: bytes) -> None:
+        """Add a PNG image with its width and height, which are bytes 16 to 23 of the file."""
+        size = [str(int.from_bytes(png[start : start + 4])).encode() for start in (16, 20)]
+        self._add_tensor(tag, [*size, png], "images", is_blob_sequence=True)
 
-    def table(
+    def add_table(
         self, kind: str, rows: Sequence[str], columns: Sequence[str], values: npt.NDArray[Any]
     ) -> None:
-        """A whole table in one tensor, for the tab.
+        """Add a whole table as one tensor, for our tab.
 
-        The tag ends in a digest of the names: a run that is resumed with another model gets
-        a table of its own instead of one under wrong names.
+        The tag ends in a digest of the names of rows and columns. If a run is resumed with
+        another model, the new table gets a tag of its own and not the old names.
+
+        Args:
+            kind: "layers" or "variables".
+            rows: Names of the R rows.
+            columns: Names of the C columns.
+            values: Array of shape (R, C).
         """
-        names = {"rows": list(rows), "tags": tags(rows), "columns": list(columns)}
-        content = json.dumps({"version": VERSION, "kind": kind, **names}).encode()
-        digest = hashlib.sha256(content).hexdigest()[:8]
-        self._add(f"winit/{kind}/{digest}", values.astype(np.float32), PLUGIN, content)
+        names = {"rows": list(rows), "tags": sortable_tags(rows), "columns": list(columns)}
+        description = json.dumps({"version": VERSION, "kind": kind, **names}).encode()
+        digest = hashlib.sha256(description).hexdigest()[:8]
+        tag = f"winit/{kind}/{digest}"
+        self._add_tensor(tag, values.astype(np.float32), PLUGIN, description)
 
-    def record(self, tag: str, value: Any) -> None:
-        """Anything that JSON can hold, for the tab."""
-        content = json.dumps({"version": VERSION, "kind": "findings"}).encode()
-        self._add(tag, dumps(value).encode(), PLUGIN, content)
+    def add_findings(self, findings: Any) -> None:
+        """Add findings as JSON, for our tab."""
+        description = json.dumps({"version": VERSION, "kind": "findings"}).encode()
+        self._add_tensor("winit/findings", dumps(findings).encode(), PLUGIN, description)
 
-    def margins(self, names: Sequence[str]) -> None:
-        """A chart for each name in the Custom Scalars tab: the median in its band."""
+    def add_margin_charts(self, statistics: Sequence[str]) -> None:
+        """Add a chart for each statistic to the Custom Scalars tab, once for each file.
+
+        A chart shows the median over all layers within the band from minimum to maximum.
+        """
         from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
-        if not names or metadata.CONFIG_SUMMARY_TAG in self._known:
+        if not statistics or metadata.CONFIG_SUMMARY_TAG in self._described_tags:
             return
         charts = []
-        for name in names:
+        for name in statistics:
             lower, value, upper = (f"winit/{name}_{part}" for part in ("min", "median", "max"))
             series = layout_pb2.MarginChartContent.Series(value=value, lower=lower, upper=upper)
             content = layout_pb2.MarginChartContent(series=[series])
             charts.append(layout_pb2.Chart(title=f"{name} over the layers", margin=content))
         category = layout_pb2.Category(title="winit", chart=charts)
         layout = layout_pb2.Layout(category=[category]).SerializeToString()
-        self._add(metadata.CONFIG_SUMMARY_TAG, layout, metadata.PLUGIN_NAME, b"")
+        self._add_tensor(metadata.CONFIG_SUMMARY_TAG, layout, metadata.PLUGIN_NAME)
 
-    def _add(self, tag: str, value: Any, plugin: str, content: bytes, blobs: bool = False) -> None:
+    def _add_tensor(
+        self,
+        tag: str,
+        value: Any,
+        plugin: str,
+        description: bytes = b"",
+        is_blob_sequence: bool = False,
+    ) -> None:
         metadata = None
-        if tag not in self._known:
-            self._known.add(tag)
-            data = self._metadata.PluginData(plugin_name=plugin, content=content)
-            # DATA_CLASS_BLOB_SEQUENCE, _TENSOR: TensorBoard guesses them for its own plugins only.
-            metadata = self._metadata(plugin_data=data, data_class=3 if blobs else 2)
-        self.proto.value.add(tag=tag, tensor=self._tensor(value), metadata=metadata)
+        if tag not in self._described_tags:
+            self._described_tags.add(tag)
+            pb2 = self._pb2
+            # TensorBoard knows the data class of its own plugins only.
+            data_class = pb2.DATA_CLASS_BLOB_SEQUENCE if is_blob_sequence else pb2.DATA_CLASS_TENSOR
+            metadata = pb2.SummaryMetadata(
+                plugin_data=pb2.SummaryMetadata.PluginData(plugin_name=plugin, content=description),
+                data_class=data_class,
+            )
+        tensor = self._make_tensor_proto(value)
+        self.proto.value.add(tag=tag, tensor=tensor, metadata=metadata)
 
 
 class EventFile:
     """A new event file in a directory, readable at any moment.
 
     Args:
-        directory: Made if it is missing.
-        step: At which this process starts: a resumed run takes the place of what a killed
-            one had written from there on.
+        directory: Directory of the run, created if it is missing.
+        step: First step of this process. TensorBoard ignores what earlier files of the run
+            hold from this step on, so that a resumed run replaces what it repeats.
 
     Raises:
-        OSError: If the file cannot be made.
+        OSError: If the file cannot be created.
         ImportError: If `tensorboard` is missing.
     """
 
@@ -149,21 +180,23 @@ class EventFile:
         from tensorboard.compat.proto import event_pb2
 
         self._event = event_pb2.Event
-        second, rest = divmod(time.time_ns(), 10**9)
-        # Directories are read in the order of names: that of time, over all processes.
-        name = f"events.out.tfevents.{second:010d}.{rest:09d}.{socket.gethostname()}.{os.getpid()}"
-        self._file = LogFile(directory / name, new=True)
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        # TensorBoard reads the files of a run in the order of their names, hence of time, also
+        # across processes.
+        time_stamp = f"{seconds:010d}.{nanoseconds:09d}"
+        name = f"events.out.tfevents.{time_stamp}.{socket.gethostname()}.{os.getpid()}"
+        self._file = AppendOnlyFile(directory / name, new=True)
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._write(file_version="brain.Event:2")
-        self._write(step=step, session_log=start)
+        self._write_event(file_version="brain.Event:2")
+        self._write_event(step=step, session_log=start)
 
-    def write(self, step: int, summary: Summary) -> None:
+    def write(self, step: int, summary: SummaryBuilder) -> None:
         """Append one event.
 
         Raises:
-            OSError: As `LogFile`.
+            OSError: As `AppendOnlyFile.write`.
         """
-        self._write(step=step, summary=summary.proto)
+        self._write_event(step=step, summary=summary.proto)
 
     def flush(self) -> None:
         self._file.flush()
@@ -171,7 +204,7 @@ class EventFile:
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, **content: Any) -> None:
+    def _write_event(self, **content: Any) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         buffer = io.BytesIO()

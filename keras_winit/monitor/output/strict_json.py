@@ -1,4 +1,4 @@
-"""Strict JSON for numbers that JSON does not know."""
+"""Strict JSON, which has no NaN or infinity: they become null, "inf" and "-inf"."""
 
 import json
 import math
@@ -7,20 +7,20 @@ from typing import Any
 
 
 def dumps(value: Any) -> str:
-    """One line of strict JSON: NaN becomes null, infinities the strings "inf" and "-inf".
+    """Encode a value as one line of strict JSON; NaN becomes null, infinities "inf" and "-inf".
 
-    `float` reads those strings back. Numpy scalars and arrays become numbers and lists.
+    `float` parses these strings. NumPy scalars and arrays become numbers and lists.
     """
-    return json.dumps(_plain(value), allow_nan=False)
+    return json.dumps(_json_value(value), allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(name): _plain(entry) for name, entry in value.items()}
+        return {str(name): _json_value(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [_json_value(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value

@@ -1,4 +1,4 @@
-"""When pictures are drawn for TensorBoard, and that it finds them."""
+"""Images for TensorBoard: when they are drawn, and that TensorBoard shows them."""
 
 import sys
 import warnings
@@ -11,16 +11,16 @@ from support import boards
 from support.boards import FINDING, RECORD, at
 
 from keras_winit import plots
-from keras_winit.monitor.output import pictures
-from keras_winit.monitor.output.pictures import Album
+from keras_winit.monitor.output import images
+from keras_winit.monitor.output.images import ImageAlbum
 from keras_winit.monitor.output.writers import TensorBoardWriter
 
 
-def test_an_album_is_thinned_out_evenly():
-    album = Album()
+def test_an_album_drops_records_evenly():
+    album = ImageAlbum()
     for step in range(1000):
         album.add(at(step))
-        steps = [one.step for one in album.records]
+        steps = [record.step for record in album.records]
         assert len(steps) <= 200
         assert (steps[0], steps[-1]) == (0, step)
         assert len(set(np.diff(steps[:-1]))) <= 1
@@ -29,20 +29,20 @@ def test_an_album_is_thinned_out_evenly():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A time of our own, in which a picture takes a second."""
+    """Replace the time by a number that the test sets; drawing takes one second of it."""
     clock = SimpleNamespace(now=5.0)
-    monkeypatch.setattr(pictures, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(images, "time", SimpleNamespace(perf_counter=lambda: clock.now))
 
     def draw(album):
         clock.now += 1
         return {}
 
-    monkeypatch.setattr(Album, "_draw", draw)
+    monkeypatch.setattr(ImageAlbum, "_draw", draw)
     return clock
 
 
-def test_pictures_take_one_percent_of_the_time(clock):
-    album, drawn_at = Album(), []
+def test_drawing_takes_one_percent_of_the_time(clock):
+    album, drawn_at = ImageAlbum(), []
     for second in range(1000):
         clock.now += 1
         album.add(at(second))
@@ -54,8 +54,8 @@ def test_pictures_take_one_percent_of_the_time(clock):
     assert min(np.diff(drawn_at)) >= 98
 
 
-def test_a_short_run_has_its_picture_and_a_loop_of_them_few(clock):
-    album, drawn_at = Album(), []
+def test_one_short_run_is_drawn_and_few_of_many_in_a_loop(clock):
+    album, drawn_at = ImageAlbum(), []
     for fit in range(1, 101):
         album.add(at(fit))
         assert not album.is_due()
@@ -67,24 +67,24 @@ def test_a_short_run_has_its_picture_and_a_loop_of_them_few(clock):
     assert album.is_due(closed=True)
     album.draw()
     assert not album.is_due(closed=True)
-    assert not Album().is_due(closed=True)
+    assert not ImageAlbum().is_due(closed=True)
 
 
-def images(loader, log_dir):
-    """What TensorBoard finds: {tag: [(step, [width, height, PNG])]}."""
+def read_images(loader, log_dir):
+    """Return the images that TensorBoard reads: {tag: [(step, [width, height, PNG])]}."""
     from tensorboard.context import RequestContext
 
-    provider, where = boards.PROVIDERS[loader](log_dir), {"ctx": RequestContext()}
+    provider, context = boards.PROVIDERS[loader](log_dir), {"ctx": RequestContext()}
     if loader == "rust":
         boards.wait(provider, ("winit", "winit/loss"), 2)
     series = provider.read_blob_sequences(
-        **where, experiment_id="", plugin_name="images", downsample=100
+        **context, experiment_id="", plugin_name="images", downsample=100
     )
     return {
         tag: [
             (
                 point.step,
-                [provider.read_blob(**where, blob_key=blob.blob_key) for blob in point.values],
+                [provider.read_blob(**context, blob_key=blob.blob_key) for blob in point.values],
             )
             for point in points
         ]
@@ -93,14 +93,14 @@ def images(loader, log_dir):
 
 
 @pytest.mark.parametrize("loader", boards.PROVIDERS)
-def test_tensorboard_finds_the_images(loader, tmp_path):
+def test_tensorboard_reads_the_images(loader, tmp_path):
     writer = TensorBoardWriter(tmp_path)
     writer.write(at(0))
     writer.write_findings(0, [FINDING])
     writer.flush()
     writer.write(at(1))
     writer.end()
-    found = images(loader, tmp_path)
+    found = read_images(loader, tmp_path)
     writer.close()
     assert set(found) == {"winit/health", "winit/strips"}
     for points in found.values():
@@ -114,8 +114,8 @@ def test_tensorboard_finds_the_images(loader, tmp_path):
         assert imread(tmp_path / "out.png").shape == (440, 660, 4)
 
 
-def written(path, **options):
-    """The tags of images after a run of two samples, and the warnings."""
+def image_tags_and_warnings(path, **options):
+    """Write two records, all scalars of which must be there; return image tags and warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         writer = TensorBoardWriter(path, **options)
@@ -131,35 +131,35 @@ def written(path, **options):
     listed = boards.PROVIDERS["python"](path).list_blob_sequences(
         RequestContext(), experiment_id="", plugin_name="images"
     )
-    return set(listed.get("winit", ())), [str(one.message) for one in caught]
+    return set(listed.get("winit", ())), [str(warning.message) for warning in caught]
 
 
 def test_images_can_be_left_out(tmp_path):
-    assert written(tmp_path, images=False) == (set(), [])
+    assert image_tags_and_warnings(tmp_path, images=False) == (set(), [])
 
 
 def test_without_matplotlib_there_are_no_images(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert written(tmp_path) == (set(), [])
+    assert image_tags_and_warnings(tmp_path) == (set(), [])
 
 
-def test_a_picture_that_fails_costs_one_warning(monkeypatch, tmp_path):
-    def fails(*args, **options):
+def test_a_failed_drawing_gives_one_warning(monkeypatch, tmp_path):
+    def fail(*args, **options):
         raise ZeroDivisionError("no paint")
 
-    monkeypatch.setattr(plots, "health", fails)
+    monkeypatch.setattr(plots, "health", fail)
     message = (
-        f"`TensorBoardWriter('{tmp_path}')` draws no more, the rest goes on. "
+        f"`TensorBoardWriter('{tmp_path}')` draws no more images and writes everything else. "
         "Received: ZeroDivisionError: no paint"
     )
-    assert written(tmp_path) == (set(), [message])
+    assert image_tags_and_warnings(tmp_path) == (set(), [message])
 
 
-def test_letters_that_the_font_lacks_are_no_trouble(tmp_path):
+def test_characters_that_the_font_lacks_give_no_warning(tmp_path):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         writer = TensorBoardWriter(tmp_path)
         writer.write(replace(RECORD, layers=("\u5c42", "\U0001f4a5", "$", "\ud800")))
         writer.close()
     assert caught == []
-    assert set(images("python", tmp_path)) == {"winit/health", "winit/strips"}
+    assert set(read_images("python", tmp_path)) == {"winit/health", "winit/strips"}

@@ -1,0 +1,106 @@
+"""Append-only files, which stay readable after a crash, a full disk or a lost directory."""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+BLOCK_SIZE = 1 << 16  # Bytes.
+
+
+class AppendOnlyFile:
+    """A file that grows by whole chunks of bytes and is readable at any moment.
+
+    When `write` returns, the operating system has the chunk: a killed process loses none.
+    If only a part of a chunk can be written, that part is removed again.
+
+    Args:
+        path: Path of the file. Missing directories are created.
+        new: Whether the file must not exist yet. Defaults to False.
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, new: bool = False) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._file = path.open("xb" if new else "ab", buffering=0)
+        self._size = os.fstat(self._file.fileno()).st_size
+
+    def write(self, chunk: bytes) -> None:
+        """Append a chunk.
+
+        Raises:
+            OSError: If the disk is full, the file or its directory was deleted, or the
+                connection to a network file system is lost.
+        """
+        # Writing to a deleted file raises no error, but the data is lost.
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise self._deleted_error()
+        unwritten = memoryview(chunk)
+        try:
+            while unwritten:
+                unwritten = unwritten[self._file.write(unwritten) :]
+        except BaseException:
+            with suppress(OSError):
+                self._file.truncate(self._size)
+            raise
+        self._size += len(chunk)
+
+    def flush(self) -> None:
+        """Wait until all chunks are on the disk.
+
+        Raises:
+            OSError: As `write`. A network file system may report only here that it is full.
+        """
+        os.fsync(self._file.fileno())
+        if not self._path.exists():
+            raise self._deleted_error()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _deleted_error(self) -> FileNotFoundError:
+        return FileNotFoundError(errno.ENOENT, "deleted while in use", str(self._path))
+
+
+def cut_unfinished_line(path: Path, start: bytes) -> bool:
+    """Remove the last line of a text file if it has no end, as after a killed process.
+
+    Args:
+        path: Path of the file, which need not exist.
+        start: Bytes with which every file of this kind starts.
+
+    Returns:
+        Whether the file holds complete lines.
+
+    Raises:
+        FileExistsError: If the file starts otherwise. It is left unchanged.
+    """
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:
+        return False
+    with file:
+        head = file.read(len(start))
+        end = _end_of_complete_lines(file)
+        if not (head == start if end else start.startswith(head)):
+            message = "is not a file of this writer and was left unchanged"
+            raise FileExistsError(errno.EEXIST, message, str(path))
+        file.truncate(end)
+    return end > 0
+
+
+def _end_of_complete_lines(file: BinaryIO) -> int:
+    """Return the position after the last line break, searched block by block from the end."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        begin = max(0, end - BLOCK_SIZE)
+        file.seek(begin)
+        line_break = file.read(end - begin).rfind(b"\n")
+        if line_break >= 0:
+            return begin + line_break + 1
+        end = begin
+    return 0

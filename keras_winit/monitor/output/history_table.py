@@ -1,0 +1,125 @@
+"""The table that `print(monitor.history)` shows: a line for each layer output."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_winit.monitor.diagnosis.findings import shortened
+from keras_winit.monitor.records import Record
+from keras_winit.monitor.row_names import is_before
+
+MAX_NAME_LENGTH = 60
+
+
+class Column(NamedTuple):
+    """A column of the table.
+
+    Args:
+        statistic: Name of the statistic.
+        heading: Text above the column.
+        number_format: Format specification of a cell, without the space between columns.
+    """
+
+    statistic: str
+    heading: str
+    number_format: str
+
+    def align(self, text: str) -> str:
+        """Pad a text on the left to the width of the column."""
+        return text.rjust(int(self.number_format.partition(".")[0]) + 1)
+
+    def format(self, value: float | None) -> str:
+        """Format a number as a cell; a number that is unknown becomes a dash."""
+        if value is None or math.isnan(value):
+            return self.align("-")
+        return self.align(f"{value:{self.number_format}}".strip())
+
+
+LAYER_COLUMNS = (
+    Column("mean", "mean", "10.3g"),
+    Column("stddev", "stddev", "10.3g"),
+    Column("unit_stddev", "unit stddev", "12.3g"),
+    Column("zero_share", "zero", "7.1%"),
+    Column("dead_share", "dead", "7.1%"),
+    Column("saturated_share", "saturated", "10.1%"),
+    Column("nonfinite", "nonfinite", "10.0f"),
+)
+VARIABLE_COLUMNS = (
+    Column("gradient_norm", "gradient", "10.3g"),
+    Column("update_ratio", "update/weight", "14.2g"),
+)
+
+
+def format_table(record: Record | None, unseen: Mapping[str, str]) -> str:
+    """Format a record as a table, one line for each layer output and its first variable.
+
+    A record without layer outputs gets one line for each variable.
+
+    Args:
+        record: The record. None if nothing was recorded yet.
+        unseen: Reasons why something, such as a layer, could not be recorded, by its name;
+            listed below the table.
+    """
+    notes = [f"{shortened(name, MAX_NAME_LENGTH)}: not seen, {why}" for name, why in unseen.items()]
+    if record is None:
+        return "\n".join(["nothing was measured yet", *notes])
+    row_names = [name for name in record.layers if not is_before(name)]
+    variables = _first_variables(record)
+    columns = _layer_columns(record)
+    variable_columns = _recorded_columns(VARIABLE_COLUMNS, record.variable_statistics)
+    if not row_names:
+        row_names, columns = [*record.variables], []
+        variables = dict(zip(row_names, row_names, strict=True))
+    shown_names = [shortened(name, MAX_NAME_LENGTH) for name in row_names]
+    name_heading = "layer" if record.layers else "variable"
+    name_width = max(map(len, [name_heading, *shown_names]))
+    headings = [column.align(column.heading) for column in (*columns, *variable_columns)]
+    loss = "" if record.loss is None else f", loss {record.loss:.4g}"
+    lines = [f"step {record.step}{loss}", name_heading.ljust(name_width) + "".join(headings)]
+    for name, shown_name in zip(row_names, shown_names, strict=True):
+        cells = [column.format(record.lookup(name, column.statistic)) for column in columns]
+        cells += _variable_cells(record, variables.get(name, ""), variable_columns)
+        lines.append(shown_name.ljust(name_width) + "".join(cells))
+    return "\n".join([*lines, *notes])
+
+
+def _layer_columns(record: Record) -> list[Column]:
+    columns = _recorded_columns(LAYER_COLUMNS, record.statistics)
+    is_nonfinite_column = [name == "nonfinite" for name in record.statistics]
+    if np.any(record.values[:, is_nonfinite_column] > 0):
+        return columns
+    return [column for column in columns if column.statistic != "nonfinite"]
+
+
+def _recorded_columns(usual: Sequence[Column], recorded: Sequence[str]) -> list[Column]:
+    """Return the usual columns that were recorded; if none was, a column for each statistic."""
+    chosen = [column for column in usual if column.statistic in recorded]
+    return chosen or [Column(name, name, f"{max(len(name) + 2, 10)}.3g") for name in recorded]
+
+
+def _variable_cells(record: Record, variable: str, columns: Sequence[Column]) -> Iterator[str]:
+    # A gradient norm is unknown if the gradient is not finite, which shows as "nan", or if
+    # there is no gradient.
+    is_nonfinite = (record.lookup(variable, "gradient_nonfinite") or 0) > 0
+    for column in columns:
+        cell = column.format(record.lookup(variable, column.statistic))
+        if is_nonfinite and column.statistic == "gradient_norm" and cell.strip() == "-":
+            cell = column.align("nan")
+        yield cell
+
+
+def _first_variables(record: Record) -> dict[str, str]:
+    """Map each layer to its first variable that belongs to no layer within it.
+
+    A layer's first call shows the variable; its later calls have other row names.
+    """
+    first: dict[str, str] = {}
+    for variable in record.variables:
+        parents = [*itertools.accumulate(variable.split("/")[:-1], "{}/{}".format)]
+        owner = next((name for name in reversed(parents) if name in record.layers), None)
+        if owner is not None:
+            first.setdefault(owner, variable)
+    return first
