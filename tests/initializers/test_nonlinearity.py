@@ -34,7 +34,11 @@ def test_a_function_with_the_name_of_a_keras_activation_keeps_its_own_gain():
 LEAKY = functools.partial(keras.activations.leaky_relu, negative_slope=0.01)
 
 
-@pytest.mark.parametrize("function", [python_tanh, np.tanh, LEAKY, lambda x: x], ids=str)
+@pytest.mark.parametrize(
+    "function",
+    [python_tanh, np.tanh, LEAKY, lambda x: x],
+    ids=["python", "numpy", "partial", "lambda"],
+)
 def test_layers_that_copy_their_initializer_accept_any_function(function):
     scheme = keras_winit.HeNormal(nonlinearity=function, seed=1)
     einsum = L.EinsumDense("ab,bc->ac", 4, kernel_initializer=scheme)

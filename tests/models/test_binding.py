@@ -67,74 +67,71 @@ def test_convolution_aware_kernels_fit_depthwise_and_transposed_layers():
     np.testing.assert_allclose(numpy(bound((4, 4, 8, 6))), expected, rtol=1e-5)
 
 
-UNKNOWN = (
-    "`for_layer` does not know how layer 'batch' of class BatchNormalization uses its "
-    "weights. Give the scheme `input_axes` and `output_axes` yourself."
-)
 WEIGHT = (
     "`for_layer(weight=...)` must be one of 'depthwise_kernel', 'pointwise_kernel' for layer "
-    "'apart'. Received: weight={}."
-)
-FOREIGN = (
-    "`for_layer` needs a scheme of this package to bind it to layer 'conv'. Received: "
-    "initializer='he_normal'. Use a name such as 'winit>he_normal'."
+    "'separable'. Received: weight={}."
 )
 
+# A wrong call, the class of its error, and the error's message.
+MISTAKES = {
+    "unknown layer": (
+        lambda: for_layer("winit>zeros", L.BatchNormalization(name="batch")),
+        ValueError,
+        "`for_layer` does not know how layer 'batch' of class BatchNormalization uses its "
+        "weights. Give the scheme `input_axes` and `output_axes` yourself.",
+    ),
+    "no weight": (
+        lambda: for_layer("winit>he_normal", L.SeparableConv1D(4, 3, name="separable")),
+        ValueError,
+        WEIGHT.format("None"),
+    ),
+    "another weight": (
+        lambda: for_layer("winit>he_normal", L.SeparableConv1D(4, 3, name="separable"), "kernel"),
+        ValueError,
+        WEIGHT.format("'kernel'"),
+    ),
+    "scheme of Keras": (
+        lambda: for_layer("he_normal", L.Conv2D(4, 3, 2, name="conv")),
+        TypeError,
+        "`for_layer` needs a scheme of this package to bind it to layer 'conv'. Received: "
+        "initializer='he_normal'. Use a name such as 'winit>he_normal'.",
+    ),
+    "bias without gates": (
+        lambda: for_layer("winit>chrono", L.Dense(4, name="dense")),
+        ValueError,
+        "`Chrono` initializes the bias of an LSTM or a GRU. Received: layer 'dense' of class "
+        "Dense. Use 'winit>constant'.",
+    ),
+    "forget bias set by the layer": (
+        lambda: for_layer("winit>forget_bias", L.LSTM(4, name="lstm"), "bias"),
+        ValueError,
+        "`ForgetBias` initializes the whole bias of an LSTM, but layer 'lstm' sets its forget "
+        "gate itself. Received: unit_forget_bias=True. Give the layer `unit_forget_bias=False`.",
+    ),
+    "unbuilt kernel": (
+        lambda: for_layer("winit>fan_in_bias", L.Conv2D(8, 3, name="c"), "bias"),
+        ValueError,
+        "`for_layer` reads the fan_in of a `FanInBias` from the kernel. Received: layer 'c', "
+        "not built. Give the fan_in, `FanInBias(fan_in=...)`, or build the layer first and "
+        "assign the bias.",
+    ),
+    "uneven gates": (
+        lambda: theory.fans((3, 4), gates=3),
+        ValueError,
+        "the 4 outputs of a kernel cannot be split evenly into 1 groups of 3 gates. "
+        "Received: shape=(3, 4).",
+    ),
+    "too many strides": (
+        lambda: theory.fans((3, 3, 4, 4), strides=(1, 2, 2)),
+        ValueError,
+        "`strides` must be one number, or one for each of the 2 axes of the window. "
+        "Received: strides=(1, 2, 2).",
+    ),
+}
 
-@pytest.mark.parametrize(
-    ("mistake", "error", "sentence"),
-    [
-        (
-            lambda: for_layer("winit>zeros", L.BatchNormalization(name="batch")),
-            ValueError,
-            UNKNOWN,
-        ),
-        (
-            lambda: for_layer("winit>he_normal", L.SeparableConv1D(4, 3, name="apart")),
-            ValueError,
-            WEIGHT.format("None"),
-        ),
-        (
-            lambda: for_layer("winit>he_normal", L.SeparableConv1D(4, 3, name="apart"), "kernel"),
-            ValueError,
-            WEIGHT.format("'kernel'"),
-        ),
-        (lambda: for_layer("he_normal", L.Conv2D(4, 3, 2, name="conv")), TypeError, FOREIGN),
-        (
-            lambda: for_layer("winit>chrono", L.Dense(4, name="dense")),
-            ValueError,
-            "`Chrono` initializes the bias of an LSTM or a GRU. Received: layer 'dense' of class "
-            "Dense. Use 'winit>constant'.",
-        ),
-        (
-            lambda: for_layer("winit>forget_bias", L.LSTM(4, name="lstm"), "bias"),
-            ValueError,
-            "`ForgetBias` initializes the whole bias of an LSTM, but layer 'lstm' sets its forget "
-            "gate itself. Received: unit_forget_bias=True. Give the layer "
-            "`unit_forget_bias=False`.",
-        ),
-        (
-            lambda: for_layer("winit>fan_in_bias", L.Conv2D(8, 3, name="c"), "bias"),
-            ValueError,
-            "`for_layer` reads the fan_in of a `FanInBias` from the kernel. Received: layer 'c', "
-            "not built. Give the fan_in, `FanInBias(fan_in=...)`, or build the layer first and "
-            "assign the bias.",
-        ),
-        (
-            lambda: theory.fans((3, 4), gates=3),
-            ValueError,
-            "the 4 outputs of a kernel cannot be split evenly into 1 groups of 3 gates. "
-            "Received: shape=(3, 4).",
-        ),
-        (
-            lambda: theory.fans((3, 3, 4, 4), strides=(1, 2, 2)),
-            ValueError,
-            "`strides` must be one number, or one for each of the 2 axes of the window. "
-            "Received: strides=(1, 2, 2).",
-        ),
-    ],
-    ids=lambda v: str(v)[:50],
-)
-def test_mistakes_in_binding(mistake, error, sentence):
-    with pytest.raises(error, match=f"^{re.escape(sentence)}$"):
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(name):
+    mistake, error, message = MISTAKES[name]
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
         mistake()
