@@ -1,10 +1,10 @@
-"""What N(0, 1) inputs become in each kind of layer, with our fans and with Keras' own.
+"""Measures the mean square of outputs and gradients of each kind of layer, for inputs from N(0, 1).
 
     python benchmarks/fans.py [--draws N]
 
-A scheme with Var[w] = 1 / fan_in ought to give outputs of variance 1, and one with
-1 / fan_out gradients of variance 1. The columns: ours bound to the layer by `for_layer`, and
-Keras' `VarianceScaling`, which sees the shape alone; the mean of some draws.
+A scheme with Var[w] = 1 / fan_in should give outputs of variance 1, and one with 1 / fan_out
+gradients of variance 1. The columns compare our `VarianceScaling`, bound to the layer with
+`for_layer`, with that of Keras, which sees only the shape. Each number is the mean over draws.
 """
 
 import argparse
@@ -15,30 +15,30 @@ import numpy as np
 import keras_winit
 
 L = keras.layers
-plain = {"use_bias": False}
+no_bias = {"use_bias": False}
 
-# A layer, its inputs without the batch, and the argument that takes the initializer.
+# Label, layer, input shape without the batch axis, and prefix of the initializer argument.
 LAYERS = (
-    ("Dense", lambda: L.Dense(192, **plain), (96,), "kernel"),
-    ("Conv2D", lambda: L.Conv2D(64, 3, **plain), (12, 12, 16), "kernel"),
-    ("Conv2D, stride 2", lambda: L.Conv2D(64, 4, 2, **plain), (22, 22, 16), "kernel"),
-    ("Conv2D, 4 groups", lambda: L.Conv2D(64, 3, groups=4, **plain), (12, 12, 32), "kernel"),
+    ("Dense", lambda: L.Dense(192, **no_bias), (96,), "kernel"),
+    ("Conv2D", lambda: L.Conv2D(64, 3, **no_bias), (12, 12, 16), "kernel"),
+    ("Conv2D, stride 2", lambda: L.Conv2D(64, 4, 2, **no_bias), (22, 22, 16), "kernel"),
+    ("Conv2D, 4 groups", lambda: L.Conv2D(64, 3, groups=4, **no_bias), (12, 12, 32), "kernel"),
     (
         "DepthwiseConv2D, 32 channels",
-        lambda: L.DepthwiseConv2D(3, **plain),
+        lambda: L.DepthwiseConv2D(3, **no_bias),
         (12, 12, 32),
         "depthwise",
     ),
     (
         "DepthwiseConv2D, 128 channels",
-        lambda: L.DepthwiseConv2D(3, **plain),
+        lambda: L.DepthwiseConv2D(3, **no_bias),
         (12, 12, 128),
         "depthwise",
     ),
-    ("Conv2DTranspose k3", lambda: L.Conv2DTranspose(64, 3, **plain), (9, 9, 16), "kernel"),
+    ("Conv2DTranspose k3", lambda: L.Conv2DTranspose(64, 3, **no_bias), (9, 9, 16), "kernel"),
     (
         "Conv2DTranspose k4 stride 2",
-        lambda: L.Conv2DTranspose(32, 4, 2, **plain),
+        lambda: L.Conv2DTranspose(32, 4, 2, **no_bias),
         (9, 9, 16),
         "kernel",
     ),
@@ -50,12 +50,15 @@ LAYERS = (
         "kernel",
     ),
 )
-# Of recurrent layers the kernel of one gate: its variance times 2 / (fan_in + fan_out).
+# Recurrent layers and the number of their gates.
 GATED = (("SimpleRNN", L.SimpleRNN, 1), ("LSTM", L.LSTM, 4), ("GRU", L.GRU, 3))
 
 
-def middle(values):
-    """Of images, the places away from the border, where windows are whole; an even number."""
+def interior(values):
+    """Return the positions of images that lie 3 or more from the border, an even number of them.
+
+    Near the border, windows are incomplete.
+    """
     cut = tuple(slice(3, 3 + 2 * ((n - 6) // 2)) for n in values.shape[1:-1])
     return values[(slice(None), *cut)]
 
@@ -81,8 +84,11 @@ def gradient(layer, inputs, cotangent):
 
 
 def mean_square(make, shape, attribute, scheme, backward, draws):
-    """Of outputs, or of gradients at the inputs; None where the backend has no gradient."""
-    found = []
+    """Return the mean square of the outputs, or of the gradients at the inputs.
+
+    The result is None where the backend has no gradient.
+    """
+    mean_squares = []
     for draw in range(draws):
         keras.utils.set_random_seed(draw)
         layer = make()
@@ -97,9 +103,9 @@ def mean_square(make, shape, attribute, scheme, backward, draws):
             except Exception:
                 return None
         values = keras.ops.convert_to_numpy(values)
-        values = middle(values) if len(shape) == 3 else values
-        found.append(float((values.astype(np.float64) ** 2).mean()))
-    return np.mean(found)
+        values = interior(values) if len(shape) == 3 else values
+        mean_squares.append(float((values.astype(np.float64) ** 2).mean()))
+    return np.mean(mean_squares)
 
 
 def ours(mode):
@@ -107,7 +113,7 @@ def ours(mode):
     return lambda layer: keras_winit.for_layer(scheme.clone(), layer)
 
 
-def theirs(mode):
+def keras_own(mode):
     return lambda layer: keras.initializers.VarianceScaling(1.0, mode)
 
 
@@ -122,7 +128,7 @@ def main():
         cells = [
             mean_square(make, shape, attribute, scheme(mode), mode == "fan_out", draws)
             for mode in ("fan_in", "fan_out")
-            for scheme in (ours, theirs)
+            for scheme in (ours, keras_own)
         ]
         texts = ["-" if cell is None else f"{cell:.3f}" for cell in cells]
         print(f"{name:30s} {texts[0]:>10s} {texts[1]:>10s} {texts[2]:>13s} {texts[3]:>10s}")
@@ -130,11 +136,12 @@ def main():
     for name, make, gates in GATED:
         layer = make(256)
         bound = keras_winit.for_layer("winit>xavier_uniform", layer)
-        found = []
+        # Var[w] over Xavier's 2 / (fan_in + fan_out) of one gate: 1 if the fans are right.
+        ratios = []
         for scheme in (bound, keras.initializers.GlorotUniform()):
             kernel = keras.ops.convert_to_numpy(scheme((128, gates * 256), "float32"))
-            found.append(float((kernel.astype(np.float64) ** 2).mean()) * (128 + 256) / 2)
-        print(f"{name + ' 128 to 256':36s} {found[0]:10.3f} {found[1]:10.3f}")
+            ratios.append(float((kernel.astype(np.float64) ** 2).mean()) * (128 + 256) / 2)
+        print(f"{name + ' 128 to 256':36s} {ratios[0]:10.3f} {ratios[1]:10.3f}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Time and memory of the schemes against Keras' own and `torch.nn.init`.
+"""Compares the time and memory of the schemes with Keras' own and `torch.nn.init`.
 
     python benchmarks/initializers.py [--backend NAME] [--rounds N] [--quick]
 
-Runs on every installed backend, each in a process of its own. Candidates take turns, so
-that what else the machine does falls on all of them alike: read the ratios, not the times.
-Memory is the peak of a fresh process, above what it held before, as a multiple of the
-kernel (Linux only).
+Runs on every installed backend, each in its own process. Candidates take turns, so that other
+load on the machine slows all of them alike: read the ratios, not the times. Memory is the peak
+that a fresh process reaches above its use before the draw, as a multiple of the kernel's size
+(Linux only).
 """
 
 import argparse
@@ -23,7 +23,7 @@ SHAPES = ((64, 64), (512, 512), (2048, 2048), (4096, 4096))
 SPARSE_SHAPES = ((512, 512), (2048, 2048), (4096, 4096), (50_000, 1024), (1_000_000, 128))
 MEMORY_SHAPE = (8192, 8192)
 
-# Ours, Keras' own, and the name in torch.nn.init.
+# Our scheme, Keras' own, and the name in torch.nn.init.
 PAIRS = (
     ("LargeNormal()", "RandomNormal(stddev=1.0)", "normal_"),
     ("SmallUniform()", "RandomUniform(-0.01, 0.01)", "uniform_"),
@@ -35,7 +35,7 @@ PAIRS = (
 
 
 def interleaved(candidates, rounds):
-    """Seconds of each candidate in each round, after two rounds to warm up."""
+    """Return the seconds of each candidate in each round. Two warm-up rounds are left out."""
     times = {name: [] for name in candidates}
     for _ in range(rounds + 2):
         for name, work in candidates.items():
@@ -48,13 +48,17 @@ def interleaved(candidates, rounds):
     return {name: seconds[2:] for name, seconds in times.items()}
 
 
-def ratio(times, one, other):
-    """Median of the ratios of all rounds."""
-    return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+def median_ratio(times, numerator, denominator):
+    """Return the median over the rounds of the ratio of two candidates' times."""
+    pairs = zip(times[numerator], times[denominator], strict=True)
+    return statistics.median(a / b for a, b in pairs)
 
 
-def made(text, shape):
-    """A call that makes a kernel, from the text of a constructor."""
+def kernel_maker(text, shape):
+    """Return a function that draws a kernel with the initializer `origin:constructor`.
+
+    The origins are "ours", "keras", "torch" and "torch sparse".
+    """
     import keras
 
     import keras_winit
@@ -72,113 +76,117 @@ def made(text, shape):
     return lambda: scheme(shape, "float32")
 
 
-def table_dense(backend, shapes, rounds):
+def print_dense_times(backend, shapes, rounds):
     head = f"{'ours':20s} {'shape':>14s} {'ms':>9s} {'/ Keras':>9s}"
     print(head + (f" {'/ torch.nn.init':>16s}" if backend == "torch" else ""))
     for ours, theirs, native in PAIRS:
         for shape in shapes:
             candidates = {
-                "ours": made(f"ours:{ours}", shape),
-                "keras": made(f"keras:{theirs}", shape),
+                "ours": kernel_maker(f"ours:{ours}", shape),
+                "keras": kernel_maker(f"keras:{theirs}", shape),
             }
             if backend == "torch":
-                candidates["torch"] = made(f"torch:{native}", shape)
+                candidates["torch"] = kernel_maker(f"torch:{native}", shape)
             times = interleaved(candidates, rounds)
             line = f"{ours:20s} {shape!s:>14s} {1e3 * statistics.median(times['ours']):9.2f}"
-            line += f" {ratio(times, 'ours', 'keras'):9.2f}"
+            line += f" {median_ratio(times, 'ours', 'keras'):9.2f}"
             if backend == "torch":
-                line += f" {ratio(times, 'ours', 'torch'):16.2f}"
+                line += f" {median_ratio(times, 'ours', 'torch'):16.2f}"
             print(line, flush=True)
 
 
-def table_sparse(backend, shapes, rounds):
+def print_sparse_times(backend, shapes, rounds):
     head = f"{'ours':20s} {'shape':>14s} {'ms':>9s} {'/ zeros':>9s}"
     print("\n" + head + (f" {'sparse_ / ours':>16s}" if backend == "torch" else ""))
     for shape in shapes:
-        candidates = {"ours": made("ours:Sparse()", shape), "zeros": made("keras:Zeros()", shape)}
+        candidates = {
+            "ours": kernel_maker("ours:Sparse()", shape),
+            "zeros": kernel_maker("keras:Zeros()", shape),
+        }
         if backend == "torch" and math.prod(shape) < 1e8:
-            # As many zeros for each of its columns as ours has for each unit.
-            candidates["torch"] = made(f"torch sparse:{1 - 10 / shape[0]}", shape)
+            # The share of zeros that makes the kernel as sparse as ours, 10 inputs per unit.
+            candidates["torch"] = kernel_maker(f"torch sparse:{1 - 10 / shape[0]}", shape)
         times = interleaved(candidates, rounds)
         line = f"{'Sparse()':20s} {shape!s:>14s} {1e3 * statistics.median(times['ours']):9.2f}"
-        line += f" {ratio(times, 'ours', 'zeros'):9.2f}"
+        line += f" {median_ratio(times, 'ours', 'zeros'):9.2f}"
         if "torch" in candidates:
-            line += f" {ratio(times, 'torch', 'ours'):16.1f}"
+            line += f" {median_ratio(times, 'torch', 'ours'):16.1f}"
         print(line, flush=True)
 
 
-def status(name):
+def memory_bytes(field):
     with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
 
 
 def peak_memory(text, shape):
-    """Print the peak of making one kernel, in kernels."""
-    made(text, (100, 100))()
+    """Print the peak memory of drawing a kernel, as a multiple of the kernel's size."""
+    kernel_maker(text, (100, 100))()
+    # Resets the peak, VmHWM.
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
-    before = status("VmRSS")
-    kernel = made(text, shape)()
+    before = memory_bytes("VmRSS")
+    kernel = kernel_maker(text, shape)()
     if hasattr(kernel, "block_until_ready"):
         kernel.block_until_ready()
-    print((status("VmHWM") - before) / (4 * math.prod(shape)))
+    print((memory_bytes("VmHWM") - before) / (4 * math.prod(shape)))
 
 
-def table_memory(backend):
+def print_memory(backend):
     if not os.path.exists("/proc/self/clear_refs"):
         return
-    print(f"\npeak memory at {MEMORY_SHAPE}, in kernels")
+    print(f"\npeak memory at {MEMORY_SHAPE}, as a multiple of the kernel")
     for ours, theirs, native in (*PAIRS, ("Sparse()", "Zeros()", "zeros_")):
         candidates = {f"ours {ours}": f"ours:{ours}", f"keras {theirs}": f"keras:{theirs}"}
         if backend == "torch":
             candidates[f"torch.nn.init.{native}"] = f"torch:{native}"
         figures = (
-            f"{name} {float(child(backend, 'memory', text)):.2f}"
+            f"{name} {float(run_part(backend, 'memory', text)):.2f}"
             for name, text in candidates.items()
         )
         print("   ".join(figures), flush=True)
 
 
 def write_resnet(initializer):
-    """Print ResNet50 as JSON, with one initializer for all kernels."""
+    """Print ResNet50 as JSON, with the same initializer for all kernels."""
     import keras
 
     import keras_winit  # noqa: F401
 
     model = json.loads(keras.applications.ResNet50(weights=None).to_json())
-    found = keras.initializers.serialize(keras.initializers.get(initializer))
+    config = keras.initializers.serialize(keras.initializers.get(initializer))
     for layer in model["config"]["layers"]:
         if "kernel_initializer" in layer["config"]:
-            layer["config"]["kernel_initializer"] = found
+            layer["config"]["kernel_initializer"] = config
     print(json.dumps(model))
 
 
 def build_resnet():
-    """Print the seconds that a model from standard input takes to build."""
+    """Print the seconds it takes to build the model given as JSON on standard input."""
     import keras
 
     import keras_winit  # noqa: F401
 
     text = sys.stdin.read()
+    # One-time set-up costs stay out of the measurement.
     keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, kernel_initializer="zeros")])
     start = time.perf_counter()
     keras.models.model_from_json(text)
     print(time.perf_counter() - start)
 
 
-def table_resnet(backend):
+def print_resnet_times(backend):
     print("\nbuilding ResNet50 in a fresh process, seconds of three")
-    medians = {}
     texts = {
-        name: child("torch" if installed("torch") else backend, "write-resnet", name)
+        name: run_part("torch" if installed("torch") else backend, "write-resnet", name)
         for name in ("he_normal", "winit>he_normal")
     }
     seconds = {name: [] for name in texts}
     for _ in range(3):
         for name, text in texts.items():
-            seconds[name].append(float(child(backend, "build-resnet", "", text)))
+            seconds[name].append(float(run_part(backend, "build-resnet", "", text)))
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, values in seconds.items():
-        medians[name] = statistics.median(values)
         print(f"{name:20s} " + " ".join(f"{value:.2f}" for value in values))
     print(f"Keras / ours: {medians['he_normal'] / medians['winit>he_normal']:.1f}", flush=True)
 
@@ -187,8 +195,8 @@ def installed(name):
     return importlib.util.find_spec(name) is not None
 
 
-def child(backend, part, argument, text=None):
-    """What a part of this file prints in a process of its own."""
+def run_part(backend, part, argument, text=None):
+    """Run a part of this file in its own process and return what it prints."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, __file__, "--part", part, argument]
     done = subprocess.run(command, env=environment, input=text, capture_output=True, text=True)
@@ -209,8 +217,8 @@ def main():
         if part == "times":
             backend = os.environ["KERAS_BACKEND"]
             quick, rounds = json.loads(argument)
-            table_dense(backend, SHAPES[:2] if quick else SHAPES, rounds)
-            table_sparse(backend, SPARSE_SHAPES[:1] if quick else SPARSE_SHAPES, rounds)
+            print_dense_times(backend, SHAPES[:2] if quick else SHAPES, rounds)
+            print_sparse_times(backend, SPARSE_SHAPES[:1] if quick else SPARSE_SHAPES, rounds)
         elif part == "memory":
             peak_memory(argument, MEMORY_SHAPE)
         elif part == "write-resnet":
@@ -220,10 +228,10 @@ def main():
         return
     for backend in options.backend or [name for name in BACKENDS if installed(name)]:
         print(f"\n== {backend} ==", flush=True)
-        print(child(backend, "times", json.dumps([options.quick, options.rounds])), flush=True)
+        print(run_part(backend, "times", json.dumps([options.quick, options.rounds])), flush=True)
         if not options.quick:
-            table_memory(backend)
-            table_resnet(backend)
+            print_memory(backend)
+            print_resnet_times(backend)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-# Before any backend is loaded: quiet, and on JAX several devices to spread over.
+# Set before a backend is loaded: few log lines, and several devices on JAX for sharding tests.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
@@ -19,9 +19,29 @@ from support.server import tensorboard
 
 HERE = Path(__file__).parent
 
+# Files and folders in which no test depends on the backend. See the marker in setup.cfg.
+BACKEND_INDEPENDENT = (
+    "plots",
+    "tensorboard_plugin",
+    "test_readme.py",
+)
+
 
 def pytest_addoption(parser):
-    parser.addoption("--overwrite", action="store_true", help="write the golden files anew")
+    parser.addoption("--overwrite", action="store_true", help="rewrite the golden files")
+
+
+def pytest_configure(config):
+    missing = [place for place in BACKEND_INDEPENDENT if not (HERE / place).exists()]
+    if missing:
+        raise pytest.UsageError(f"BACKEND_INDEPENDENT in {__file__} lists missing files: {missing}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if any(item.path.is_relative_to(HERE / place) for place in BACKEND_INDEPENDENT):
+            item.add_marker("backend_independent")
 
 
 def pytest_report_header():
@@ -30,7 +50,7 @@ def pytest_report_header():
 
 @pytest.fixture
 def golden(request):
-    """Compare a value with a file in tests/golden; `pytest --overwrite` writes the file."""
+    """Compare a value with a file in tests/golden; `pytest --overwrite` rewrites the file."""
 
     def compare(name, value):
         path = HERE / "golden" / name
@@ -43,7 +63,7 @@ def golden(request):
 
 @pytest.fixture(scope="session")
 def fresh_process():
-    """Run code in a Python process of its own, on the same backend; gives what it printed."""
+    """Run code in a new Python process on the same backend and return what it prints."""
 
     def run(code, *arguments, check=True):
         command = [sys.executable, "-c", code, *map(str, arguments)]
@@ -61,14 +81,14 @@ def fresh_process():
 
 @pytest.fixture
 def serve():
-    """Serve a directory until the test ends; gives the address."""
+    """Serve a log directory until the test ends and return the address."""
     with ExitStack() as stack:
         yield lambda *arguments: stack.enter_context(tensorboard(*arguments))
 
 
 @pytest.fixture(scope="module")
 def serve_all():
-    """Serve a directory until the tests of the file end."""
+    """Serve a log directory until the tests of the file end and return the address."""
     with ExitStack() as stack:
         yield lambda *arguments: stack.enter_context(tensorboard(*arguments))
 
@@ -95,6 +115,6 @@ def page(browser):
 
 @pytest.fixture(scope="module")
 def shared_page(browser):
-    """One for all tests of a file: TensorBoard itself takes seconds to start in it."""
+    """Share one page between the tests of a file: TensorBoard takes seconds to start in it."""
     with watched_page(browser) as page:
         yield page

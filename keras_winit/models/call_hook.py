@@ -1,4 +1,4 @@
-"""The one way into the calls of layers, for all who look on."""
+"""Hooks on `keras.layers.Layer.__call__`, shared by everything that observes layer calls."""
 
 import contextlib
 import functools
@@ -12,36 +12,37 @@ Hook = Callable[..., Any]
 
 LOCK = threading.Lock()
 HOOKS: list[Hook] = []
-PLAIN: list[Any] = []
+# Keras' own `Layer.__call__`, saved while a hook is active.
+ORIGINAL_CALL: list[Any] = []
 
 
 @contextlib.contextmanager
 def hooked(hook: Hook) -> Iterator[None]:
-    """Every call of a layer becomes `hook(call, layer, *args, **kwargs)`, on all threads.
+    """Turn every layer call, on all threads, into `hook(call, layer, *args, **kwargs)`.
 
-    Hooks may come and go in any order, on any thread; one that is there twice acts once. The
-    last one to go puts Keras' own method back.
+    Hooks may be added and removed in any order and on any thread. A hook that is added twice
+    runs once per call. Removing the last hook restores Keras' own method.
     """
     with LOCK:
         if not HOOKS:
-            PLAIN[:] = [keras.layers.Layer.__call__]
+            ORIGINAL_CALL[:] = [keras.layers.Layer.__call__]
         HOOKS.append(hook)
-        keras.layers.Layer.__call__ = _through_all()
+        keras.layers.Layer.__call__ = _call_with_hooks()
     try:
         yield
     finally:
         with LOCK:
             HOOKS.remove(hook)
-            keras.layers.Layer.__call__ = _through_all()
+            keras.layers.Layer.__call__ = _call_with_hooks()
 
 
-def _through_all() -> Any:
-    return functools.reduce(_through, dict.fromkeys(HOOKS), PLAIN[0])
+def _call_with_hooks() -> Any:
+    return functools.reduce(_add_hook, dict.fromkeys(HOOKS), ORIGINAL_CALL[0])
 
 
-def _through(call: Any, hook: Hook) -> Any:
+def _add_hook(call: Any, hook: Hook) -> Any:
     @functools.wraps(call)
-    def through(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def hooked_call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return hook(call, self, *args, **kwargs)
 
-    return through
+    return hooked_call

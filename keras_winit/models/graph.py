@@ -1,4 +1,4 @@
-"""The graph of a built model's layers, by calling it once on symbols."""
+"""Traces a built model on symbolic tensors and lists the calls that make its outputs."""
 
 import contextlib
 import threading
@@ -11,7 +11,8 @@ from keras.src.backend.common.global_state import get_global_attribute
 
 from keras_winit.models.call_hook import hooked
 
-# Made of layers that are told apart; others of Keras' own count as one.
+# Keras' own layers whose inner layers are listed one by one; any other layer of Keras' own
+# counts as one call.
 COMPOSITE = (
     keras.Model,
     keras.layers.MultiHeadAttention,
@@ -24,49 +25,48 @@ class Call:
     """One call of a layer or an operation.
 
     Args:
-        operation: That was called.
-        inputs: The places, in the graph, of the calls whose results it takes.
-        reads: Whether it takes an input of the model itself.
+        operation: The layer or operation that is called.
+        inputs: Positions, in the list of calls, of the calls whose outputs it takes.
+        takes_model_input: Whether it takes an input of the model itself.
     """
 
     operation: Any
     inputs: tuple[int, ...]
-    reads: bool
+    takes_model_input: bool
 
 
-def graph(model: Any) -> list[Call]:
-    """The calls that make the outputs of a model, each after those that it needs.
+def trace_calls(model: Any) -> list[Call]:
+    """List the calls that make the outputs of a model, each after the calls that it needs.
 
-    Layers made of layers are seen through, whether by Keras or by a class of its own.
+    Calls inside composite layers are listed in place of the composite: those of nested models,
+    attention, and layers of a class outside Keras. Tracing leaves the model as it was.
 
     Raises:
-        Exception: Of many kinds, if the model does not run on symbols, such as a `call` that
-            asks for values or uses a backend's own functions.
+        Exception: Of any type, if the model does not run on symbolic tensors. Its `call` may
+            ask for values, or use functions of a backend.
     """
-    arguments, named = _symbols(model)
-    # What a `call` assigns, or draws from a generator, must not come to pass.
-    with keras.StatelessScope(), _seen_through(model), _counts_kept():
-        outputs = model.call(*arguments, **named)
-        return _walk(keras.tree.flatten(outputs))
+    arguments, keywords = _symbolic_arguments(model)
+    # The stateless scope discards what a `call` assigns or draws from a generator.
+    with keras.StatelessScope(), _composites_expanded(model), _name_counts_restored():
+        outputs = model.call(*arguments, **keywords)
+        return _calls_behind(keras.tree.flatten(outputs))
 
 
-def _symbols(model: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments for `call` of the shapes that the model was built with."""
+def _symbolic_arguments(model: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return arguments for `model.call` with the shapes that the model was built with."""
     if getattr(model, "inputs", None):
         functional = getattr(model, "_functional", None) or model
-        return [keras.tree.map_structure(_symbol, functional._inputs_struct)], {}
-    shapes = dict(model._build_shapes_dict)
-    single = len(shapes) == 1
-    made = {
+        return [keras.tree.map_structure(_symbolic_copy, functional._inputs_struct)], {}
+    tensors = {
         name.removesuffix("_shape"): keras.tree.map_shape_structure(
             lambda shape: keras.KerasTensor(shape, "float32"), shape
         )
-        for name, shape in shapes.items()
+        for name, shape in model._build_shapes_dict.items()
     }
-    return (list(made.values()), {}) if single else ([], made)
+    return (list(tensors.values()), {}) if len(tensors) == 1 else ([], tensors)
 
 
-def _symbol(tensor: Any) -> Any:
+def _symbolic_copy(tensor: Any) -> Any:
     return keras.KerasTensor(tensor.shape, tensor.dtype)
 
 
@@ -74,25 +74,25 @@ def _is_composite(layer: Any) -> bool:
     if isinstance(layer, COMPOSITE):
         return True
     if isinstance(layer, keras.layers.TimeDistributed):
-        # It calls what it holds past `__call__`, of which nothing is left on the symbols.
+        # It calls its inner layer without `__call__`, which leaves no record on the tensors.
         layer = layer.layer
         return any(layer._flatten_layers(include_self=False, recursive=False))
-    own = type(layer).__module__.startswith("keras.")
-    return not own and any(layer._flatten_layers(include_self=False, recursive=False))
+    from_keras = type(layer).__module__.startswith("keras.")
+    return not from_keras and any(layer._flatten_layers(include_self=False, recursive=False))
 
 
 @contextlib.contextmanager
-def _seen_through(model: Any) -> Iterator[None]:
-    """Symbols run through composite layers; what the calls leave on layers is taken off."""
-    thread = threading.get_ident()
-    parts = list(model._flatten_layers())
-    # Operations of a graph are no layers.
-    parts += [one for part in parts for one in getattr(part, "_operations", ())]
-    nodes = [(part._inbound_nodes, len(part._inbound_nodes)) for part in parts]
-    nodes += [(part._outbound_nodes, len(part._outbound_nodes)) for part in parts]
+def _composites_expanded(model: Any) -> Iterator[None]:
+    """Run symbolic tensors through composite layers, and remove the nodes that calls add."""
+    tracing_thread = threading.get_ident()
+    owners = list(model._flatten_layers())
+    # The operations of a functional model are not among its layers.
+    owners += [operation for layer in owners for operation in getattr(layer, "_operations", ())]
+    nodes = [(owner._inbound_nodes, len(owner._inbound_nodes)) for owner in owners]
+    nodes += [(owner._outbound_nodes, len(owner._outbound_nodes)) for owner in owners]
 
-    def through(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
-        symbolic = threading.get_ident() == thread and any(
+    def expand(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        symbolic = threading.get_ident() == tracing_thread and any(
             isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten((args, kwargs))
         )
         if symbolic and layer.built and _is_composite(layer):
@@ -100,16 +100,19 @@ def _seen_through(model: Any) -> Iterator[None]:
         return call(layer, *args, **kwargs)
 
     try:
-        with hooked(through):
+        with hooked(expand):
             yield
     finally:
-        for kept, count in nodes:
-            del kept[count:]
+        for node_list, count in nodes:
+            del node_list[count:]
 
 
 @contextlib.contextmanager
-def _counts_kept() -> Iterator[None]:
-    """Names of layers made later are what they would have been without the operations made here."""
+def _name_counts_restored() -> Iterator[None]:
+    """Restore Keras' counts of automatic names, such as the 2 of `dense_2`.
+
+    The operations made while tracing count too; they would change the names of later layers.
+    """
     counts = get_global_attribute("object_name_uids", {})
     before = dict(counts)
     try:
@@ -119,30 +122,33 @@ def _counts_kept() -> Iterator[None]:
         counts.update(before)
 
 
-def _walk(outputs: Sequence[Any]) -> list[Call]:
-    """From the outputs back, without recursion: models may be deep."""
-    places: dict[tuple[int, int], int] = {}
+def _calls_behind(outputs: Sequence[Any]) -> list[Call]:
+    """List the calls behind some tensors, without recursion: models may be deep."""
+    positions: dict[tuple[int, int], int] = {}
     calls: list[Call] = []
     pending = [(tensor, False) for tensor in reversed(outputs)]
     while pending:
-        tensor, ready = pending.pop()
-        made = _maker(tensor)
-        if made is None or made[0] in places:
+        tensor, inputs_listed = pending.pop()
+        origin = _origin(tensor)
+        if origin is None or origin[0] in positions:
             continue
-        key, operation, inputs = made
-        if not ready:
+        key, operation, inputs = origin
+        if not inputs_listed:
             pending.append((tensor, True))
             pending += [(needed, False) for needed in reversed(inputs)]
             continue
-        makers = [_maker(needed) for needed in inputs]
-        found = dict.fromkeys(places[maker[0]] for maker in makers if maker is not None)
-        places[key] = len(calls)
-        calls.append(Call(operation, tuple(found), None in makers))
+        origins = [_origin(needed) for needed in inputs]
+        sources = dict.fromkeys(positions[source[0]] for source in origins if source is not None)
+        positions[key] = len(calls)
+        calls.append(Call(operation, tuple(sources), None in origins))
     return calls
 
 
-def _maker(tensor: Any) -> tuple[tuple[int, int], Any, Sequence[Any]] | None:
-    """Which call made a symbol; None of an input."""
+def _origin(tensor: Any) -> tuple[tuple[int, int], Any, Sequence[Any]] | None:
+    """Return the key, the operation and the inputs of the call that made a symbolic tensor.
+
+    The result is None for an input of the model.
+    """
     operation, number, _ = getattr(tensor, "_keras_history", (None, 0, 0))
     if operation is None or isinstance(operation, keras.layers.InputLayer):
         return None

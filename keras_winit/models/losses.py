@@ -1,4 +1,4 @@
-"""What a classifier loses as long as it knows nothing."""
+"""Cross-entropy losses at chance level."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ import keras
 
 losses = keras.losses
 BINARY = (losses.BinaryCrossentropy, losses.binary_crossentropy)
-MANY = (
+CATEGORICAL = (
     losses.CategoricalCrossentropy,
     losses.categorical_crossentropy,
     losses.SparseCategoricalCrossentropy,
@@ -16,18 +16,23 @@ MANY = (
 
 
 def expected_loss(model: Any) -> float | None:
-    """The loss of equal chances, log(classes); None if the loss is no single cross-entropy."""
+    """Return the loss of a classifier that gives all classes equal probabilities.
+
+    The loss is log(classes), in nats. It is None unless the model is compiled with a single
+    cross-entropy and, for several classes, has a single output of known size.
+    """
     loss = getattr(model, "loss", None)
     if isinstance(loss, str):
         loss = losses.get(loss)
-    if _is_one_of(loss, BINARY):
+    if _is_any_of(loss, BINARY):
         return math.log(2)
-    if _is_one_of(loss, MANY):
+    if _is_any_of(loss, CATEGORICAL):
         shape = getattr(model, "output_shape", None)
         if isinstance(shape, tuple) and shape and isinstance(shape[-1], int) and shape[-1] > 1:
             return math.log(shape[-1])
     return None
 
 
-def _is_one_of(loss: Any, known: Any) -> bool:
-    return any(loss is one or type(loss) is one for one in known)
+def _is_any_of(loss: Any, known: Any) -> bool:
+    """Whether a loss is one of some functions, or an instance of exactly one of some classes."""
+    return any(loss is candidate or type(loss) is candidate for candidate in known)

@@ -1,4 +1,4 @@
-"""What the layers and the variables of a model are called."""
+"""Unique names for the layers and variables of a model."""
 
 import itertools
 from collections.abc import Callable
@@ -7,51 +7,53 @@ from weakref import WeakValueDictionary
 
 
 class Names:
-    """Names of layers and variables by their place in a model, each its own.
+    """Gives each layer and variable of a model a unique name that shows where it lies.
 
-    A layer has the names of the layers around it before its own, `block1/conv`, and a
-    variable its layer's, `block1/conv/kernel`; the model's name is left out. A second one of
-    a name is `block1/conv~2`. Keras' own paths will not do: without the outer names in a
-    model that was loaded, they differ from run to run, and two layers may share one.
+    The names of the enclosing layers come first, `block1/conv`, without the model's own name.
+    A variable follows its layer: `block1/conv/kernel`. The second owner of a name becomes
+    `block1/conv~2`. Keras' own paths do not serve: in a loaded model they lack the enclosing
+    layers, they differ from run to run, and two layers may share one.
 
     Args:
-        model: Whose they are. What it does not know goes by its path in Keras.
-        refused: Whether something must not be called that: it becomes `name~1`.
+        model: The model that holds the layers and variables. Those that it does not hold are
+            named by their Keras path.
+        refused: A predicate `name -> bool` that is true for a name that must not be given as
+            it is. The owner is then called `name~1`.
     """
 
     def __init__(self, model: Any, refused: Callable[[str], bool] = lambda name: False) -> None:
         self.model, self._refused = model, refused
-        # Weakly: some layers are made, called and dropped in one step.
+        # Weak references: some layers are made, called and dropped within one step.
         self._owners: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._names: dict[int, str] = {}
 
     def of(self, owner: Any) -> str:
-        """Of a layer or a variable."""
+        """Return the name of a layer or a variable."""
         if self._known(owner) is None:
-            # Perhaps the model did not have it when it was last looked at.
-            self._look(self.model, "", set())
-        return self._known(owner) or self._give(owner, getattr(owner, "path", None) or owner.name)
+            # The model may have gained the layer since the last scan.
+            self._scan(self.model, "", set())
+        return self._known(owner) or self._assign(owner, getattr(owner, "path", None) or owner.name)
 
     def _known(self, owner: Any) -> str | None:
         name = self._names.get(id(owner), "")
-        # Whose number it was may be gone.
+        # Python may have given the id of a deleted owner to this one.
         return name if self._owners.get(name) is owner else None
 
-    def _look(self, layer: Any, prefix: str, seen: set[int]) -> None:
+    def _scan(self, layer: Any, prefix: str, seen: set[int]) -> None:
         for inner in layer._flatten_layers(include_self=False, recursive=False):
             if id(inner) not in seen:
                 seen.add(id(inner))
-                name = self._known(inner) or self._give(inner, prefix + inner.name)
-                self._look(inner, f"{name}/", seen)
-        # Those of inner layers have their names by now.
+                name = self._known(inner) or self._assign(inner, prefix + inner.name)
+                self._scan(inner, f"{name}/", seen)
+        # The variables of inner layers are named by now.
         for variable in layer.variables:
             if self._known(variable) is None:
-                self._give(variable, prefix + variable.name)
+                self._assign(variable, prefix + variable.name)
 
-    def _give(self, owner: Any, name: str) -> str:
+    def _assign(self, owner: Any, name: str) -> str:
         for count in itertools.count(1):
-            given = name if count == 1 and not self._refused(name) else f"{name}~{count}"
-            if self._owners.setdefault(given, owner) is owner:
-                self._names[id(owner)] = given
-                return given
+            candidate = name if count == 1 and not self._refused(name) else f"{name}~{count}"
+            if self._owners.setdefault(candidate, owner) is owner:
+                self._names[id(owner)] = candidate
+                return candidate
         raise AssertionError

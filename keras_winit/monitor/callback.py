@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.models.layers import Part, anatomy
+from keras_winit.models.layers import LayerInfo, describe_layers
 from keras_winit.models.names import Names
 from keras_winit.monitor import arguments
 from keras_winit.monitor.capture.collector import Watch, reason
@@ -130,7 +130,7 @@ class ActivationMonitor(keras.callbacks.Callback):
 
             self.writers.insert(0, TensorBoardWriter(log_dir))
         self._steps = Steps()
-        self._parts: dict[int, Part] | None = None
+        self._parts: dict[int, LayerInfo] | None = None
         self._resting: Model | None = None
         # Steps and what they measured, still on the device; since when there is any.
         self._unread: list[tuple[int, Any]] = []
@@ -400,7 +400,7 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def _look_at_rest(self) -> None:
         try:
-            self._parts = anatomy(self._watched, self._names)
+            self._parts = describe_layers(self._watched, self._names)
         except Exception as error:
             self._parts = {}
             _warn(f"`ActivationMonitor` knows little of the model. Received: {reason(error)}")

@@ -1,4 +1,4 @@
-"""Fans of every kind of layer, as computed by hand."""
+"""Tests of `fans` against counts made by hand, for every kind of layer."""
 
 import keras
 import pytest
@@ -7,7 +7,7 @@ from keras_winit import fans
 
 L = keras.layers
 
-# By hand: what goes in, and the fans of each kernel.
+# A layer, its input shape (several for several inputs), and the fans of each kernel.
 BY_HAND = {
     "dense": (lambda: L.Dense(8), (None, 5), {"kernel": (5, 8)}),
     "conv": (
@@ -15,7 +15,7 @@ BY_HAND = {
         (None, 32, 32, 16),
         {"kernel": (36, 36)},
     ),
-    "conv, odd": (lambda: L.Conv1D(5, 3, strides=2), (None, 9, 4), {"kernel": (12, 7.5)}),
+    "conv, fractional": (lambda: L.Conv1D(5, 3, strides=2), (None, 9, 4), {"kernel": (12, 7.5)}),
     "depthwise": (
         lambda: L.DepthwiseConv2D((3, 5), depth_multiplier=2),
         (None, 9, 9, 16),
@@ -70,7 +70,7 @@ BY_HAND = {
         (None, 5, 16, 16, 3),
         {"kernel": (27, 13.5), "recurrent_kernel": (54, 54)},
     ),
-    "both ways": (
+    "bidirectional": (
         lambda: L.Bidirectional(L.GRU(6, name="gru")),
         (None, 5, 16),
         {
@@ -80,7 +80,7 @@ BY_HAND = {
             "backward_gru/recurrent_kernel": (6, 6),
         },
     ),
-    "over time": (lambda: L.TimeDistributed(L.Dense(6)), (None, 5, 16), {"kernel": (16, 6)}),
+    "time distributed": (lambda: L.TimeDistributed(L.Dense(6)), (None, 5, 16), {"kernel": (16, 6)}),
     "embedding": (lambda: L.Embedding(100, 6), (None, 5), {"embeddings": (1, 6)}),
     "reversible": (
         lambda: L.ReversibleEmbedding(100, 6, tie_weights=False),
@@ -100,15 +100,15 @@ def test_fans_by_hand(name):
     assert fans(layer) == expected
 
 
-class Odd(L.Dense):
-    """A dense layer with a call of its own."""
+class CustomDense(L.Dense):
+    """A dense layer with its own `call`."""
 
     def call(self, inputs):
         return keras.ops.matmul(inputs, keras.ops.matmul(self.kernel, self.kernel))
 
 
-class Own(L.Layer):
-    """A layer with a weight of its own and layers inside."""
+class CustomComposite(L.Layer):
+    """A layer with a weight and an inner layer."""
 
     def build(self, shape):
         self.table = self.add_weight(shape=(3, 4), name="table")
@@ -119,36 +119,44 @@ class Own(L.Layer):
         return self.inner(inputs)
 
 
-def test_unknown_layers_give_none_and_what_they_hold_its_fans():
-    odd = Odd(6)
-    odd.build((None, 6))
-    assert fans(odd) == {"kernel": None}
-    own = Own()
-    own.build((None, 6))
-    assert fans(own) == {"table": None, "inner/kernel": (6, 5)}
+def test_custom_layers_give_none_and_their_inner_layers_their_fans():
+    dense = CustomDense(6)
+    dense.build((None, 6))
+    assert fans(dense) == {"kernel": None}
+    composite = CustomComposite()
+    composite.build((None, 6))
+    assert fans(composite) == {"table": None, "inner/kernel": (6, 5)}
 
 
-def test_models_are_walked_and_shared_layers_counted_once():
+def test_a_shared_layer_of_a_model_counts_once():
     shared = L.Dense(8, name="shared")
     nested = keras.Sequential([keras.Input((8,)), shared, L.Dense(4, name="last")], name="nested")
     inputs = keras.Input((8,))
     model = keras.Model(inputs, nested(shared(L.Dropout(0.1)(inputs))))
     assert set(fans(model).values()) == {(8, 8), (8, 4)}
     assert len(fans(model)) == 2
-    twins = Own()
-    twins.first, twins.second = L.Dense(2, name="same"), L.Dense(3, name="same")
-    for twin in (twins, twins.first, twins.second):
-        twin.build((None, 4))
-    assert fans(twins)["same/kernel"] == (4, 2)
-    assert fans(twins)["same/kernel@2"] == (4, 3)
 
 
-def test_low_rank_and_unbuilt():
+def test_kernels_of_one_name_are_numbered():
+    composite = CustomComposite()
+    composite.first, composite.second = L.Dense(2, name="same"), L.Dense(3, name="same")
+    for layer in (composite, composite.first, composite.second):
+        layer.build((None, 4))
+    assert fans(composite)["same/kernel"] == (4, 2)
+    assert fans(composite)["same/kernel@2"] == (4, 3)
+
+
+def test_a_dense_layer_with_lora_keeps_its_fans():
     layer = L.Dense(8)
     layer.build((None, 5))
     layer.enable_lora(2)
     assert fans(layer)["kernel"] == (5, 8)
-    with pytest.raises(
-        ValueError, match=r"^`fans` needs a built layer\. Received: 'new', not built"
-    ):
+
+
+def test_a_layer_must_be_built():
+    with pytest.raises(ValueError, match="built") as caught:
         fans(L.Dense(8, name="new"))
+    assert str(caught.value) == (
+        "`fans` needs a built layer. Received: 'new', not built. Call it on data, or "
+        "`layer.build(input_shape)`."
+    )

@@ -1,4 +1,8 @@
-"""Unit inputs give unit outputs, unit gradients come back as such, in real layers."""
+"""Tests that a kernel with variance 1 / fan keeps signals and gradients at variance 1.
+
+Each layer is drawn `DRAWS` times with `for_layer`; the mean over the draws must lie within
+`T_LIMIT` of its standard errors from the exact value, at the level of `support.laws`.
+"""
 
 import functools
 import math
@@ -17,16 +21,15 @@ from keras_winit import for_layer
 L = keras.layers
 BACKEND = keras.backend.backend()
 DRAWS = 16
-REACH = stats.t.ppf(1 - LEVEL / 2, DRAWS - 1)
+T_LIMIT = stats.t.ppf(1 - LEVEL / 2, DRAWS - 1)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A layer, what goes into it, and how its window moves."""
+    """A layer, the shape of its inputs, and the window and strides of its convolution."""
 
     make: Any
     inputs: tuple[int, ...]
-    weight: str = "kernel"
     attribute: str = "kernel_initializer"
     window: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
@@ -41,63 +44,70 @@ def transposed(make, inputs, window, strides):
     return conv(make, inputs, window, strides, transposed=True)
 
 
-plain = {"use_bias": False}
+no_bias = {"use_bias": False}
 CASES = {
-    "dense": Case(lambda: L.Dense(48, **plain), (64, 96)),
-    "conv1d": conv(lambda: L.Conv1D(24, 5, **plain), (4, 20, 16), (5,), (1,)),
+    "dense": Case(lambda: L.Dense(48, **no_bias), (64, 96)),
+    "conv1d": conv(lambda: L.Conv1D(24, 5, **no_bias), (4, 20, 16), (5,), (1,)),
     "conv1d dilated": conv(
-        lambda: L.Conv1D(24, 3, dilation_rate=2, **plain), (4, 30, 16), (5,), (1,)
+        lambda: L.Conv1D(24, 3, dilation_rate=2, **no_bias), (4, 30, 16), (5,), (1,)
     ),
-    "conv2d": conv(lambda: L.Conv2D(48, 3, **plain), (4, 12, 12, 16), (3, 3), (1, 1)),
+    "conv2d": conv(lambda: L.Conv2D(48, 3, **no_bias), (4, 12, 12, 16), (3, 3), (1, 1)),
     "conv2d strided": conv(
-        lambda: L.Conv2D(48, (4, 3), (2, 3), **plain), (4, 22, 30, 16), (4, 3), (2, 3)
+        lambda: L.Conv2D(48, (4, 3), (2, 3), **no_bias), (4, 22, 30, 16), (4, 3), (2, 3)
     ),
     "conv2d grouped": conv(
-        lambda: L.Conv2D(48, 3, groups=4, **plain), (4, 12, 12, 16), (3, 3), (1, 1)
+        lambda: L.Conv2D(48, 3, groups=4, **no_bias), (4, 12, 12, 16), (3, 3), (1, 1)
     ),
-    "conv3d": conv(lambda: L.Conv3D(16, 2, **plain), (2, 7, 7, 7, 12), (2,) * 3, (1,) * 3),
+    "conv3d": conv(lambda: L.Conv3D(16, 2, **no_bias), (2, 7, 7, 7, 12), (2,) * 3, (1,) * 3),
     "depthwise 1d": conv(
-        lambda: L.DepthwiseConv1D(5, 2, depth_multiplier=3, **plain),
+        lambda: L.DepthwiseConv1D(5, 2, depth_multiplier=3, **no_bias),
         (4, 40, 32),
         (5,),
         (2,),
         "depthwise_initializer",
     ),
     "depthwise 2d": conv(
-        lambda: L.DepthwiseConv2D(3, depth_multiplier=2, **plain),
+        lambda: L.DepthwiseConv2D(3, depth_multiplier=2, **no_bias),
         (4, 12, 12, 48),
         (3, 3),
         (1, 1),
         "depthwise_initializer",
     ),
-    "transposed 1d": transposed(lambda: L.Conv1DTranspose(20, 5, **plain), (4, 20, 40), (5,), (1,)),
+    "transposed 1d": transposed(
+        lambda: L.Conv1DTranspose(20, 5, **no_bias), (4, 20, 40), (5,), (1,)
+    ),
     "transposed 2d k4s2": transposed(
-        lambda: L.Conv2DTranspose(32, 4, 2, **plain), (4, 8, 8, 16), (4, 4), (2, 2)
+        lambda: L.Conv2DTranspose(32, 4, 2, **no_bias), (4, 8, 8, 16), (4, 4), (2, 2)
     ),
     "transposed 2d k3s2": transposed(
-        lambda: L.Conv2DTranspose(64, 3, 2, **plain), (4, 9, 9, 16), (3, 3), (2, 2)
+        lambda: L.Conv2DTranspose(64, 3, 2, **no_bias), (4, 9, 9, 16), (3, 3), (2, 2)
     ),
     "transposed 2d k3s1": transposed(
-        lambda: L.Conv2DTranspose(16, 3, **plain), (4, 9, 9, 40), (3, 3), (1, 1)
+        lambda: L.Conv2DTranspose(16, 3, **no_bias), (4, 9, 9, 40), (3, 3), (1, 1)
     ),
     "transposed 3d": transposed(
-        lambda: L.Conv3DTranspose(8, 2, **plain), (2, 6, 6, 6, 24), (2,) * 3, (1,) * 3
+        lambda: L.Conv3DTranspose(8, 2, **no_bias), (2, 6, 6, 6, 24), (2,) * 3, (1,) * 3
     ),
     "einsum": Case(lambda: L.EinsumDense("abc,cde->abde", (6, 8, 12)), (8, 6, 64)),
     "einsum two inputs": Case(lambda: L.EinsumDense("abcd,cde->abe", (6, 96)), (8, 6, 8, 12)),
     "einsum experts": Case(lambda: L.EinsumDense("bgi,gio->bgo", (16, 32)), (16, 16, 64)),
-    "time distributed": Case(lambda: L.TimeDistributed(L.Dense(48, **plain)), (16, 4, 96)),
+    "time distributed": Case(lambda: L.TimeDistributed(L.Dense(48, **no_bias)), (16, 4, 96)),
 }
 
 
-def interior(k, s, n):
-    """Where n places of a window of size k, s apart, all overlap that ever do."""
-    start, stop = k - 1, s * (n - 1) + 1
-    return slice(start, stop - (stop - start) % s)
+def interior_slice(size, stride, count):
+    """Return the positions on one axis that no window is missing from.
+
+    `count` windows of `size` positions start `stride` positions apart; near the border fewer
+    of them overlap. The slice is a whole number of strides long, because the number of
+    windows over a position also depends on its place within a stride.
+    """
+    start, stop = size - 1, stride * (count - 1) + 1
+    return slice(start, stop - (stop - start) % stride)
 
 
-def inner(values, window, strides, places):
-    axes = [interior(*each) for each in zip(window, strides, places, strict=True)]
+def interior(values, window, strides, counts):
+    axes = [interior_slice(*axis) for axis in zip(window, strides, counts, strict=True)]
     return values[(slice(None), *axes)]
 
 
@@ -139,21 +149,21 @@ def mean_square(values):
 def forward(case, layer, seed):
     outputs = numpy(layer(normal(seed, case.inputs)))
     if case.transposed:
-        outputs = inner(outputs, case.window, case.strides, case.inputs[1:-1])
+        outputs = interior(outputs, case.window, case.strides, case.inputs[1:-1])
     return mean_square(outputs)
 
 
 def backward(case, layer, seed):
     inputs = normal(seed, case.inputs)
     outputs = tuple(layer(inputs).shape)
-    back = numpy(gradient(layer, inputs, normal(seed + 1, outputs)))
+    gradients = numpy(gradient(layer, inputs, normal(seed + 1, outputs)))
     if case.window and not case.transposed:
-        back = inner(back, case.window, case.strides, outputs[1:-1])
-    return mean_square(back)
+        gradients = interior(gradients, case.window, case.strides, outputs[1:-1])
+    return mean_square(gradients)
 
 
-def score(measure, make_layer, target=1.0):
-    """By how many of their own standard errors the mean squares of draws miss the target."""
+def t_score(measure, make_layer, target=1.0):
+    """Return the distance of the mean of all draws from the target, in standard errors."""
     values = []
     for draw in range(DRAWS):
         keras.utils.set_random_seed(draw)
@@ -162,21 +172,23 @@ def score(measure, make_layer, target=1.0):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_unit_inputs_give_outputs_of_variance_gain_squared(name):
+def test_outputs_have_variance_gain_squared(name):
     case = CASES[name]
     measure = functools.partial(forward, case)
-    assert abs(score(measure, lambda: bound(case, "winit>lecun_normal"))) < REACH
-    gained = keras_winit.HeUniform()
-    assert abs(score(measure, lambda: bound(case, gained.clone()), 2.0)) < REACH
+    assert abs(t_score(measure, lambda: bound(case, "winit>lecun_normal"))) < T_LIMIT
+    assert abs(t_score(measure, lambda: bound(case, keras_winit.HeUniform()), 2.0)) < T_LIMIT
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_unit_gradients_come_back_with_variance_gain_squared(name):
+def test_gradients_have_variance_gain_squared(name):
     if BACKEND == "tensorflow" and name == "conv2d grouped":
         pytest.skip("TensorFlow has no gradient of a grouped convolution on a CPU")
     case = CASES[name]
     measure = functools.partial(backward, case)
-    assert abs(score(measure, lambda: bound(case, keras_winit.HeNormal(mode="fan_out")), 2)) < REACH
+    assert (
+        abs(t_score(measure, lambda: bound(case, keras_winit.HeNormal(mode="fan_out")), 2))
+        < T_LIMIT
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,7 +201,7 @@ def test_unit_gradients_come_back_with_variance_gain_squared(name):
         ("transposed 3d", "winit>lecun_normal"),
     ],
 )
-def test_what_the_shape_alone_gives_is_found_wrong(name, scheme):
+def test_fans_from_the_shape_alone_fail_the_check(name, scheme):
     case = CASES[name]
 
     def unbound():
@@ -197,17 +209,17 @@ def test_what_the_shape_alone_gives_is_found_wrong(name, scheme):
         setattr(layer, case.attribute, keras.initializers.get(scheme))
         return layer
 
-    assert abs(score(functools.partial(forward, case), unbound)) > 2 * REACH
+    assert abs(t_score(functools.partial(forward, case), unbound)) > 2 * T_LIMIT
 
 
-class Spy:
-    """An activation that remembers what it is given."""
+class RecordingTanh:
+    """A tanh that keeps its inputs, the pre-activations of gates."""
 
     def __init__(self):
-        self.seen = []
+        self.inputs = []
 
     def __call__(self, x):
-        self.seen.append(x)
+        self.inputs.append(x)
         return keras.ops.tanh(x)
 
 
@@ -217,7 +229,7 @@ ATTRIBUTES = {"kernel": "kernel_initializer", "recurrent_kernel": "recurrent_ini
 
 @pytest.mark.parametrize("weight", ATTRIBUTES)
 @pytest.mark.parametrize("kind", CELLS)
-def test_each_gate_gets_unit_signals(kind, weight):
+def test_gates_of_cells_get_the_variance_of_one_gate(kind, weight):
     def layer():
         cell = CELLS[kind](24, use_bias=False)
         for name, attribute in ATTRIBUTES.items():
@@ -226,18 +238,18 @@ def test_each_gate_gets_unit_signals(kind, weight):
         return cell
 
     def measure(cell, seed):
-        cell.activation, cell.recurrent_activation = Spy(), Spy()
+        cell.activation, cell.recurrent_activation = RecordingTanh(), RecordingTanh()
         state = normal(seed + 1, (64, 24))
         cell(normal(seed, (64, 40)), [state, state] if kind == "lstm" else [state])
-        gates = cell.recurrent_activation.seen
-        # A GRU's candidate sees the state through the reset gate.
+        gates = cell.recurrent_activation.inputs
+        # The reset gate of a GRU scales the state that its candidate takes.
         if (kind, weight) != ("gru", "recurrent_kernel"):
-            gates = [cell.activation.seen[0], *gates]
+            gates = [cell.activation.inputs[0], *gates]
         return np.mean([mean_square(gate) for gate in gates])
 
     # Xavier: variance 2 / (fan_in + fan_out), with the fan_out of one gate.
     fan_in = 40 if weight == "kernel" else 24
-    assert abs(score(measure, layer, 2 * fan_in / (fan_in + 24))) < REACH
+    assert abs(t_score(measure, layer, 2 * fan_in / (fan_in + 24))) < T_LIMIT
 
 
 ATTENTION = {
@@ -248,7 +260,7 @@ ATTENTION = {
 
 @pytest.mark.parametrize("kind", ATTENTION)
 @pytest.mark.parametrize("projection", ["query", "key", "value", "output"])
-def test_attention_projects_unit_signals(kind, projection):
+def test_attention_projections_keep_the_variance(kind, projection):
     def layer():
         attention = ATTENTION[kind](kernel_initializer="winit>lecun_normal")
         attention.build((2, 5, 64), (2, 5, 64))
@@ -258,10 +270,10 @@ def test_attention_projects_unit_signals(kind, projection):
         heads = tuple(dense.kernel.shape[:-1]) if projection == "output" else (64,)
         return mean_square(dense(normal(seed, (4, 8, *heads))))
 
-    assert abs(score(measure, layer)) < REACH
+    assert abs(t_score(measure, layer)) < T_LIMIT
 
 
-def test_an_embedding_looks_up_unit_rows_and_its_head_gives_unit_gradients():
+def test_embedding_rows_have_variance_one_and_tied_heads_keep_gradients():
     layer = L.Embedding(300, 64)
     layer.embeddings_initializer = for_layer("winit>lecun_normal", layer)
     layer.build()
@@ -272,7 +284,7 @@ def test_an_embedding_looks_up_unit_rows_and_its_head_gives_unit_gradients():
     assert abs((rows**2).mean() * 64 / 2 - 1) < 5 * math.sqrt(2 / rows.size)
 
 
-def test_separable_layers_keep_unit_signals():
+def test_separable_layers_keep_the_variance():
     def layer():
         made = L.SeparableConv2D(48, 3, strides=2, depth_multiplier=2, use_bias=False)
         for kernel in ("depthwise", "pointwise"):
@@ -283,11 +295,11 @@ def test_separable_layers_keep_unit_signals():
     def measure(layer, seed):
         return mean_square(layer(normal(seed, (4, 13, 13, 48))))
 
-    assert abs(score(measure, layer)) < REACH
+    assert abs(t_score(measure, layer)) < T_LIMIT
 
 
 @pytest.mark.parametrize("kind", [L.ConvLSTM1D, L.ConvLSTM2D])
-def test_convolutional_gates_get_unit_signals(kind):
+def test_gates_of_convolutional_lstms_get_the_variance_of_one_gate(kind):
     rank = 1 if kind is L.ConvLSTM1D else 2
 
     def layer():
@@ -297,11 +309,11 @@ def test_convolutional_gates_get_unit_signals(kind):
         return made.cell
 
     def measure(cell, seed):
-        cell.activation, cell.recurrent_activation = Spy(), Spy()
+        cell.activation, cell.recurrent_activation = RecordingTanh(), RecordingTanh()
         state = np.zeros((8, *(6,) * rank, 12), np.float32)
         cell(normal(seed, (8, *(8,) * rank, 16)), [state, state])
-        gates = [cell.activation.seen[0], *cell.recurrent_activation.seen]
+        gates = [cell.activation.inputs[0], *cell.recurrent_activation.inputs]
         return np.mean([mean_square(gate) for gate in gates])
 
-    # Xavier, of one gate: 2 * 16 / (16 + 12).
-    assert abs(score(measure, layer, 32 / 28)) < REACH
+    # Xavier with the fan_out of one gate: 2 * 16 / (16 + 12).
+    assert abs(t_score(measure, layer, 32 / 28)) < T_LIMIT

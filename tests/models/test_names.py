@@ -1,4 +1,4 @@
-"""What layers and variables are called: by their place, the same after loading."""
+"""Tests of `Names`: unique names by place in the model, the same after loading."""
 
 import gc
 
@@ -14,17 +14,17 @@ from keras_winit.models.names import Names
 
 
 def blocks(large=None):
-    """Two blocks with a layer of the same name each; that of one may be far too large."""
-    parts = []
+    """Return two blocks that each hold a layer `dense`; one kernel may be far too large."""
+    sequentials = []
     for name in ("block1", "block2"):
         scheme = "winit>large_normal" if name == large else "winit>he_normal"
-        inner = layers.Dense(64, "relu", kernel_initializer=scheme, name="dense")
-        parts.append(keras.Sequential([inner], name=name))
-    return [keras.Input((64,)), *parts, layers.Dense(3, name="head")]
+        dense = layers.Dense(64, "relu", kernel_initializer=scheme, name="dense")
+        sequentials.append(keras.Sequential([dense], name=name))
+    return [keras.Input((64,)), *sequentials, layers.Dense(3, name="head")]
 
 
-class Twice(layers.Layer):
-    """Holds a layer, and a layer of the same name in a list."""
+class SameNameTwice(layers.Layer):
+    """Holds a layer, and another layer of the same name in a list."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -41,8 +41,8 @@ def sequential():
 
 def functional():
     x = inputs = keras.Input((64,))
-    for part in blocks()[1:]:
-        x = part(x)
+    for layer in blocks()[1:]:
+        x = layer(x)
     return keras.Model(inputs, x, name="net")
 
 
@@ -50,19 +50,20 @@ def functional():
 def test_names_are_the_same_after_loading(make, tmp_path):
     model = make()
     model.save(tmp_path / "model.keras")
-    for one in (model, keras.models.load_model(tmp_path / "model.keras")):
-        names = Names(one)
-        assert [names.of(layer) for layer in one._flatten_layers() if layer.variables][1:] == [
+    for version in (model, keras.models.load_model(tmp_path / "model.keras")):
+        names = Names(version)
+        layers_with_variables = [x for x in version._flatten_layers() if x.variables]
+        assert [names.of(layer) for layer in layers_with_variables[1:]] == [
             *("block1", "block1/dense", "block2", "block2/dense", "head")
         ]
-        assert [names.of(variable) for variable in one.trainable_variables] == [
-            f"{layer}/{part}"
+        assert [names.of(variable) for variable in version.trainable_variables] == [
+            f"{layer}/{variable}"
             for layer in ("block1/dense", "block2/dense", "head")
-            for part in ("kernel", "bias")
+            for variable in ("kernel", "bias")
         ]
 
 
-def test_a_fault_is_found_where_it_is_after_loading(tmp_path):
+def test_findings_name_the_faulty_layer_after_loading(tmp_path):
     x = np.random.default_rng(0).normal(size=(32, 64)).astype("float32")
     for name in ("block1", "block2"):
         keras.utils.set_random_seed(0)
@@ -76,20 +77,22 @@ def test_a_fault_is_found_where_it_is_after_loading(tmp_path):
         assert f"'{name}/dense/kernel'" in first.cause
 
 
-def test_each_has_a_name_of_its_own():
-    model = keras.Sequential([keras.Input((4,)), Twice(name="a"), layers.Dense(2, name="b")])
+def test_names_are_unique_and_avoid_refused_ones():
+    model = keras.Sequential(
+        [keras.Input((4,)), SameNameTwice(name="a"), layers.Dense(2, name="b")]
+    )
     names = Names(model, refused=lambda name: name == "b")
     inner, other = model.layers[0].inner, model.layers[0].others[0]
-    assert [names.of(one) for one in (inner, other, model.layers[1])] == [
+    assert [names.of(layer) for layer in (inner, other, model.layers[1])] == [
         *("a/same", "a/same~2", "b~1")
     ]
-    assert [names.of(one) for one in model.variables] == [
+    assert [names.of(variable) for variable in model.variables] == [
         *("a/scale", "a/same/kernel", "a/same/bias", "a/same~2/kernel", "a/same~2/bias"),
         *("b~1/kernel", "b~1/bias"),
     ]
 
 
-def test_a_layer_that_comes_later_and_one_of_nobody():
+def test_layers_added_later_and_layers_outside_the_model():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="a")])
     names = Names(model)
     assert names.of(model.layers[0]) == "a"
@@ -97,13 +100,13 @@ def test_a_layer_that_comes_later_and_one_of_nobody():
     assert names.of(model.layers[1]) == "b"
     stray = layers.Dense(2, name="a")
     assert names.of(stray) == "a~2"
-    # What is made anew in each step has one name, and is not kept.
+    # A layer that is made anew in each step gets the name of its deleted predecessor.
     del stray
     gc.collect()
     assert names.of(layers.Dense(2, name="a")) == "a~2"
 
 
-def test_a_layer_that_takes_the_place_of_one_of_its_name():
+def test_a_layer_that_replaces_another_takes_over_its_name():
     model = compiled(
         keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.Dense(3, name="b")])
     )

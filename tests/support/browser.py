@@ -1,18 +1,18 @@
-"""Chromium for the browser tests, and pages that fail on errors and foreign requests."""
+"""Chromium flags for the browser tests, and pages that fail on errors and foreign requests."""
 
 import os
 from contextlib import contextmanager
 
 import pytest
 
-ALONE = "--disable-background-networking --disable-component-update --disable-sync"
-FLAGS = f"--no-sandbox --disable-gpu --disable-quic --no-first-run {ALONE}".split()
+NO_BACKGROUND_REQUESTS = "--disable-background-networking --disable-component-update --disable-sync"
+FLAGS = f"--no-sandbox --disable-gpu --disable-quic --no-first-run {NO_BACKGROUND_REQUESTS}".split()
 
 
-def require(found, what):
-    """Skip a test for want of something; fail where `REQUIRE_BROWSER=1`."""
-    if not found:
-        message = f"the browser tests need {what}"
+def require(available, requirement):
+    """Skip the test unless a requirement is available; fail instead if `REQUIRE_BROWSER=1`."""
+    if not available:
+        message = f"the browser tests need {requirement}"
         if os.environ.get("REQUIRE_BROWSER") == "1":
             pytest.fail(message)
         pytest.skip(message)
@@ -20,14 +20,14 @@ def require(found, what):
 
 @contextmanager
 def watched_page(browser):
-    """A page that must not fail, nor ask anybody but TensorBoard."""
+    """Open a page that must raise no errors and send requests to TensorBoard alone."""
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(30_000)
-    errors, asked = [], []
+    errors, requests = [], []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requests.append(request.url))
     yield page
     page.close()
     assert errors == []
-    ours = ("http://127.0.0.1:", "data:", "blob:", "about:")
-    assert [url for url in asked if not url.startswith(ours)] == []
+    local = ("http://127.0.0.1:", "data:", "blob:", "about:")
+    assert [url for url in requests if not url.startswith(local)] == []

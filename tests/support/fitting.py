@@ -1,8 +1,11 @@
-"""Which kernels a scheme is for: tests over the registry leave out, or expect errors of, others."""
+"""The kernel shapes that each scheme supports.
+
+Tests over the registry skip the other shapes or expect an error.
+"""
 
 from keras_winit.initializers import REGISTRY
 
-# What a scheme cannot do without.
+# Required arguments of schemes.
 NEEDED = {"fan_in_bias": {"fan_in": 64}}
 
 
@@ -10,7 +13,7 @@ def _convolution(shape):
     return len(shape) in (3, 4, 5)
 
 
-# Schemes for some shapes only.
+# Whether a scheme supports a shape. Schemes that are not listed support every shape.
 FITS = {
     "sparse": lambda shape: len(shape) >= 2,
     "identity": lambda shape: len(shape) >= 2,
@@ -36,10 +39,9 @@ def fits(name, shape):
 
 
 def fitting(name, *shapes):
-    """The first of some shapes that a scheme is for, or one that is for it."""
-    return next(
-        shape for shape in (*shapes, (30, 30), (5, 4, 8, 16), (24,), (30, 42)) if fits(name, shape)
-    )
+    """Return the first of the shapes that a scheme supports, or else another one that it does."""
+    others = ((30, 30), (5, 4, 8, 16), (24,), (30, 42))
+    return next(shape for shape in (*shapes, *others) if fits(name, shape))
 
 
 def make(name, **arguments):

@@ -1,8 +1,8 @@
-"""Laws that weights are held against, and the checks that hold them.
+"""Distributions that weights must follow, and statistical tests of them.
 
-Every bound comes from the sampling distribution: correct code fails a check about once in
-1.7 million (five standard errors, or a level of 5.7e-7); with the sizes used here a
-standard deviation off by 2 % is found nearly always.
+Every bound comes from the sampling distribution. Correct code fails a check about once in 1.7
+million runs (five standard errors, or a level of 5.7e-7). With the sizes used in the tests, a
+standard deviation that is off by 2 % is nearly always found.
 """
 
 import math
@@ -20,13 +20,16 @@ def numpy(tensor):
     return keras.ops.convert_to_numpy(tensor)
 
 
-def phi(x):
+def normal_cdf(x):
     return 0.5 * (1 + erf(np.asarray(x) / math.sqrt(2)))
 
 
 @dataclass
 class Law:
-    """A distribution by its mean, variance, fourth standardized moment and CDF."""
+    """A distribution, given by its mean, variance, kurtosis and CDF.
+
+    The kurtosis is the fourth standardized moment, 3 for a normal distribution.
+    """
 
     mean: float
     variance: float
@@ -35,7 +38,7 @@ class Law:
 
 
 def normal(stddev):
-    return Law(0.0, stddev**2, 3.0, lambda x: phi(x / stddev))
+    return Law(0.0, stddev**2, 3.0, lambda x: normal_cdf(x / stddev))
 
 
 def uniform(limit):
@@ -48,50 +51,56 @@ def negative_half_normal(stddev):
         -stddev * math.sqrt(2 / math.pi),
         stddev**2 * (1 - 2 / math.pi),
         3 + 8 * (math.pi - 3) / (math.pi - 2) ** 2,
-        lambda x: 2 * phi(np.minimum(x, 0) / stddev),
+        lambda x: 2 * normal_cdf(np.minimum(x, 0) / stddev),
     )
 
 
 def cut_normal(stddev, low=-2.0, high=2.0):
-    """N(0, stddev**2) cut at low and high standard deviations; moments by trapezoid."""
+    """Return the law of N(0, stddev**2) cut at `low` and `high` standard deviations.
+
+    The moments are integrated with the trapezoidal rule.
+    """
     grid = np.linspace(max(low, -12), min(high, 12), 400_001)
     weight = np.exp(-(grid**2) / 2)
     weight /= np.trapezoid(weight, grid)
     mean = np.trapezoid(weight * grid, grid)
     variance = np.trapezoid(weight * (grid - mean) ** 2, grid)
     fourth = np.trapezoid(weight * (grid - mean) ** 4, grid)
-    below = phi(low)
-    inside = phi(high) - below
+    below = normal_cdf(low)
+    inside = normal_cdf(high) - below
     return Law(
         stddev * mean,
         stddev**2 * variance,
         fourth / variance**2,
-        lambda x: np.clip((phi(np.clip(x / stddev, low, high)) - below) / inside, 0, 1),
+        lambda x: np.clip((normal_cdf(np.clip(x / stddev, low, high)) - below) / inside, 0, 1),
     )
 
 
 def deviations(weights, law):
-    """What does not fit: a list of sentences, empty for weights that follow the law."""
+    """Return a sentence for each of mean, variance and CDF that does not fit the law."""
     w = np.sort(np.asarray(weights, np.float64).ravel())
     n = w.size
-    found = []
+    sentences = []
     mean = (w.mean() - law.mean) * math.sqrt(n / law.variance)
     if abs(mean) > 5:
-        found.append(f"mean {w.mean():.4g}, {mean:.1f} standard errors off")
+        sentences.append(f"mean {w.mean():.4g}, {mean:.1f} standard errors off")
     ratio = ((w - law.mean) ** 2).mean() / law.variance
     variance = (ratio - 1) * math.sqrt(n / (law.kurtosis - 1))
     if abs(variance) > 5:
-        found.append(f"variance {ratio:.4f} of the law's, {variance:.1f} standard errors off")
+        sentences.append(f"variance {ratio:.4f} of the law's, {variance:.1f} standard errors off")
     below = law.cdf(w)
     ranks = np.arange(n + 1) / n
     distance = max((ranks[1:] - below).max(), (below - ranks[:-1]).max())
     if distance > math.sqrt(math.log(2 / LEVEL) / (2 * n)):
-        found.append(f"CDF off by {distance:.4f}")
-    return found
+        sentences.append(f"CDF off by {distance:.4f}")
+    return sentences
 
 
 def chi_square_score(observed, expected):
-    """Pearson's statistic as a standard normal score (Wilson and Hilferty 1931)."""
+    """Return Pearson's chi-square statistic as a standard normal score.
+
+    Source: Wilson and Hilferty 1931.
+    """
     observed = np.asarray(observed, float)
     freedom = observed.size - 1
     statistic = ((observed - expected) ** 2 / expected).sum()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_winit.models.layers import Kernel, Part
+from keras_winit.models.layers import KernelInfo, LayerInfo
 from keras_winit.monitor import RULES, Record
 from keras_winit.monitor.capture.plan import LAYER, VARIABLE
 from keras_winit.monitor.diagnosis.engine import Diagnosis
@@ -15,9 +15,14 @@ FINE = dict(zip(VARIABLE, (8.0, 0.1, 0.01, 0.00125, 0, 0.0, 0.0), strict=True))
 
 def part(name, **options):
     hidden = name != "head"
-    kernel = Kernel(f"{name}/kernel", 64 * 64, "kernel", (1,), (1 / 64, 2 / 64))
-    known = {"kernels": (kernel,), "activation": "relu", "hidden": hidden, "raw": name == "a"}
-    return Part(name, "Dense", **{**known, **options})
+    kernel = KernelInfo(f"{name}/kernel", 64 * 64, "kernel", (1,), (1 / 64, 2 / 64))
+    known = {
+        "kernels": (kernel,),
+        "activation": "relu",
+        "hidden": hidden,
+        "takes_raw_input": name == "a",
+    }
+    return LayerInfo(name, "Dense", **{**known, **options})
 
 
 def model(parts=None, **options):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-# TensorBoard's own switch to run without TensorFlow, which takes seconds to import.
+# The module `notf` makes TensorBoard run without TensorFlow, which takes seconds to import.
 SERVER = """
 import sys, types
 sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
@@ -21,27 +21,28 @@ run_main()
 
 @contextmanager
 def tensorboard(log_dir, *flags):
-    """Serve a directory; gives the address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = ["--logdir", str(log_dir), "--host", "127.0.0.1", "--port", str(port)]
-    command = [sys.executable, "-c", SERVER, *where, *flags]
+    """Serve a log directory from a new process and yield the address."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    arguments = ["--logdir", str(log_dir), "--host", "127.0.0.1", "--port", str(port), *flags]
+    command = [sys.executable, "-c", SERVER, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             address = f"http://127.0.0.1:{port}"
-            _wait_for(address, process)
+            _wait_for_run(address, process)
             yield address
         finally:
             process.terminate()
 
 
-def _wait_for(address, process):
+def _wait_for_run(address, process):
+    """Wait up to 60 s until TensorBoard lists a run of the monitor."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{address}/data/runs") as answer:
-                if b"winit" in answer.read():
+            with urllib.request.urlopen(f"{address}/data/runs") as response:
+                if b"winit" in response.read():
                     return
         except urllib.error.URLError:
             pass

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_winit.models.layers import Part
+from keras_winit.models.layers import LayerInfo
 from keras_winit.models.losses import expected_loss
 from keras_winit.monitor.capture.collector import reason
 from keras_winit.monitor.diagnosis.findings import Finding, Findings, Found, folded
@@ -16,7 +16,7 @@ from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
 from keras_winit.monitor.records import Record
 
 
-def at_rest(model: Any, parts: Mapping[int, Part], watch: Any) -> Model:
+def at_rest(model: Any, parts: Mapping[int, LayerInfo], watch: Any) -> Model:
     """What rules may know of a model, its parts by the names that layers have in records."""
     layers = [layer for layer in model._flatten_layers() if id(layer) in parts]
     return Model(

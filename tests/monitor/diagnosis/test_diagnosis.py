@@ -9,7 +9,7 @@ from keras import layers
 from support.scenarios import SCENARIOS, numpy_of
 
 import keras_winit
-from keras_winit.models.layers import anatomy
+from keras_winit.models.layers import describe_layers
 from keras_winit.models.names import Names
 from keras_winit.monitor import FindingError, check
 from keras_winit.monitor.records import Record
@@ -236,7 +236,7 @@ def parts(name):
     if not model.built:
         model(data[0])
     before = [(len(p._inbound_nodes), len(p._outbound_nodes)) for p in model._flatten_layers()]
-    found = {part.name: part for part in anatomy(model, Names(model)).values()}
+    found = {part.name: part for part in describe_layers(model, Names(model)).values()}
     after = [(len(p._inbound_nodes), len(p._outbound_nodes)) for p in model._flatten_layers()]
     assert before == after
     return found
@@ -258,27 +258,29 @@ class Noisy(keras.Model):
         return self.dense(x + keras.random.normal((1, 8), seed=self.generator))
 
 
-def test_anatomy_runs_nothing_of_what_it_looks_at():
+def test_description_runs_nothing_of_what_it_looks_at():
     model = Noisy()
     model(np.zeros((2, 8), "float32"))
     before = float(model.count), np.array(model.generator.state)
-    assert [part.name for part in anatomy(model, Names(model)).values()] == [model.dense.name]
+    assert [part.name for part in describe_layers(model, Names(model)).values()] == [
+        model.dense.name
+    ]
     assert float(model.count) == before[0] == 1
     np.testing.assert_array_equal(np.array(model.generator.state), before[1])
 
 
-def test_anatomy_leaves_nothing_on_operations():
+def test_description_leaves_nothing_on_operations():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(keras.ops.sin(inputs)))
     operation = next(one for one in model.operations if type(one).__name__ == "Sin")
-    anatomy(model, Names(model))
+    describe_layers(model, Names(model))
     assert len(operation._inbound_nodes) == 1
 
 
-def test_anatomy_of_a_residual_model():
+def test_description_of_a_residual_model():
     found = parts("normalized")
     dense, last = found["dense"], found["dense_1"]
-    assert (dense.activation, dense.branch, dense.closes, dense.normalized) == (
+    assert (dense.activation, dense.branch, dense.ends_branch, dense.normalized) == (
         "softplus",
         0,
         True,
@@ -287,13 +289,13 @@ def test_anatomy_of_a_residual_model():
     assert (last.hidden, last.branch, last.activation) == (False, None, None)
 
 
-def test_anatomy_of_attention():
+def test_description_of_attention():
     found = parts("attention")
     assert found["query"].branch == found["attention_output"].branch == 0
-    assert found["attention_output"].closes
-    assert not found["query"].closes
+    assert found["attention_output"].ends_branch
+    assert not found["query"].ends_branch
     assert found["wide"].activation == "gelu"
-    assert found["embedding"].embeds
+    assert found["embedding"].is_embedding
     assert found["query"].kernels[0].unit_axes == (1, 2)
     low, high = found["wide"].kernels[0].variances
     assert (low, round(high * 8, 3)) == (1 / 8, 2.352)
@@ -302,12 +304,12 @@ def test_anatomy_of_attention():
 def test_rescaling_prepares_an_input_and_normalizes_nothing():
     rows = [layers.Rescaling(3.0), layers.Dense(4, name="a"), layers.Rescaling(3.0)]
     model = keras.Sequential([keras.Input((4,)), *rows, layers.Dense(4, name="b")])
-    found = {part.name: part for part in anatomy(model, Names(model)).values()}
-    assert [(found[n].raw, found[n].normalized) for n in "ab"] == [(False, False)] * 2
+    found = {part.name: part for part in describe_layers(model, Names(model)).values()}
+    assert [(found[n].takes_raw_input, found[n].normalized) for n in "ab"] == [(False, False)] * 2
 
 
-def test_anatomy_of_a_model_with_layers_of_its_own():
+def test_description_of_a_model_with_layers_of_its_own():
     found = parts("subclassed")
     assert [found[n].branch for n in ("dense", "dense_1", "dense_2")] == [0, 1, None]
-    assert found["dense_1"].closes
+    assert found["dense_1"].ends_branch
     assert not found["dense_2"].hidden

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.planted import FINE, NAMES, found, model, part, rule, run, sample
 
-from keras_winit.models.layers import Kernel
+from keras_winit.models.layers import KernelInfo
 from keras_winit.monitor import RULES, Offence, Rule, View
 from keras_winit.monitor.capture.plan import LAYER, VARIABLE
 from keras_winit.monitor.diagnosis.engine import Diagnosis
@@ -140,10 +140,13 @@ def test_a_healthy_run_is_silent():
         # A zero head, a zero end of a branch, and what repeats on purpose.
         ({"head": {"weight_norm": 0, "weight_repeated": 1}}, {}),
         ({"head": {"weight_repeated": 1, "gradient_repeated": 1}}, {}),
-        ({"c": {"weight_norm": 0, "weight_repeated": 1}}, {"c": {"branch": 0, "closes": True}}),
+        (
+            {"c": {"weight_norm": 0, "weight_repeated": 1}},
+            {"c": {"branch": 0, "ends_branch": True}},
+        ),
         (
             {"b": {"weight_repeated": 1, "gradient_repeated": 1}},
-            {"b": {"kernels": (Kernel("b/kernel", 4096, repeats=True),)}},
+            {"b": {"kernels": (KernelInfo("b/kernel", 4096, repeats_units=True),)}},
         ),
         # Small on purpose, within a branch; updates as they would be of a larger kernel.
         ({"b": {"weight_norm": 0.1}}, {"b": {"branch": 0}}),
@@ -152,12 +155,12 @@ def test_a_healthy_run_is_silent():
         ({"b": {"weight_norm": 0, "update_norm": 0.79}}, {"b": {"branch": 0}}),
         (
             {"b": {"weight_norm": 0, "update_ratio": 5}},
-            {"b": {"kernels": (Kernel("b/kernel", 4096),)}},
+            {"b": {"kernels": (KernelInfo("b/kernel", 4096),)}},
         ),
         # Of a weight of unknown use only no update at all is too little.
         (
             {"b": {"update_ratio": 1e-9}},
-            {"b": {"kernels": (Kernel("b/kernel", 4096, "other"),)}},
+            {"b": {"kernels": (KernelInfo("b/kernel", 4096, "other"),)}},
         ),
     ],
 )
@@ -193,7 +196,7 @@ def test_zeros_have_vanished_whatever_came_in():
     steps = run(2, layers={"b": zero, "c": zero}, fed={"unit_stddev": 0})
     constant = run(2, layers={n: {"unit_stddev": 0} for n in NAMES}, fed={"unit_stddev": 0})
     only = [rule("vanishing_forward")]
-    apart = model({"a": {"raw": False}, "b": {"branch": 1}})
+    apart = model({"a": {"takes_raw_input": False}, "b": {"branch": 1}})
     assert [finding.layer for finding in found(steps, apart, only)] == ["b"]
     assert found(constant, apart, only) == ()
 
@@ -276,7 +279,7 @@ def test_a_layer_that_is_called_as_the_data_are():
 
 @pytest.mark.parametrize("role", ["kernel", "recurrent", "embedding", "other"])
 def test_any_weight_that_does_not_move_is_frozen(role):
-    known = model({"b": {"kernels": (Kernel("b/kernel", 4096, role),)}})
+    known = model({"b": {"kernels": (KernelInfo("b/kernel", 4096, role),)}})
     still = {"variables": {"b": {"update_norm": 0.0, "update_ratio": np.nan}}}
     (finding,) = found(run(3, **still), known)
     assert (finding.rule, finding.layer) == ("update_frozen", "b")

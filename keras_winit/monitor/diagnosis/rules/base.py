@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from keras_winit.models.layers import Part
+from keras_winit.models.layers import LayerInfo
 from keras_winit.monitor.diagnosis.rules.view import View
 
 SEVERITIES = ("info", "warning", "error")
@@ -17,12 +17,12 @@ SCHEMES = {
 }
 
 
-def scheme_for(part: Part | None) -> str:
+def scheme_for(part: LayerInfo | None) -> str:
     """The usual scheme for a layer by the activation that follows."""
     return SCHEMES.get((part and part.activation) or "", "winit>xavier_uniform")
 
 
-def use(part: Part | None) -> str:
+def use(part: LayerInfo | None) -> str:
     """How to say so in code."""
     recurrent = part is not None and any(k.role == "recurrent" for k in part.kernels)
     also = ', recurrent_initializer="winit>orthogonal"' if recurrent else ""

@@ -23,12 +23,12 @@ def _stretches(view: View) -> Iterator[tuple[Seen | None, Sequence[Seen]]]:
     groups: dict[int | None, list[Seen]] = {}
     for seen in view.outputs:
         part = seen.part
-        if part is not None and part.hidden and not part.embeds:
+        if part is not None and part.hidden and not part.is_embedding:
             groups.setdefault(part.branch, []).append(seen)
     for branch, group in groups.items():
         first = group[0].part
         fed = view.inputs[0] if branch is None and len(view.inputs) == 1 else None
-        yield (fed if first is not None and first.raw else None), group
+        yield (fed if first is not None and first.takes_raw_input else None), group
 
 
 def _is_zero(seen: Seen) -> bool:
@@ -70,7 +70,7 @@ class VanishingForward(Rule):
         part, weight = seen.part, view.weight_of(seen.layer)
         if part is None or weight is None:
             return True
-        ends_at_zero = part.closes and weight.started_at_zero
+        ends_at_zero = part.ends_branch and weight.started_at_zero
         # All units dead is a rule of its own.
         all_dead = seen["dead_share"] >= 0.99 and weight["weight_norm"] > 0
         return ends_at_zero or all_dead or (part.normalized and seen["unit_stddev"] > 0)
@@ -97,7 +97,7 @@ class ExplodingForward(Rule):
         first = math.nan
         for seen in view.outputs:
             part = seen.part
-            if part is None or not part.hidden or part.embeds:
+            if part is None or not part.hidden or part.is_embedding:
                 continue
             stddev = view.pre_activations.get(seen.layer, seen)["stddev"]
             if math.isnan(first) and stddev > 0:

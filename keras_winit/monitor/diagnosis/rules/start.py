@@ -96,7 +96,7 @@ class ConstantUnits(Rule):
     def check(self, view: View) -> Iterator[Offence]:
         for weight in view.kernels:
             share = weight["weight_repeated"]
-            meant = weight.kernel.repeats or not weight.part.hidden
+            meant = weight.kernel.repeats_units or not weight.part.hidden
             if not meant and weight["weight_norm"] > 0 and share >= self.threshold:
                 yield Offence(weight.layer, share, weight.order, remedy=use(weight.part))
 
@@ -120,7 +120,7 @@ class SymmetricUnits(Rule):
     def check(self, view: View) -> Iterator[Offence]:
         for weight in view.kernels:
             share = min(weight["weight_repeated"], weight["gradient_repeated"])
-            meant = weight.kernel.repeats or not weight.part.hidden
+            meant = weight.kernel.repeats_units or not weight.part.hidden
             if not meant and share >= self.threshold:
                 # Zeros that get no gradient will not get one.
                 soon = 2 if weight["gradient_norm"] == weight["weight_norm"] == 0 else None
@@ -146,7 +146,7 @@ class InputScale(Rule):
     offset: float = 3.0
 
     def check(self, view: View) -> Iterator[Offence]:
-        if not any(part.raw for part in view.model.parts.values()):
+        if not any(part.takes_raw_input for part in view.model.parts.values()):
             return
         for seen in view.inputs:
             stddev, mean = seen["stddev"], seen["mean"]

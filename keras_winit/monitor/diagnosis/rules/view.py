@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from keras_winit.models.layers import Kernel, Part
+from keras_winit.models.layers import KernelInfo, LayerInfo
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import is_before, layer_of
 
@@ -23,7 +23,7 @@ class Model:
             meets infinite gradients now and then.
     """
 
-    parts: Mapping[str, Part] = field(default_factory=dict)
+    parts: Mapping[str, LayerInfo] = field(default_factory=dict)
     expected_loss: float | None = None
     scaled_loss: bool = False
 
@@ -43,7 +43,7 @@ class Seen:
 
     layer: str
     order: int
-    part: Part | None
+    part: LayerInfo | None
     values: Mapping[str, float]
     before: bool = False
     samples: float = math.inf
@@ -59,8 +59,8 @@ class Weight:
 
     layer: str
     order: int
-    part: Part
-    kernel: Kernel
+    part: LayerInfo
+    kernel: KernelInfo
     values: Mapping[str, float]
     start: Mapping[str, float]
 
@@ -166,7 +166,7 @@ class View:
 
 
 @functools.lru_cache(maxsize=2)
-def _sites(model: Model, sites: tuple[str, ...]) -> list[tuple[str, Part | None, bool]]:
+def _sites(model: Model, sites: tuple[str, ...]) -> list[tuple[str, LayerInfo | None, bool]]:
     """For each site its layer, what is known of that, and whether it is a pre-activation."""
     names = [layer_of(site) for site in sites]
     return [
@@ -176,7 +176,7 @@ def _sites(model: Model, sites: tuple[str, ...]) -> list[tuple[str, Part | None,
 
 
 @functools.lru_cache(maxsize=2)
-def _kernels(model: Model, sites: tuple[str, ...]) -> list[tuple[str, int, Part, Kernel]]:
+def _kernels(model: Model, sites: tuple[str, ...]) -> list[tuple[str, int, LayerInfo, KernelInfo]]:
     """Of all layers, by their first site: name, order, part and kernel."""
     names = [name for name, _, _ in _sites(model, sites)]
     orders = {name: order for order, name in reversed(list(enumerate(names)))}

@@ -1,0 +1,179 @@
+"""Answers what surrounds each call of a model: kernels, activations, normalizations, branches."""
+
+import inspect
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+
+from keras_winit.models.graph import Call
+from keras_winit.models.kernels import kernels
+
+layers = keras.layers
+
+NORMALIZATIONS = (
+    layers.BatchNormalization,
+    layers.LayerNormalization,
+    layers.GroupNormalization,
+    layers.RMSNormalization,
+    layers.UnitNormalization,
+    layers.Normalization,
+)
+# `Rescaling` scales the inputs of a model; between kernels it normalizes nothing.
+INPUT_SCALINGS = (*NORMALIZATIONS, layers.Rescaling)
+SUMS = (layers.Add, layers.Average)
+
+# The activations that are recognized, by the names of Keras' functions.
+ACTIVATION_NAMES = (
+    *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "tanh"),
+    *("sigmoid", "softplus", "softsign", "hard_sigmoid", "hard_tanh", "hard_silu"),
+    *("softmax", "log_softmax", "exponential"),
+)
+# By the names of functions, operations and layers, in lower case and without "_".
+ACTIVATIONS = {name.replace("_", ""): name for name in ACTIVATION_NAMES} | {
+    "prelu": "leaky_relu",
+    "swish": "silu",
+    "hardswish": "hard_silu",
+}
+
+
+def activation_name(operation: Any) -> str | None:
+    """Return the name of the activation that a layer or an operation applies, if any."""
+    if isinstance(operation, layers.TimeDistributed):
+        return activation_name(operation.layer)
+    if isinstance(operation, layers.ReLU) and operation.max_value == 6:
+        return "relu6"
+    activation = getattr(operation, "activation", None)
+    if isinstance(activation, layers.Layer | keras.Operation):
+        return activation_name(activation)
+    if activation is not None and not isinstance(operation, layers.RNN):
+        function_name = str(getattr(inspect.unwrap(activation), "__name__", ""))
+        return ACTIVATIONS.get(function_name.replace("_", ""))
+    return ACTIVATIONS.get(type(operation).__name__.lower())
+
+
+class Structure:
+    """The calls of a model, with the kernels of each and what surrounds it.
+
+    A call is given by its position in `calls`.
+
+    Args:
+        calls: Each after the calls that it needs.
+    """
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.calls = calls
+        self.kernels = [
+            list(kernels(call.operation)) if isinstance(call.operation, layers.Layer) else []
+            for call in calls
+        ]
+        self._users: list[list[int]] = [[] for _ in calls]
+        for position, call in enumerate(calls):
+            for source in call.inputs:
+                self._users[source].append(position)
+        self._kernel_follows = [False] * len(calls)
+        for position in reversed(range(len(calls))):
+            self._kernel_follows[position] = any(
+                self.kernels[user] or self._kernel_follows[user] for user in self._users[position]
+            )
+        self._branches, self._branch_ends = self._find_branches()
+
+    def kernel_follows(self, position: int) -> bool:
+        """Whether the output of a call reaches another kernel."""
+        return self._kernel_follows[position]
+
+    def branch(self, position: int) -> int | None:
+        """Return the number of the residual branch that a call lies in, if any."""
+        return self._branches.get(position)
+
+    def ends_branch(self, position: int) -> bool:
+        """Whether a call holds the last kernel of a residual branch."""
+        return position in self._branch_ends
+
+    def activation(self, position: int) -> str | None:
+        """Return the first activation that a call or what follows it applies, if any."""
+        names = (
+            activation_name(self.calls[current].operation)
+            for current in (position, *self._followers(position))
+        )
+        return next(filter(None, names), None)
+
+    def is_normalized(self, position: int) -> bool:
+        """Whether the output of a call is normalized before the next kernel."""
+        return any(
+            isinstance(self.calls[follower].operation, NORMALIZATIONS)
+            for follower in self._followers(position)
+        )
+
+    def takes_raw_input(self, position: int) -> bool:
+        """Whether an input of the model reaches a call without a kernel or a normalization."""
+        pending, seen = [position], set()
+        while pending:
+            current = pending.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            call = self.calls[current]
+            transforms = self.kernels[current] or isinstance(call.operation, INPUT_SCALINGS)
+            if current != position and transforms:
+                continue
+            if call.takes_model_input:
+                return True
+            pending += call.inputs
+        return False
+
+    def _followers(self, position: int) -> Iterator[int]:
+        """Yield the calls after a call, breadth first, up to the next calls with kernels."""
+        seen, pending = {position}, deque(self._users[position])
+        while pending:
+            current = pending.popleft()
+            if current in seen or self.kernels[current]:
+                continue
+            seen.add(current)
+            yield current
+            pending.extend(self._users[current])
+
+    def _find_branches(self) -> tuple[dict[int, int], set[int]]:
+        """Return the branch number of each call in a residual branch, and where branches end.
+
+        A sum of two terms closes a residual block. The branch is the term with more kernels of
+        its own, that is, kernels that the other term does not depend on. In nested blocks, a
+        call belongs to the innermost branch.
+        """
+        branches: dict[int, int] = {}
+        ends: set[int] = set()
+        numbers = itertools.count()
+        ancestors = _ancestors(self.calls)
+        for call in self.calls:
+            is_sum = isinstance(call.operation, SUMS) or type(call.operation).__name__ == "Add"
+            terms = [ancestors[source] for source in call.inputs] + [0] * call.takes_model_input
+            if not is_sum or len(terms) != 2:
+                continue
+            first, second = terms
+            exclusive = [_positions(first & ~second), _positions(second & ~first)]
+            with_kernels = [[p for p in side if self.kernels[p]] for side in exclusive]
+            counts = [len(side) for side in with_kernels]
+            if counts[0] == counts[1]:
+                continue
+            longer, number = int(counts[1] > counts[0]), next(numbers)
+            for position in exclusive[longer]:
+                branches.setdefault(position, number)
+            ends.add(with_kernels[longer][-1])
+        return branches, ends
+
+
+def _ancestors(calls: Sequence[Call]) -> list[int]:
+    """Return, for each call, the set of itself and all that it depends on, as bits of an int."""
+    ancestors: list[int] = []
+    for position, call in enumerate(calls):
+        bits = 1 << position
+        for source in call.inputs:
+            bits |= ancestors[source]
+        ancestors.append(bits)
+    return ancestors
+
+
+def _positions(bits: int) -> list[int]:
+    return [position for position in range(bits.bit_length()) if bits >> position & 1]

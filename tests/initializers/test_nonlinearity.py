@@ -1,0 +1,73 @@
+"""Tests of functions as the `nonlinearity` of a scheme, in layers and in wrappers."""
+
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+from support.laws import numpy
+
+import keras_winit
+
+L = keras.layers
+
+
+def python_tanh(x):
+    return np.tanh(x)
+
+
+def relu(x):
+    """Square the ReLU: a function that only shares the name of Keras' own."""
+    return np.maximum(x, 0) ** 2
+
+
+def test_a_function_with_the_name_of_a_keras_activation_keeps_its_own_gain():
+    assert keras_winit.HeNormal(nonlinearity=keras.activations.relu).nonlinearity == "relu"
+    squared = keras_winit.LecunNormal(nonlinearity=relu, seed=1)
+    assert squared.nonlinearity is relu
+    # E[max(z, 0)**4] = 3 / 2.
+    linear = numpy(keras_winit.LecunNormal(seed=1)((20, 30)))
+    np.testing.assert_allclose(numpy(squared((20, 30))), (2 / 3) ** 0.5 * linear, rtol=1e-5)
+
+
+LEAKY = functools.partial(keras.activations.leaky_relu, negative_slope=0.01)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [python_tanh, np.tanh, LEAKY, lambda x: x],
+    ids=["python", "numpy", "partial", "lambda"],
+)
+def test_layers_that_copy_their_initializer_accept_any_function(function):
+    scheme = keras_winit.HeNormal(nonlinearity=function, seed=1)
+    einsum = L.EinsumDense("ab,bc->ac", 4, kernel_initializer=scheme)
+    einsum.build((None, 8))
+    np.testing.assert_array_equal(numpy(einsum.kernel), numpy(scheme((8, 4))))
+    attention = L.MultiHeadAttention(2, 4, kernel_initializer=scheme)
+    attention.build((2, 5, 8), (2, 5, 8))
+
+
+@keras.saving.register_keras_serializable("tests")
+def registered(x):
+    return 2 * keras.ops.tanh(x)
+
+
+def test_a_registered_function_survives_serialization():
+    layer = L.Dense(3, kernel_initializer=keras_winit.HeNormal(nonlinearity=registered, seed=1))
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    copy = keras.saving.deserialize_keras_object(config).kernel_initializer
+    assert copy.nonlinearity is registered
+    np.testing.assert_array_equal(numpy(copy((20, 30))), numpy(layer.kernel_initializer((20, 30))))
+
+
+def test_a_seed_generator_advances_inside_wrappers():
+    generator = keras.random.SeedGenerator(3)
+    scheme = keras_winit.Scaled(keras_winit.Scaled(keras_winit.HeNormal(seed=generator)))
+    kernels = []
+    for _ in range(2):
+        layer = L.EinsumDense("ab,bc->ac", 8, kernel_initializer=scheme)
+        layer.build((None, 8))
+        kernels.append(numpy(layer.kernel))
+    assert not np.array_equal(*kernels)
+    assert numpy(generator.state).tolist() == [3, 2]
