@@ -24,7 +24,7 @@ from support.monitored import fit, tiny
 
 from keras_winit import ActivationMonitor
 from keras_winit.monitor import FindingError
-from keras_winit.monitor.diagnosis.rules import Offence, Rule
+from keras_winit.monitor.diagnosis.rules import Rule, Violation
 from keras_winit.monitor.output.writers import CsvWriter, JsonLinesWriter, TensorBoardWriter, Writer
 
 
@@ -248,7 +248,7 @@ class Always(Rule):
     id = "always"
 
     def check(self, view):
-        yield Offence("dense", 1.0)
+        yield Violation("dense", 1.0)
 
 
 DOES = {
@@ -315,7 +315,7 @@ class Grows(Rule):
     severity = "warning"
 
     def check(self, view):
-        yield Offence("dense", 1.0, severity="error" if view.step > 1 else None)
+        yield Violation("dense", 1.0, severity="error" if view.step > 1 else None)
 
 
 def test_what_gets_worse_is_told_and_what_goes_on_is_written():
