@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from keras_winit.monitor.diagnosis.findings import hence, severities
+from keras_winit.monitor.diagnosis.findings import describe_consequences, severities
 from keras_winit.monitor.output.events import EventFile, Summary, tags
 from keras_winit.monitor.output.log_file import LogFile, mend
 from keras_winit.monitor.output.pictures import Album
@@ -304,7 +304,9 @@ def _markdown(findings: Sequence[Finding]) -> str:
             "value": number,
             "why": finding.get("cause", ""),
             "try": finding.get("remedy", ""),
-            "hence": hence((one["rule"], one["layer"]) for one in finding.get("consequences", ())),
+            "hence": describe_consequences(
+                (one["rule"], one["layer"]) for one in finding.get("consequences", ())
+            ),
         }
         lines = [f"- {name}: {_plain(text)}" for name, text in told.items() if text != ""]
         parts.append("\n".join([heading, "", *lines]))
