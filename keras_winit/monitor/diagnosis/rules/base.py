@@ -57,7 +57,7 @@ class Rule:
     - `id`: unique name.
     - `severity`: "info", "warning" or "error".
     - `statistic`: name of the statistic that is compared with the threshold.
-    - `fires`: condition under which the rule fires.
+    - `fires`: condition, as a clause that continues "the rule fires when".
     - `applies`: layers and steps that the rule checks.
     - `healthy`: range of the statistic in healthy training.
     - `cause`: usual cause.

@@ -27,7 +27,10 @@ class VanishingBackward(Rule):
     id = "vanishing_backward"
     severity = "error"
     statistic = "gradient_norm"
-    fires = "norm of a kernel's gradient, as a share of the largest; or all gradients are zero"
+    fires = (
+        "the norm of a kernel's gradient, relative to the largest, is below the threshold, or all "
+        "gradients are zero"
+    )
     applies = (
         "kernels that are not all zero, until the loss has nearly vanished; each residual branch "
         "by itself; not attention scores"
@@ -78,8 +81,8 @@ class ExplodingBackward(Rule):
     id = "exploding_backward"
     statistic = "gradient_norm"
     fires = (
-        "norm of a kernel's gradient, as a multiple of the median of all; or the norm of all "
-        "gradients above 10 times its median over the last 32 records"
+        "the norm of a kernel's gradient exceeds the threshold times the median of all kernels, "
+        "or the norm of all gradients exceeds 10 times its median over the last 32 records"
     )
     applies = "kernels; each residual branch by itself; growth over time from 5 records on"
     healthy = "up to 16 times the median"
@@ -136,8 +139,8 @@ class UpdateTooLarge(Rule):
     id = "update_too_large"
     statistic = "update_ratio"
     fires = (
-        "norm of an update, as a share of the norm of the kernel, or of the norm that fits its "
-        "fans if that is larger; above 0.5 at once"
+        "the norm of an update, relative to the norm of the kernel or to the norm that fits its "
+        "fans, whichever is larger, exceeds the threshold; above 0.5 at once"
     )
     applies = "kernels that did not start at zero, or whose fitting norm is known"
     healthy = "3.7e-5 .. 6.4e-2"
@@ -186,8 +189,8 @@ class UpdateFrozen(Rule):
     id = "update_frozen"
     statistic = "update_ratio"
     fires = (
-        "norm of an update, as a share of the norm of the kernel, while another kernel has at "
-        "least 100 times the threshold"
+        "the norm of an update, relative to the norm of the kernel, is below the threshold, while "
+        "for another kernel it is at least 100 times the threshold"
     )
     applies = (
         "trainable kernels, and other weights with two axes that get no update at all; not "

@@ -45,8 +45,8 @@ class VanishingForward(Rule):
     severity = "error"
     statistic = "unit_stddev"
     fires = (
-        "standard deviation of the units over the samples, as a share of that of the first hidden "
-        "layer; for the first hidden layer, of the input"
+        "the standard deviation of the units over the samples, relative to the first hidden layer "
+        "(or, for that layer, to the input), is below the threshold"
     )
     applies = (
         "hidden layers with kernels up to step 12; each residual branch by itself; not before "
@@ -109,8 +109,8 @@ class ExplodingForward(Rule):
     severity = "error"
     statistic = "stddev"
     fires = (
-        "standard deviation of a pre-activation above 100, or above 50 times that of the first "
-        "hidden layer"
+        "the standard deviation of a pre-activation exceeds the threshold, or 50 times that of "
+        "the first hidden layer"
     )
     applies = "hidden layers with kernels up to step 12; not before normalization"
     healthy = "0.07 .. 1.3"
@@ -167,8 +167,8 @@ class DeadUnits(Rule):
     id = "dead_units"
     statistic = "dead_share"
     fires = (
-        "more dead units than in 99.9 % of layers whose units die with this probability; an error "
-        "from a share of 99 %"
+        "more units are dead than in 99.9 % of layers whose units die with the probability of the "
+        "threshold; an error from 99 % of the units on"
     )
     applies = (
         "rectifiers in hidden layers; of at most 5 units, or with at most 8 entries for each "
@@ -215,8 +215,8 @@ class Saturated(Rule):
     id = "saturated"
     statistic = "saturated_share"
     fires = (
-        "share of entries where the slope of the activation is under 5 % of its steepest; only an "
-        "info after step 30"
+        "the share of outputs where the slope of the activation is below 5 % of its steepest "
+        "exceeds the threshold; only an info after step 30"
     )
     applies = "hidden layers whose activation is flat somewhere; the zeros of a rectifier excepted"
     healthy = "0 .. 0.06"

@@ -20,8 +20,8 @@ class NonFinite(Rule):
     id = "non_finite"
     severity = "error"
     statistic = "nonfinite"
-    fires = "NaN or infinite values in an input, a layer output, a gradient, a weight or the loss"
-    applies = "the first affected layer, and each input; gradients unless the loss is scaled"
+    fires = "an input, a layer output, a gradient, a weight or the loss has NaN or infinite values"
+    applies = "every input, and the first affected layer; gradients only if the loss is not scaled"
     healthy = "0"
     cause = "a value became NaN or too large for its data type"
     remedy = (
@@ -113,7 +113,10 @@ class ConstantUnits(Rule):
     id = "constant_units"
     severity = "error"
     statistic = "weight_repeated"
-    fires = "share of units that repeat another unit, in a hidden kernel that is not all zero"
+    fires = (
+        "the share of units that repeat another unit reaches the threshold in a hidden kernel "
+        "that is not all zero"
+    )
     applies = "hidden kernels at step 0; not schemes that repeat units on purpose, such as ICNR"
     healthy = "0"
     cause = (
@@ -146,7 +149,10 @@ class SymmetricUnits(Rule):
     id = "symmetric_units"
     severity = "error"
     statistic = "gradient_repeated"
-    fires = "share of units that repeat another unit, both in a hidden kernel and in its gradient"
+    fires = (
+        "the share of units that repeat another unit reaches the threshold both in a hidden "
+        "kernel and in its gradient"
+    )
     applies = "hidden kernels; not zeros in output layers or at the ends of residual branches"
     healthy = "0"
     cause = "nothing tells the units apart, so they all learn the same, or nothing"
@@ -188,7 +194,10 @@ class InputScale(Rule):
     id = "input_scale"
     severity = "info"
     statistic = "stddev"
-    fires = "standard deviation of an input; or its |mean| above 3 standard deviations"
+    fires = (
+        "the standard deviation of an input exceeds the threshold, or its |mean| exceeds 3 "
+        "standard deviations"
+    )
     applies = "inputs of models in which a kernel takes an input without normalization"
     healthy = "mean near 0, standard deviation near 1"
     cause = "the inputs are far from mean 0 and standard deviation 1, like pixels from 0 to 255"
@@ -220,8 +229,8 @@ class BadInitialLoss(Rule):
     id = "bad_initial_loss"
     statistic = "loss"
     fires = (
-        "first loss, as a multiple of log(classes), the loss of equal guesses; also a loss above "
-        "12 that is more than 1.25 times it"
+        "the first loss exceeds the threshold times log(classes), the loss of equal guesses; or "
+        "exceeds 12 and 1.25 times log(classes)"
     )
     applies = "cross-entropy without penalties or sample weights, at step 0"
     healthy = "0.97 .. 2.5 times log(classes)"
@@ -259,12 +268,12 @@ class WrongInit(Rule):
     severity = "info"
     statistic = "weight_norm"
     fires = (
-        "variance of a kernel, as a multiple of the nearest variance that keeps a signal, outside "
-        "1/2.7 .. 2.7; a warning outside 1/10 .. 10"
+        "the variance of a kernel differs from the nearest variance that keeps a signal by more "
+        "than the factor of the threshold; a warning above a factor of 10"
     )
     applies = (
         "kernels with known fans at step 0; recurrent kernels and residual branches may be "
-        "smaller; only an info before normalization, and for small output layers"
+        "smaller; only an info before normalization, and for output layers that are smaller"
     )
     healthy = "1/2.7 .. 2.7"
     cause = "the variance of the kernel fits neither its fans nor its activation"
