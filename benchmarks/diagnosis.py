@@ -1,16 +1,16 @@
-"""How often the monitor finds planted faults, and how often it cries wolf.
+"""Measures how often the monitor finds planted faults, and how often it raises false alarms.
 
     KERAS_BACKEND=torch python benchmarks/diagnosis.py [--seeds 100 110] [--only NAME] [--jobs 2]
 
-Trains each model for 31 steps from each seed, with a monitor at its defaults. A fault counts
-as found if a warning or an error names one of the layers it was planted in, and as named
-rightly if it is by a rule that was noted beforehand; a healthy model as an alarm if there is
-any warning or error. Of the sensitivity table nothing counts: it shows how far off something
-must be.
+Trains each model for 31 steps from each seed, with a monitor at its defaults. A fault is found if
+a warning or an error names one of the layers it was planted in, and named rightly if the rule is
+one of those that were noted beforehand. A healthy model has a false alarm if there is any warning
+or error. The cases of the kind "sensitivity" are not counted: they show from which size on a fault
+is found.
 
-Rules and models were settled on seeds 0 to 14 and 100 to 109. Then one run of seeds 200 to 209,
-on PyTorch and a processor, of 114 faults and 57 healthy models in MLPs, CNNs, LSTMs, residual and
-attention models, 21 minutes of one core:
+Rules and models were settled on seeds 0 to 14 and 100 to 109. Then came one run on seeds 200 to
+209, on PyTorch and a processor: 114 faults and 57 healthy models among MLPs, CNNs, LSTMs, residual
+and attention models, in 21 minutes on one core.
 
     found at the right layer within 30 steps    1140 of 1140
     found there by an expected rule             1140 of 1140
@@ -35,10 +35,11 @@ attention models, 21 minutes of one core:
     not finite          non_finite 80
     float16             exploding_forward 20, wrong_init_for_activation 10
 
-Where it ends: one layer's stddev off by 3 is not found, by 10 it is; of all five layers 3 times
-too much is found, a third of it 8 times in ten. Adam at 0.1 is found at once, at 0.03 by the
-units it has killed, at 0.01 not. Biases of tanh are found from 3 on, inputs from 10 times on.
-The faults are clear-cut by choice: the figures are no promise for what is nearly right.
+Limits: one layer's standard deviation is found if it is off by a factor of 10, but not by 3. If
+that of all five layers is off by 3, too large is always found, too small in eight of ten seeds.
+Adam is found at once with a learning rate of 0.1, by the units it has killed at 0.03, and not at
+0.01. Biases of tanh are found from 3 on, inputs from 10 times their scale on. The faults are
+clear-cut by choice: the figures say nothing about settings that are nearly right.
 """
 
 import argparse
@@ -51,29 +52,33 @@ import sys
 import time
 from dataclasses import dataclass
 
-# Before a backend is loaded: each process has one core.
+# Set before a backend is loaded, so that each process takes one core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import faults
-import healthy
 import keras
 import numpy as np
-from nets import BATCH, STEPS, data
-from plans import PLANS
+from diagnosis_cases.base import Case
+from diagnosis_cases.faults import fault_cases, sensitivity_cases
+from diagnosis_cases.healthy import healthy_cases
+from diagnosis_cases.networks import BATCH, STEPS, data
 
 import keras_winit
 
 RULES = [rule.id for rule in keras_winit.monitor.RULES]
-APART = ("healthy", "sensitivity")
-
-for plant in (faults.plan, healthy.plan, faults.sensitivity):
-    plant()
+CASES = [*fault_cases(), *healthy_cases(), *sensitivity_cases()]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one seed: whether the right layer was named, and by the right rule; when; by what."""
+    """Findings of one case from one seed.
+
+    Args:
+        found: Whether a warning or an error names the right layer.
+        named: Whether one of these is of an expected rule.
+        step: Step at which the first of them came up; -1 if there is none.
+        rules: Ids of the rules of all warnings and errors, the worst first.
+    """
 
     found: bool
     named: bool
@@ -82,109 +87,136 @@ class Outcome:
 
 
 def outcomes(number, seeds):
-    """Of each seed; one model serves all, so that it is compiled once."""
-    plan = PLANS[number]
-    keras.config.set_dtype_policy(plan.policy)
+    """Return the outcome of one case for each seed.
+
+    A single model serves all seeds, so that it is compiled only once.
+    """
+    case = CASES[number]
+    keras.config.set_dtype_policy(case.policy)
     keras.utils.clear_session()
     keras.utils.set_random_seed(seeds[0])
-    told = []
-    model = plan.build()
-    monitor = keras_winit.ActivationMonitor(verbose=0, on_finding=told.append)
-    model.compile(plan.optimizer(), plan.loss)
-    found = []
+    reported = []
+    model = case.build()
+    monitor = keras_winit.ActivationMonitor(verbose=0, on_finding=reported.append)
+    model.compile(case.optimizer(), case.loss)
+    results = []
     for seed in seeds:
         keras.utils.set_random_seed(seed)
-        model.set_weights(plan.build().get_weights())
-        x, y = data(plan.data, seed)
-        x, y = plan.spoil(x, y) if plan.spoil else (x, y)
-        if plan.trained:
-            tune(model, x, y)
-        renew(model.optimizer)
-        told.clear()
+        model.set_weights(case.build().get_weights())
+        x, y = data(case.data, seed)
+        if case.change_data:
+            x, y = case.change_data(x, y)
+        if case.pretrained:
+            pretrain(model, x, y)
+        reset_optimizer(model.optimizer)
+        reported.clear()
         monitor.reset()
         model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[monitor])
-        found.append(outcome(plan, monitor.findings, told))
-    return found
+        results.append(outcome(case, monitor.findings, reported))
+    return results
 
 
-def tune(model, x, y):
-    """Train it first, with a rate of its own."""
+def pretrain(model, x, y):
+    """Train the model for four epochs with a learning rate that suits it."""
     rate = float(model.optimizer.learning_rate)
     model.optimizer.learning_rate = 3e-3 if "adam" in model.optimizer.name else 0.05
     model.fit(x, y, batch_size=BATCH, epochs=4, verbose=0)
     model.optimizer.learning_rate = rate
 
 
-def renew(optimizer):
-    """As it was before its first step."""
+def reset_optimizer(optimizer):
+    """Set the state of the optimizer to what it was before the first step."""
     for variable in optimizer.variables:
         if "learning_rate" not in variable.path:
             start = 2.0**15 if "dynamic_scale" in variable.path else 0
             variable.assign(np.full(variable.shape, start))
 
 
-def outcome(plan, findings, told):
-    def right(finding):
-        return not plan.layers or {finding.layer, *finding.layer.split("/")} & set(plan.layers)
+def outcome(case: Case, findings, reported):
+    """Compare the findings of a run, and those reported in its course, with the case."""
 
-    bad = [finding for finding in findings if finding.severity != "info"]
-    hits = [finding for finding in bad if right(finding)]
-    steps = [one.step for one in told if one.severity != "info" and right(one)]
-    named = any(finding.rule in plan.rules for finding in hits)
-    return Outcome(bool(hits), named, min(steps, default=-1), tuple(f.rule for f in bad))
+    def is_at_right_layer(finding):
+        return not case.layers or {finding.layer, *finding.layer.split("/")} & set(case.layers)
+
+    alarms = [finding for finding in findings if finding.severity != "info"]
+    hits = [finding for finding in alarms if is_at_right_layer(finding)]
+    steps = [
+        finding.step
+        for finding in reported
+        if finding.severity != "info" and is_at_right_layer(finding)
+    ]
+    named = any(finding.rule in case.rules for finding in hits)
+    rules = tuple(finding.rule for finding in alarms)
+    return Outcome(bool(hits), named, min(steps, default=-1), rules)
 
 
-def report(plan, results):
-    """A row."""
+def print_row(case, results):
+    """Print how often a case was found, when, and by which rules."""
     count = len(results)
     rules = collections.Counter(rule for result in results for rule in result.rules)
-    shown = ", ".join(f"{rule} {n}" for rule, n in rules.most_common())
+    rules_shown = ", ".join(f"{rule} {times}" for rule, times in rules.most_common())
     steps = [result.step for result in results if result.found]
-    when = f"{statistics.median(steps):g} .. {max(steps)}" if steps else "-"
+    steps_shown = f"{statistics.median(steps):g} .. {max(steps)}" if steps else "-"
     found = f"{sum(result.found for result in results)}/{count}"
-    named = f"{sum(result.named for result in results)}/{count}" if plan.rules else "-"
-    print(f"{plan.kind:18}  {plan.name:36}  {found:>5}  {named:>5}  {when:>8}  {shown}", flush=True)
+    named = f"{sum(result.named for result in results)}/{count}" if case.rules else "-"
+    print(
+        f"{case.kind:18}  {case.name:36}  {found:>5}  {named:>5}  {steps_shown:>8}  {rules_shown}",
+        flush=True,
+    )
 
 
-def confusion(results):
-    """Planted kinds by the rule of the worst finding; the last column has none."""
+def print_confusion(results):
+    """Print how often each rule was the first finding of each kind of fault."""
     print("\nplanted, by the rule of the first finding:")
     for number, rule in enumerate(RULES, 1):
         print(f"{number:4d} {rule}")
     counts = collections.defaultdict(collections.Counter)
-    for plan, outcomes in results:
-        counts[plan.kind].update((one.rules or ("",))[0] for one in outcomes)
+    for case, case_results in results:
+        counts[case.kind].update((result.rules or ("",))[0] for result in case_results)
     print(f"\n{'':18}" + "".join(f"{n:5d}" for n in range(1, len(RULES) + 1)) + " none")
     for kind, row in counts.items():
         print(f"{kind:18}" + "".join(f"{row[rule] or '.':>5}" for rule in (*RULES, "")))
 
 
-def totals(results):
-    ills = [one for plan, found in results if plan.kind not in APART for one in found]
-    well = [one for plan, found in results if plan.kind == "healthy" for one in found]
-    early = sum(one.found and one.step <= 30 for one in ills)
+def print_totals(results):
+    faulty, healthy = [], []
+    for case, case_results in results:
+        if case.kind == "healthy":
+            healthy += case_results
+        elif case.kind != "sensitivity":
+            faulty += case_results
+    early = sum(result.found and result.step <= 30 for result in faulty)
+    named = sum(result.named for result in faulty)
+    alarms = sum(bool(result.rules) for result in healthy)
     print()
-    for count, among, what in (
-        (early, ills, "faults found at the right layer within 30 steps"),
-        (sum(one.named for one in ills), ills, "faults found there by an expected rule"),
-        (sum(bool(one.rules) for one in well), well, "healthy runs with an alarm"),
+    for count, runs, text in (
+        (early, faulty, "faults found at the right layer within 30 steps"),
+        (named, faulty, "faults found there by an expected rule"),
+        (alarms, healthy, "healthy runs with a false alarm"),
     ):
-        if among:
-            print(f"{count:5d} of {len(among):5d}  {count / len(among):6.1%}  {what}")
+        if runs:
+            print(f"{count:5d} of {len(runs):5d}  {count / len(runs):6.1%}  {text}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seeds", nargs=2, type=int, default=(100, 110), metavar=("FROM", "TO"))
-    parser.add_argument("--kind", default="", help="kinds that contain this")
-    parser.add_argument("--only", default="", help="names that contain this")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument(
+        "--seeds",
+        nargs=2,
+        type=int,
+        default=(100, 110),
+        metavar=("FROM", "TO"),
+        help="range of seeds, without the last (default: 100 110)",
+    )
+    parser.add_argument("--kind", default="", help="only kinds of faults that contain this text")
+    parser.add_argument("--only", default="", help="only cases whose name contains this text")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
     options = parser.parse_args()
-    began, seeds = time.monotonic(), range(*options.seeds)
+    start_time, seeds = time.monotonic(), range(*options.seeds)
     chosen = [
         number
-        for number, plan in enumerate(PLANS)
-        if options.only in plan.name and options.kind in plan.kind
+        for number, case in enumerate(CASES)
+        if options.only in case.name and options.kind in case.kind
     ]
     print(
         f"{len(chosen)} models on {keras.backend.backend()}, seeds {seeds.start} to "
@@ -195,14 +227,13 @@ def main():
     results = []
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=spawn) as pool:
-        for number, found in zip(
-            chosen, pool.map(outcomes, chosen, [seeds] * len(chosen)), strict=True
-        ):
-            report(PLANS[number], found)
-            results.append((PLANS[number], found))
-    confusion(results)
-    totals(results)
-    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+        result_lists = pool.map(outcomes, chosen, [seeds] * len(chosen))
+        for number, case_results in zip(chosen, result_lists, strict=True):
+            print_row(CASES[number], case_results)
+            results.append((CASES[number], case_results))
+    print_confusion(results)
+    print_totals(results)
+    print(f"{time.monotonic() - start_time:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

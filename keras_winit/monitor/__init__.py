@@ -7,9 +7,9 @@ from keras_winit.monitor.diagnosis.findings import Finding as Finding
 from keras_winit.monitor.diagnosis.findings import FindingError as FindingError
 from keras_winit.monitor.diagnosis.findings import Findings as Findings
 from keras_winit.monitor.diagnosis.rules import RULES as RULES
-from keras_winit.monitor.diagnosis.rules import Offence as Offence
 from keras_winit.monitor.diagnosis.rules import Rule as Rule
 from keras_winit.monitor.diagnosis.rules import View as View
+from keras_winit.monitor.diagnosis.rules import Violation as Violation
 from keras_winit.monitor.output.history import History as History
 from keras_winit.monitor.output.writers import CsvWriter as CsvWriter
 from keras_winit.monitor.output.writers import JsonLinesWriter as JsonLinesWriter
@@ -27,11 +27,11 @@ __all__ = [
     "Findings",
     "History",
     "JsonLinesWriter",
-    "Offence",
     "Record",
     "Rule",
     "TensorBoardWriter",
     "View",
+    "Violation",
     "Writer",
     "check",
 ]

@@ -22,9 +22,10 @@ from keras_winit.monitor.capture.layout import NUMBER, read
 from keras_winit.monitor.capture.plan import Plan
 from keras_winit.monitor.capture.step_counter import Steps
 from keras_winit.monitor.capture.train_function import Keep, Once, Tapped, note_loops
-from keras_winit.monitor.diagnosis.engine import Diagnosis, at_rest
+from keras_winit.monitor.diagnosis.engine import Diagnosis
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
-from keras_winit.monitor.diagnosis.rules import RULES, Model, Rule
+from keras_winit.monitor.diagnosis.model_facts import ModelFacts, collect_model_facts
+from keras_winit.monitor.diagnosis.rules import RULES, Rule
 from keras_winit.monitor.output.finding_reporter import FindingReporter, print_safely
 from keras_winit.monitor.output.history import History
 from keras_winit.monitor.records import Record
@@ -131,7 +132,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             self.writers.insert(0, TensorBoardWriter(log_dir))
         self._steps = Steps()
         self._parts: dict[int, LayerInfo] | None = None
-        self._resting: Model | None = None
+        self._resting: ModelFacts | None = None
         # Steps and what they measured, still on the device; since when there is any.
         self._unread: list[tuple[int, Any]] = []
         self._since, self._reading = 0.0, False
@@ -411,7 +412,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         if self._resting is None:
             if self._parts is None:
                 self._look_at_rest()
-            self._resting = at_rest(self._watched, self._parts or {}, self._watch)
+            self._resting = collect_model_facts(self._watched, self._parts or {}, self._watch)
         new = self._diagnosis(record, self._resting)
         self._history.findings = self._diagnosis.findings
         if new:

@@ -15,7 +15,7 @@ from support.monitored import fit, tiny
 from support.scenarios import BACKEND, X, Y, compiled
 
 from keras_winit import ActivationMonitor
-from keras_winit.monitor import Offence, Rule, check
+from keras_winit.monitor import Rule, Violation, check
 from keras_winit.monitor.capture.step_counter import updates_counter
 from keras_winit.monitor.output.writers import JsonLinesWriter
 
@@ -276,7 +276,7 @@ class Wide(Rule):
     cause = "Gr\u00f6\u00dfe"
 
     def check(self, view):
-        yield Offence(view.outputs[0].layer, 1.0, 0)
+        yield Violation(view.outputs[0].layer, 1.0, 0)
 
 
 def test_words_that_a_stream_cannot_take_are_printed_all_the_same(monkeypatch):

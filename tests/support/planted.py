@@ -1,4 +1,4 @@
-"""Samples with a fault planted in them, and what the rules find there."""
+"""Records of a healthy model with planted faults, and what the rules find in them."""
 
 import numpy as np
 
@@ -6,35 +6,36 @@ from keras_winit.models.layers import KernelInfo, LayerInfo
 from keras_winit.monitor import RULES, Record
 from keras_winit.monitor.capture.plan import LAYER, VARIABLE
 from keras_winit.monitor.diagnosis.engine import Diagnosis
-from keras_winit.monitor.diagnosis.rules import Model
+from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 
 NAMES = ("a", "b", "c", "head")
-GOOD = dict(zip(LAYER, (0.0, 0.5, 0.5, -2, 2, 0.1, 0.1, 6, 0.01, 0, 10.0), strict=True))
-FINE = dict(zip(VARIABLE, (8.0, 0.1, 0.01, 0.00125, 0, 0.0, 0.0), strict=True))
+HEALTHY_LAYER = dict(zip(LAYER, (0.0, 0.5, 0.5, -2, 2, 0.1, 0.1, 6, 0.01, 0, 10.0), strict=True))
+HEALTHY_VARIABLE = dict(zip(VARIABLE, (8.0, 0.1, 0.01, 0.00125, 0, 0.0, 0.0), strict=True))
 
 
-def part(name, **options):
+def make_part(name, **options):
     hidden = name != "head"
     kernel = KernelInfo(f"{name}/kernel", 64 * 64, "kernel", (1,), (1 / 64, 2 / 64))
-    known = {
+    defaults = {
         "kernels": (kernel,),
         "activation": "relu",
         "hidden": hidden,
         "takes_raw_input": name == "a",
     }
-    return LayerInfo(name, "Dense", **{**known, **options})
+    return LayerInfo(name, "Dense", **{**defaults, **options})
 
 
-def model(parts=None, **options):
-    made = {name: part(name, **(parts or {}).get(name, {})) for name in NAMES}
-    return Model(parts=made, **options)
+def make_facts(parts=None, **options):
+    """Facts about layers `NAMES`, except for the options of some parts."""
+    made = {name: make_part(name, **(parts or {}).get(name, {})) for name in NAMES}
+    return ModelFacts(parts=made, **options)
 
 
-def sample(step=0, layers=None, variables=None, loss=2.3, fed=None):
-    """A healthy sample, but for what is given by layer and statistic."""
-    rows = [{**GOOD, **(layers or {}).get(name, {})} for name in NAMES]
-    kernels = [{**FINE, **(variables or {}).get(name, {})} for name in NAMES]
-    fed = {**GOOD, **(fed or {})}
+def make_record(step=0, layers=None, variables=None, loss=2.3, inputs=None):
+    """A healthy record, except for given statistics by layer, by variable and of the input."""
+    rows = [{**HEALTHY_LAYER, **(layers or {}).get(name, {})} for name in NAMES]
+    kernels = [{**HEALTHY_VARIABLE, **(variables or {}).get(name, {})} for name in NAMES]
+    input_row = {**HEALTHY_LAYER, **(inputs or {})}
     return Record(
         step=step,
         layers=NAMES,
@@ -47,20 +48,20 @@ def sample(step=0, layers=None, variables=None, loss=2.3, fed=None):
         counts=np.zeros((4, 0), "float32"),
         loss=loss,
         inputs=("input",),
-        input_values=np.array([[fed[s] for s in LAYER]], "float32"),
+        input_values=np.array([[input_row[s] for s in LAYER]], "float32"),
     )
 
 
-def found(samples, known=None, rules=RULES, keep=None):
+def make_records(count, start=0, **options):
+    return [make_record(step, **options) for step in range(start, start + count)]
+
+
+def findings_in(records, facts=None, rules=RULES, keep=None):
     diagnosis = Diagnosis(rules, keep)
-    for one in samples:
-        diagnosis(one, known or model())
+    for record in records:
+        diagnosis(record, facts or make_facts())
     return diagnosis.findings
 
 
-def run(count, start=0, **options):
-    return [sample(step, **options) for step in range(start, start + count)]
-
-
-def rule(name):
-    return next(one for one in RULES if one.id == name)
+def rule_named(rule_id):
+    return next(rule for rule in RULES if rule.id == rule_id)

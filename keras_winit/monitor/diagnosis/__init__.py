@@ -1,1 +1,1 @@
-"""Turns what was measured into findings: rules, persistence and root causes."""
+"""Turns records into findings: rules, persistence over time, and root causes."""

@@ -1,52 +1,38 @@
-"""Rules applied step by step: persistence, findings, root causes."""
+"""Applies rules to records, and turns violations that persist into findings."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import keras
-
-from keras_winit.models.layers import LayerInfo
-from keras_winit.models.losses import expected_loss
 from keras_winit.monitor.capture.collector import reason
-from keras_winit.monitor.diagnosis.findings import Finding, Findings, Found, folded
-from keras_winit.monitor.diagnosis.rules import RULES, Model, Offence, Rule, View
+from keras_winit.monitor.diagnosis.findings import Finding, Findings
+from keras_winit.monitor.diagnosis.model_facts import ModelFacts
+from keras_winit.monitor.diagnosis.root_causes import LocatedFinding, fold_consequences
+from keras_winit.monitor.diagnosis.rules import RULES, Rule, View, Violation
 from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
 from keras_winit.monitor.records import Record
 
-
-def at_rest(model: Any, parts: Mapping[int, LayerInfo], watch: Any) -> Model:
-    """What rules may know of a model, its parts by the names that layers have in records."""
-    layers = [layer for layer in model._flatten_layers() if id(layer) in parts]
-    return Model(
-        parts={watch.names.of(layer): parts[id(layer)] for layer in layers},
-        expected_loss=expected_loss(model) if watch.plain_loss else None,
-        scaled_loss=isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer),
-    )
-
-
-# Samples that rules look back on, at least.
-DEPTH = 64
+# Records that the rules of this package look back on, at most.
+LOOKBACK = 64
 
 
 @dataclass
-class _Run:
-    """How a layer has fared under a rule."""
+class _Tally:
+    """Violations of one rule by one layer."""
 
     in_a_row: int = 0
     hits: int = 0
     first_step: int = 0
-    found: Found | None = None
+    located: LocatedFinding | None = None
 
 
 class Diagnosis:
-    """What some rules find in a run, record by record.
+    """Findings of a run, updated record by record.
 
     Args:
-        rules: To apply.
-        keep: How many records rules may look back on, besides the first one; at least those
-            that rules of this package need. None: all.
+        rules: Rules to apply.
+        keep: Records that the rules may look back on, besides the first of the run. At least
+            `LOOKBACK` are kept. None: all.
 
     Raises:
         ValueError: If two rules have the same `id`.
@@ -55,93 +41,107 @@ class Diagnosis:
     def __init__(self, rules: Sequence[Rule] = RULES, keep: int | None = None) -> None:
         self.rules = list(rules)
         self.records: list[Record] = []
-        self.depth = None if keep is None else max(keep, DEPTH)
-        # Where numbers have ended nothing else means anything.
-        self.ruined = False
-        names = [rule.id for rule in self.rules]
-        if len(set(names)) < len(names):
+        self._lookback = None if keep is None else max(keep, LOOKBACK)
+        # After a non-finite value no other number means anything.
+        self._suspended = False
+        self._tallies: dict[tuple[str, str], _Tally] = {}
+        ids = [rule.id for rule in self.rules]
+        if len(set(ids)) < len(ids):
             raise ValueError(
-                "`ActivationMonitor(rules=...)` must have different ids. "
-                f"Received: {sorted(names)}."
+                "`ActivationMonitor(rules=...)` must hold rules with different ids. "
+                f"Received: ids={sorted(ids)}."
             )
-        self._runs: dict[tuple[str, str], _Run] = {}
 
-    def __call__(self, record: Record, model: Model) -> list[Finding]:
-        """Look at one more record.
+    def __call__(self, record: Record, model: ModelFacts) -> list[Finding]:
+        """Apply the rules to one more record.
 
         Returns:
-            What has come up or got worse at this step, unfolded, in the order of the rules.
+            The findings that are new or have become worse, in the order of the rules and
+            without consequences.
         """
         self.records.append(record)
-        if self.depth is not None:
-            # The first one tells how weights began.
-            del self.records[1 : -self.depth]
+        if self._lookback is not None:
+            # The first record is needed for what the weights were at the start.
+            del self.records[1 : -self._lookback]
+        if self._suspended:
+            return []
         view, new = View(self.records, model), []
-        for rule in [] if self.ruined else list(self.rules):
+        for rule in list(self.rules):
             if not rule.applies_at(view.step):
                 continue
-            try:
-                offences: dict[str, Offence] = {}
-                for offence in rule.check(view):
-                    # The first one is nearer to the cause.
-                    offences.setdefault(offence.layer, offence)
-            except Exception as error:
-                self.rules.remove(rule)
-                warnings.warn(
-                    f"The rule {rule.id!r} is applied no more. Received: {reason(error)}",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+            violations = self._violations(rule, view)
+            if violations is None:
                 continue
-            for (name, layer), run in self._runs.items():
-                if name == rule.id and layer not in offences:
-                    run.in_a_row = 0
-            new += [
-                found
-                for offence in offences.values()
-                if (found := self._count(rule, offence, view.step))
-            ]
-        self.ruined |= any(finding.rule == "non_finite" for finding in new)
+            for (rule_id, layer), tally in self._tallies.items():
+                if rule_id == rule.id and layer not in violations:
+                    tally.in_a_row = 0
+            findings = [self._count(rule, one, view.step) for one in violations.values()]
+            new += [finding for finding in findings if finding is not None]
+        self._suspended = any(finding.rule == "non_finite" for finding in new)
         return new
 
     def resume(self) -> None:
-        """Apply rules again: what came to be no number may have been put right."""
-        self.ruined = False
+        """Apply the rules again after a non-finite value, which may have been repaired."""
+        self._suspended = False
 
     @property
     def findings(self) -> Findings:
-        """All so far: one for each cause, the worst first."""
-        return folded([run.found for run in self._runs.values() if run.found is not None])
+        """All findings so far: one for each root cause, the worst first."""
+        located = [tally.located for tally in self._tallies.values()]
+        return fold_consequences([one for one in located if one is not None])
 
-    def _count(self, rule: Rule, offence: Offence, step: int) -> Finding | None:
-        """The finding, when it comes up or gets worse."""
-        run = self._runs.setdefault((rule.id, offence.layer), _Run(first_step=step))
-        if run.in_a_row == 0 and run.found is None:
-            run.first_step = step
-        run.in_a_row += 1
-        run.hits += 1
-        needed = rule.persistence if offence.persistence is None else offence.persistence
-        new = run.found is None
-        if new and run.in_a_row < needed:
+    def _violations(self, rule: Rule, view: View) -> dict[str, Violation] | None:
+        """Return the violations by layer; None, and no longer apply the rule, if it fails."""
+        violations: dict[str, Violation] = {}
+        try:
+            for violation in rule.check(view):
+                # Of several in one layer, the first is the nearest to the cause.
+                violations.setdefault(violation.layer, violation)
+        except Exception as error:
+            self.rules.remove(rule)
+            warnings.warn(
+                f"The rule {rule.id!r} failed and is no longer applied. Received: {reason(error)}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
             return None
-        severity = offence.severity or rule.severity
-        if run.found is not None:
-            severity = max(severity, run.found.finding.severity, key=SEVERITIES.index)
-        threshold = rule.threshold if offence.threshold is None else offence.threshold
-        finding = Finding(
-            rule=rule.id,
-            severity=severity,
-            layer=offence.layer,
-            step=step,
-            value=float(offence.value),
-            threshold=float(threshold),
-            healthy_range=rule.healthy,
-            cause=offence.cause or rule.cause,
-            remedy=offence.remedy or rule.remedy,
-            first_step=run.first_step,
-            hits=run.hits,
-            details=offence.details,
-        )
-        worse = run.found is not None and run.found.finding.severity != severity
-        run.found = Found(finding, offence.order)
-        return finding if new or worse else None
+        return violations
+
+    def _count(self, rule: Rule, violation: Violation, step: int) -> Finding | None:
+        """Count a violation; return the finding if it is new or has become worse."""
+        tally = self._tallies.setdefault((rule.id, violation.layer), _Tally())
+        known = None if tally.located is None else tally.located.finding
+        if tally.in_a_row == 0 and known is None:
+            tally.first_step = step
+        tally.in_a_row += 1
+        tally.hits += 1
+        persistence = rule.persistence if violation.persistence is None else violation.persistence
+        if known is None and tally.in_a_row < persistence:
+            return None
+        finding = _finding(rule, violation, step, tally, known)
+        tally.located = LocatedFinding(finding, violation.order)
+        return finding if known is None or known.severity != finding.severity else None
+
+
+def _finding(
+    rule: Rule, violation: Violation, step: int, tally: _Tally, known: Finding | None
+) -> Finding:
+    """Return the finding of a violation; it is never less severe than the known one."""
+    severity = violation.severity or rule.severity
+    if known is not None:
+        severity = max(severity, known.severity, key=SEVERITIES.index)
+    threshold = rule.threshold if violation.threshold is None else violation.threshold
+    return Finding(
+        rule=rule.id,
+        severity=severity,
+        layer=violation.layer,
+        step=step,
+        value=float(violation.value),
+        threshold=float(threshold),
+        healthy_range=rule.healthy,
+        cause=violation.cause or rule.cause,
+        remedy=violation.remedy or rule.remedy,
+        first_step=tally.first_step,
+        hits=tally.hits,
+        details=violation.details,
+    )

@@ -1,37 +1,67 @@
-"""What is wrong, since when, why, and what to do: as records and as tables."""
+"""Findings of the rules, and their tables as text and HTML."""
 
 import html
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
 
-# Of the table: heading and the longest that a cell may be.
-COLUMNS = (("severity", 8), ("rule", 26), ("layer", 40), ("step", 13), ("value", 10), ("limit", 10))
+# Columns of the table: the heading, and the most characters that a cell may have.
+COLUMNS = (
+    ("severity", 8),
+    ("rule", 26),
+    ("layer", 40),
+    ("step", 13),
+    ("value", 10),
+    ("threshold", 10),
+)
 
-# Of a line of text under a row.
-WIDTH = 96
+# Most characters in a line of text below a row of the table, and in one text.
+LINE_WIDTH = 96
+TEXT_LENGTH = 400
+
+# Most layers of a rule that are listed as consequences.
+LAYERS_LISTED = 3
+
+# Predicates that say of a layer what a rule found there.
+PREDICATES = {
+    "non_finite": "has NaN or infinite values",
+    "constant_units": "has equal units",
+    "symmetric_units": "has units that learn the same",
+    "input_scale": "has data far from mean 0 and standard deviation 1",
+    "wrong_init_for_activation": "has kernels of unsuitable variance",
+    "vanishing_forward": "has a vanishing signal",
+    "exploding_forward": "has an exploding signal",
+    "vanishing_backward": "has a vanishing gradient",
+    "exploding_backward": "has an exploding gradient",
+    "dead_units": "has dead units",
+    "saturated": "is saturated",
+    "bad_initial_loss": "is too high at the first step",
+    "update_too_large": "has updates that are too large",
+    "update_frozen": "is not updated",
+}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a layer.
+    """A layer that violated a rule on as many recorded steps as the rule requires.
 
     Args:
-        rule: The rule's `id`.
-        severity: "info", "warning" or "error"; the worst of it and its consequences.
-        layer: The layer's name, "loss", or "input".
-        step: At which it was last seen.
-        value: Of the rule's statistic at that step.
-        threshold: That it passed.
-        healthy_range: What healthy training shows.
-        cause: In words.
-        remedy: What to do.
-        first_step: At which it was first seen.
-        hits: On how many watched steps it was seen.
-        details: More lines.
+        rule: The `id` of the rule.
+        severity: "info", "warning" or "error"; the worst of the finding and its consequences.
+        layer: Name of the layer, "loss", or the name of an input, such as "input".
+        step: Last step on which the layer violated the rule.
+        value: Value of the rule's statistic at that step.
+        threshold: Threshold that the value passed.
+        healthy_range: Range of the statistic in healthy training, in words.
+        cause: Cause in words.
+        remedy: Remedy in words.
+        first_step: First of these steps.
+        hits: Recorded steps on which the layer violated the rule.
+        details: Further lines of text.
         consequences: Findings that this one explains.
     """
 
@@ -53,22 +83,23 @@ class Finding:
         return str(Findings([self]))
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values; the consequences as well."""
+        """Return the fields as plain values, including those of the consequences."""
         return asdict(self)
 
 
 class FindingError(ValueError):
-    """Training was stopped for what was found.
+    """Error that ends training with `ActivationMonitor(on_finding="raise")`.
 
     Args:
-        finding: What.
+        finding: The finding for which training was ended.
     """
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(
             f"`ActivationMonitor` found {finding.rule} in {finding.layer!r} at step "
-            f"{finding.step}: {finding.cause}. Received: {finding.value:.4g}, healthy "
-            f"{finding.healthy_range}. {_sentence(finding.remedy)}"
+            f"{finding.step}: {finding.cause}. Received: value={finding.value:.4g}, "
+            f"threshold={finding.threshold:.4g}, healthy={finding.healthy_range!r}. "
+            f"{finding.remedy[:1].upper()}{finding.remedy[1:]}."
         )
         self.finding = finding
 
@@ -77,7 +108,7 @@ class FindingError(ValueError):
 
 
 class Findings(tuple[Finding, ...]):
-    """Findings as a table, the worst first; in a notebook as HTML."""
+    """Findings, the worst first: a tuple that prints as a table, in a notebook as HTML."""
 
     __slots__ = ()
 
@@ -85,15 +116,15 @@ class Findings(tuple[Finding, ...]):
         if not self:
             return "nothing was found"
         rows = [_cells(finding) for finding in self]
-        heads = [head for head, _ in COLUMNS]
-        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-        lines = [_aligned(heads, widths)]
+        headings = [heading for heading, _ in COLUMNS]
+        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+        lines = [_aligned(headings, widths)]
         for finding, row in zip(self, rows, strict=True):
             lines.append(_aligned(row, widths))
             for text in _texts(finding):
                 lines += textwrap.wrap(
                     text,
-                    WIDTH,
+                    LINE_WIDTH,
                     initial_indent="  ",
                     subsequent_indent="    ",
                     break_long_words=False,
@@ -104,14 +135,14 @@ class Findings(tuple[Finding, ...]):
     def _repr_html_(self) -> str:
         if not self:
             return "<p>nothing was found</p>"
-        heads = "".join(f"<th>{head}</th>" for head, _ in COLUMNS)
+        headings = "".join(f"<th>{heading}</th>" for heading, _ in COLUMNS)
         body = []
         for finding in self:
             cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(finding))
             texts = "<br>".join(html.escape(text) for text in _texts(finding))
             note = f'<td colspan="{len(COLUMNS)}" style="text-align:left">{texts}</td>'
             body.append(f"<tr>{cells}</tr><tr>{note}</tr>")
-        return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+        return f"<table><thead><tr>{headings}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -127,23 +158,52 @@ def _cells(finding: Finding) -> list[str]:
     return [shortened(cell, most) for cell, (_, most) in zip(cells, COLUMNS, strict=True)]
 
 
+def _texts(finding: Finding) -> Iterator[str]:
+    yield f"cause: {shortened(finding.cause, TEXT_LENGTH)}"
+    yield f"remedy: {shortened(finding.remedy, TEXT_LENGTH)}"
+    if finding.details:
+        yield f"details: {'; '.join(shortened(line, 80) for line in finding.details)}"
+    if finding.consequences:
+        pairs = ((other.rule, other.layer) for other in finding.consequences)
+        yield f"consequence: {describe_consequences(pairs)}"
+
+
 def shortened(text: str, most: int) -> str:
-    """On one line, printable, its end kept."""
+    """Return a text as one printable line of at most `most` characters, keeping its end."""
     text = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
     return text if len(text) <= most else "…" + text[1 - most :]
 
 
-def _texts(finding: Finding) -> Iterator[str]:
-    yield f"why: {shortened(finding.cause, 400)}"
-    yield f"try: {shortened(finding.remedy, 400)}"
-    if finding.details:
-        yield f"ranges before: {'; '.join(shortened(line, 80) for line in finding.details)}"
-    if finding.consequences:
-        yield f"hence: {hence((one.rule, one.layer) for one in finding.consequences)}"
+def describe_consequences(consequences: Iterable[tuple[str, str]]) -> str:
+    """Return one line such as "layer 'bad' is saturated" for pairs of a rule and a layer."""
+    layers_of: dict[str, list[str]] = {}
+    for rule, layer in consequences:
+        layers_of.setdefault(rule, []).append(layer)
+    return "; ".join(_clause(rule, layers) for rule, layers in layers_of.items())
+
+
+def _clause(rule: str, layers: Sequence[str]) -> str:
+    predicate = PREDICATES.get(rule, f"has a finding of the rule {shortened(rule, 40)!r}")
+    if list(layers) == ["loss"]:
+        return f"the loss {predicate}"
+    noun = "input" if all(re.fullmatch(r"input(:\d+)?", layer) for layer in layers) else "layer"
+    names = [f"'{shortened(layer, 40)}'" for layer in layers[:LAYERS_LISTED]]
+    if len(layers) == 1:
+        return f"{noun} {names[0]} {predicate}"
+    if len(layers) > LAYERS_LISTED:
+        names.append(f"{len(layers) - LAYERS_LISTED} more")
+    verb, _, rest = predicate.partition(" ")
+    plural = {"has": "have", "is": "are"}[verb]
+    return f"{noun}s {', '.join(names[:-1])} and {names[-1]} {plural} {rest}"
+
+
+def worst_severity(*findings: Finding) -> str:
+    """Return the highest severity of some findings."""
+    return max((finding.severity for finding in findings), key=SEVERITIES.index)
 
 
 def severities(findings: Iterable[Any]) -> dict[str, str]:
-    """The worst that was found in each layer, in itself or as a consequence."""
+    """Return the worst severity in each layer, over all findings and their consequences."""
     worst: dict[str, str] = {}
     rows = [row if isinstance(row, Mapping) else row.as_dict() for row in findings]
     while rows:
@@ -152,123 +212,3 @@ def severities(findings: Iterable[Any]) -> dict[str, str]:
         known = worst.get(row["layer"], row["severity"])
         worst[row["layer"]] = max(known, row["severity"], key=SEVERITIES.index)
     return worst
-
-
-def hence(consequences: Iterable[tuple[str, str]]) -> str:
-    """What follows from a finding, rules and layers, as one line."""
-    by_rule: dict[str, list[str]] = {}
-    for rule, layer in consequences:
-        by_rule.setdefault(rule, []).append(shortened(layer, 40))
-    parts = []
-    for rule, names in by_rule.items():
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        parts.append(f"{rule} in {', '.join(names[:3])}{more}")
-    return "; ".join(parts)
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
-
-
-# What a rule's finding can be the cause of, in itself and in layers behind.
-FORWARD = ("vanishing_forward", "exploding_forward", "dead_units", "saturated")
-BACKWARD = ("vanishing_backward", "exploding_backward")
-UPDATES = ("update_too_large", "update_frozen")
-SYMMETRY = ("constant_units", "symmetric_units")
-REST = (*FORWARD, *BACKWARD, *UPDATES, "bad_initial_loss")
-CAUSES: dict[str, frozenset[str]] = {
-    "non_finite": frozenset((*SYMMETRY, *REST)),
-    "constant_units": frozenset((*SYMMETRY, *REST, "wrong_init_for_activation", "non_finite")),
-    "symmetric_units": frozenset((*REST, "wrong_init_for_activation")),
-    "input_scale": frozenset((*REST, "non_finite")),
-    "wrong_init_for_activation": frozenset((*REST, "non_finite")),
-    "vanishing_forward": frozenset((*FORWARD, *BACKWARD, *UPDATES, "symmetric_units")),
-    "exploding_forward": frozenset((*REST, "non_finite")),
-    "dead_units": frozenset((*FORWARD, *BACKWARD, *UPDATES, "bad_initial_loss")),
-    "saturated": frozenset((*FORWARD, *BACKWARD, *UPDATES, "bad_initial_loss")),
-    "bad_initial_loss": frozenset((*FORWARD, *BACKWARD, *UPDATES, "non_finite")),
-    "exploding_backward": frozenset((*FORWARD, *BACKWARD, *UPDATES, "non_finite")),
-    "update_too_large": frozenset((*FORWARD, *BACKWARD, "update_frozen", "non_finite")),
-    "vanishing_backward": frozenset(("update_frozen",)),
-}
-TIERS = {
-    name: tier
-    for tier, names in enumerate(
-        (
-            ("non_finite",),
-            SYMMETRY,
-            ("input_scale",),
-            ("wrong_init_for_activation",),
-            FORWARD,
-            ("bad_initial_loss",),
-            ("exploding_backward",),
-            ("vanishing_backward",),
-            UPDATES,
-        )
-    )
-    for name in names
-}
-LATE = len(TIERS)
-
-
-@dataclass(frozen=True)
-class Found:
-    """A finding with the order of its layer's execution."""
-
-    finding: Finding
-    order: int
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Causes sort before consequences: by what it is and where, or when it came up."""
-        finding = self.finding
-        tier, start = TIERS.get(finding.rule, LATE), finding.first_step
-        # What was well at first has been spoiled by training.
-        if start > 0 and finding.rule in (*FORWARD, *BACKWARD, "non_finite"):
-            return (LATE, start, tier, self.order, finding.rule)
-        if _is_slight(finding):
-            return (LATE + 1, 0, 0, self.order, finding.rule)
-        # Gradients come from behind.
-        place = -self.order if finding.rule == "vanishing_backward" else self.order
-        return (tier, place, start, 0, finding.rule)
-
-
-def _is_slight(finding: Finding) -> bool:
-    """A variance that is a little off goes with anything worse."""
-    return finding.rule == "wrong_init_for_activation" and finding.severity == "info"
-
-
-def folded(found: Sequence[Found]) -> Findings:
-    """One finding for each cause, its consequences within; the worst first."""
-    roots: list[tuple[Found, list[Finding]]] = []
-    for one in sorted(found, key=lambda one: one.key):
-        for root, consequences in roots:
-            if _explains(root, one):
-                consequences.append(one.finding)
-                break
-        else:
-            roots.append((one, []))
-    made = [
-        replace(
-            root.finding,
-            severity=max(
-                (root.finding.severity, *(c.severity for c in consequences)), key=SEVERITIES.index
-            ),
-            consequences=tuple(consequences),
-        )
-        for root, consequences in roots
-    ]
-    return Findings(sorted(made, key=lambda f: -SEVERITIES.index(f.severity)))
-
-
-def _explains(root: Found, other: Found) -> bool:
-    one, two = root.finding, other.finding
-    if one.rule == two.rule:
-        return True
-    if _is_slight(two):
-        return one.severity != "info" and one.rule in CAUSES and one.rule not in UPDATES
-    if two.rule not in CAUSES.get(one.rule, ()):
-        return False
-    # A signal runs forward, unless it was training that spoiled it.
-    forward = two.rule in FORWARD and two.first_step == 0
-    return not forward or root.order <= other.order or one.rule in SYMMETRY

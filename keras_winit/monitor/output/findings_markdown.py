@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_winit.monitor.diagnosis.findings import hence
+from keras_winit.monitor.diagnosis.findings import describe_consequences
 
 # Characters with a meaning in Markdown. A layer's name must not become a link or an image.
 ESCAPES = {ord(character): f"&#{ord(character)};" for character in "|[]*_`\\"}
@@ -28,7 +28,7 @@ def _section(finding: Mapping[str, Any]) -> str:
         "value": f"{finding['value']:.3g}" if "value" in finding else "",
         "why": finding.get("cause", ""),
         "try": finding.get("remedy", ""),
-        "hence": hence((other["rule"], other["layer"]) for other in consequences),
+        "hence": describe_consequences((other["rule"], other["layer"]) for other in consequences),
     }
     lines = [f"- {name}: {_escape(text)}" for name, text in items.items() if text != ""]
     return "\n".join([f"#### {severity}: {rule} in {layer}", "", *lines])

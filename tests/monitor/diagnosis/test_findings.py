@@ -1,103 +1,92 @@
-"""Rules of one's own, and findings as they are shown."""
+"""Findings as text and as HTML."""
 
 import html
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
-from support.planted import found, run
 
-import keras_winit
-from keras_winit.monitor import RULES, Finding, Findings, Offence, Rule
+from keras_winit.monitor import Finding, FindingError, Findings
+from keras_winit.monitor.diagnosis.findings import describe_consequences
 
-
-@dataclass(frozen=True)
-class Loud(Rule):
-    id = "loud"
-    cause = "it is loud"
-    threshold: float = 1.0
-
-    def check(self, view):
-        for seen in view.outputs:
-            if seen["max"] > self.threshold:
-                yield Offence(seen.layer, seen["max"], seen.order)
-
-
-def test_rules_of_ones_own():
-    (finding,) = found(run(2), rules=(*RULES, Loud()))
-    assert (finding.rule, finding.layer, finding.value) == ("loud", "a", 2.0)
-    assert [one.layer for one in finding.consequences] == ["b", "c", "head"]
-    assert found(run(2), rules=(Loud(threshold=2.0),)) == ()
+FINDING = Finding(
+    rule="dead_units",
+    severity="warning",
+    layer="conv",
+    step=8,
+    value=0.61,
+    threshold=0.53,
+    healthy_range="0 .. 0.385",
+    cause="the units died",
+    remedy="initialize the layer anew",
+    first_step=3,
+    hits=3,
+)
 
 
-def test_a_rule_that_fails_is_left_out():
-    class Broken(Loud):
-        id = "broken"
+def test_the_table():
+    finding = replace(
+        FINDING,
+        details=("range of conv: 0 .. 2",),
+        consequences=(replace(FINDING, rule="saturated", layer="dense"),),
+    )
+    assert str(Findings([finding])) == str(finding)
+    assert str(finding) == (
+        "severity  rule        layer  step    value  threshold\n"
+        "warning   dead_units  conv   3 .. 8  0.61   0.53\n"
+        "  cause: the units died\n"
+        "  remedy: initialize the layer anew\n"
+        "  details: range of conv: 0 .. 2\n"
+        "  consequence: layer 'dense' is saturated"
+    )
 
-        def check(self, view):
-            raise KeyError("x")
 
-    with pytest.warns(RuntimeWarning) as caught:
-        assert len(found(run(3), rules=(Broken(), Loud()))) == 1
-    assert [str(w.message) for w in caught] == [
-        "The rule 'broken' is applied no more. Received: KeyError: 'x'"
-    ]
+def test_no_findings():
+    assert str(Findings()) == "nothing was found"
+    assert Findings()._repr_html_() == "<p>nothing was found</p>"
+
+
+def test_the_error():
+    assert str(FindingError(FINDING)) == (
+        "`ActivationMonitor` found dead_units in 'conv' at step 8: the units died. "
+        "Received: value=0.61, threshold=0.53, healthy='0 .. 0.385'. Initialize the layer anew."
+    )
 
 
 @pytest.mark.parametrize(
-    ("rules", "error", "message"),
+    ("pairs", "text"),
     [
+        ([("saturated", "bad")], "layer 'bad' is saturated"),
+        ([("dead_units", "a"), ("dead_units", "b")], "layers 'a' and 'b' have dead units"),
         (
-            (Loud,),
-            TypeError,
-            "`ActivationMonitor(rules=...)` must be a list of instances of "
-            f"`keras_winit.monitor.Rule`. Received: rules=({Loud!r},).",
+            [("update_frozen", name) for name in "abcde"],
+            "layers 'a', 'b', 'c' and 2 more are not updated",
         ),
         (
-            (Loud(), Loud(2.0)),
-            ValueError,
-            "`ActivationMonitor(rules=...)` must have different ids. Received: ['loud', 'loud'].",
+            [("saturated", "a"), ("bad_initial_loss", "loss"), ("saturated", "b")],
+            "layers 'a' and 'b' are saturated; the loss is too high at the first step",
         ),
+        (
+            [("input_scale", "input:1")],
+            "input 'input:1' has data far from mean 0 and standard deviation 1",
+        ),
+        ([("mine", "a")], "layer 'a' has a finding of the rule 'mine'"),
+        ([], ""),
     ],
 )
-def test_what_is_no_set_of_rules(rules, error, message):
-    with pytest.raises(error) as caught:
-        keras_winit.ActivationMonitor(rules=rules)
-    assert str(caught.value) == message
+def test_consequences_in_words(pairs, text):
+    assert describe_consequences(pairs) == text
 
 
 HOSTILE = '<script>alert("x")</script>\n| é\x1b[31m' + "x" * 500
 
 
 def test_hostile_names_stay_on_their_line_and_out_of_the_page():
-    (finding,) = found(run(1, layers={"b": {"nonfinite": 1}}))
-    finding = replace(finding, layer=HOSTILE, cause=HOSTILE)
-    shown = Findings([finding])
-    text = str(shown)
+    finding = replace(FINDING, layer=HOSTILE, cause=HOSTILE)
+    finding = replace(finding, consequences=(finding, replace(finding, rule=HOSTILE)))
+    findings = Findings([finding])
+    text = str(findings)
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) < 600
-    page = shown._repr_html_()
+    page = findings._repr_html_()
     assert "<script>" not in page
     assert html.escape("alert(") in page or "xxx" in page
-
-
-def test_the_table():
-    finding = Finding(
-        "dead_units",
-        "warning",
-        "conv",
-        8,
-        0.61,
-        0.53,
-        "0 .. 0.385",
-        "they died",
-        "another start",
-        3,
-        3,
-        consequences=(),
-    )
-    assert str(Findings([finding])) == (
-        "severity  rule        layer  step    value  limit\n"
-        "warning   dead_units  conv   3 .. 8  0.61   0.53\n"
-        "  why: they died\n"
-        "  try: another start"
-    )

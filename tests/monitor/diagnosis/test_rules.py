@@ -1,143 +1,199 @@
-"""Each rule on planted samples: it fires, is silent just inside, and persists."""
+"""Each rule on planted records: it fires just outside its limit, and is silent just inside."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from support.planted import FINE, NAMES, found, model, part, rule, run, sample
+from support.planted import (
+    HEALTHY_VARIABLE,
+    NAMES,
+    findings_in,
+    make_facts,
+    make_part,
+    make_record,
+    make_records,
+    rule_named,
+)
 
 from keras_winit.models.layers import KernelInfo
-from keras_winit.monitor import RULES, Offence, Rule, View
+from keras_winit.monitor import RULES, View
 from keras_winit.monitor.capture.plan import LAYER, VARIABLE
-from keras_winit.monitor.diagnosis.engine import Diagnosis
-from keras_winit.monitor.diagnosis.rules import Model
+from keras_winit.monitor.diagnosis.findings import PREDICATES
+from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 from keras_winit.monitor.diagnosis.rules.signal import most_dead
 
-ALL = dict.fromkeys(NAMES)
-# By rule: what is planted, just outside; the same just inside; steps needed; first step; layer.
+ADVICE = 'set kernel_initializer="winit>he_normal"'
+
+
+@dataclass
+class Case:
+    """What is planted just outside and just inside of a rule's limit, and what is found."""
+
+    outside: dict
+    cause: str
+    remedy: str = ADVICE
+    inside: dict = field(default_factory=dict)
+    persistence: int = 1
+    start: int = 0
+    layer: str = "b"
+
+
+def of_layer(**statistics):
+    return {"layers": {"b": statistics}}
+
+
+def of_variable(**statistics):
+    return {"variables": {"b": statistics}}
+
+
 CASES = {
-    "non_finite": ({"layers": {"b": {"nonfinite": 1}}}, {}, 1, 0, "b"),
-    "constant_units": (
-        {"variables": {"b": {"weight_repeated": 0.3}}},
-        {"variables": {"b": {"weight_repeated": 0.29}}},
-        1,
-        0,
-        "b",
+    "non_finite": Case(
+        of_layer(nonfinite=1),
+        "the output of layer 'b' contains a NaN or infinite value, from the first recorded step on",
+        "use a smaller gain, normalize the inputs, lower the learning rate, clip the gradients, "
+        "or compute softmax and loss in float32",
     ),
-    "symmetric_units": (
-        {"variables": {"b": {"weight_repeated": 0.6, "gradient_repeated": 0.3}}},
-        {"variables": {"b": {"weight_repeated": 1.0, "gradient_repeated": 0.29}}},
-        3,
-        1,
-        "b",
+    "constant_units": Case(
+        of_variable(weight_repeated=0.3),
+        "30% of the units of 'b/kernel' repeat another unit: units with equal weights compute the "
+        "same output, and stay equal unless something tells them apart",
+        inside=of_variable(weight_repeated=0.29),
     ),
-    "input_scale": ({"fed": {"stddev": 10.1}}, {"fed": {"stddev": 9.9}}, 1, 0, "input"),
-    "wrong_init_for_activation": (
-        {"variables": {"b": {"weight_norm": 64 * (2.8 * 2 / 64) ** 0.5}}},
-        {"variables": {"b": {"weight_norm": 64 * (2.6 * 2 / 64) ** 0.5}}},
-        1,
-        0,
-        "b",
+    "symmetric_units": Case(
+        of_variable(weight_repeated=0.6, gradient_repeated=0.3),
+        "30% of the units of 'b/kernel' repeat another unit, and so do their gradients: nothing "
+        "tells the units apart, so they all learn the same, or nothing",
+        inside=of_variable(weight_repeated=1.0, gradient_repeated=0.29),
+        persistence=3,
+        start=1,
     ),
-    "vanishing_forward": (
-        {"layers": {"b": {"unit_stddev": 0.0049}}},
-        {"layers": {"b": {"unit_stddev": 0.0051}}},
-        2,
-        0,
-        "b",
+    "input_scale": Case(
+        {"inputs": {"stddev": 10.1}},
+        "the data of 'input' have mean 0 and standard deviation 10.1; initializers expect about 0 "
+        "and 1",
+        "scale the data, or start the model with `keras.layers.Rescaling` or "
+        "`keras.layers.Normalization`",
+        {"inputs": {"stddev": 9.9}},
+        layer="input",
     ),
-    "exploding_forward": (
-        {"layers": {"b": {"stddev": 25.1}}},
-        {"layers": {"b": {"stddev": 24.9}}},
-        1,
-        0,
-        "b",
+    "wrong_init_for_activation": Case(
+        of_variable(weight_norm=64 * (2.8 * 2 / 64) ** 0.5),
+        "'b/kernel' has standard deviation 0.296; its fans and activation need 0.125 to 0.177",
+        inside=of_variable(weight_norm=64 * (2.6 * 2 / 64) ** 0.5),
     ),
-    "vanishing_backward": (
-        {"variables": {"b": {"gradient_norm": 0.9e-4}}},
-        {"variables": {"b": {"gradient_norm": 1.1e-4}}},
-        3,
-        0,
-        "b",
+    "vanishing_forward": Case(
+        of_layer(unit_stddev=0.0049),
+        "between samples, the outputs of layer 'b' vary 0.0098 times as much as those of layer "
+        "'a': each layer shrinks the differences between samples until none are left",
+        inside=of_layer(unit_stddev=0.0051),
+        persistence=2,
     ),
-    "exploding_backward": (
-        {"variables": {"b": {"gradient_norm": 101}}},
-        {"variables": {"b": {"gradient_norm": 99}}},
-        3,
-        0,
-        "b",
+    "exploding_forward": Case(
+        of_layer(stddev=25.1),
+        "the output of layer 'b' has standard deviation 25.1: each layer makes the signal larger",
+        inside=of_layer(stddev=24.9),
     ),
-    "dead_units": (
-        {"layers": {"b": {"dead_units": 35, "dead_share": 35 / 64}}},
-        {"layers": {"b": {"dead_units": 34, "dead_share": 34 / 64}}},
-        3,
-        0,
-        "b",
+    "vanishing_backward": Case(
+        of_variable(gradient_norm=0.9e-4),
+        "the gradient of 'b/kernel' has norm 9e-05, 0.0009 times the largest: each layer on the "
+        "way back from the loss makes the gradient smaller",
+        inside=of_variable(gradient_norm=1.1e-4),
+        persistence=3,
     ),
-    "saturated": (
-        {"layers": {"b": {"saturated_share": 0.51}}},
-        {"layers": {"b": {"saturated_share": 0.49}}},
-        3,
-        0,
-        "b",
+    "exploding_backward": Case(
+        of_variable(gradient_norm=101),
+        "the gradient of 'b/kernel' has norm 101, 1.01e+03 times the median: each layer on the "
+        "way back from the loss makes the gradient larger",
+        "clip the gradients, lower the learning rate, use a smaller gain, or use orthogonal "
+        "recurrent kernels",
+        of_variable(gradient_norm=99),
+        persistence=3,
     ),
-    "bad_initial_loss": ({"loss": 12.01}, {"loss": 11.99}, 1, 0, "loss"),
-    "update_too_large": (
-        {"variables": {"b": {"update_norm": 0.81}}},
-        {"variables": {"b": {"update_norm": 0.79}}},
-        3,
-        0,
-        "b",
+    "dead_units": Case(
+        of_layer(dead_units=35, dead_share=35 / 64),
+        "35 of 64 units of layer 'b' are zero on this batch: a unit that is zero for every sample "
+        "gets no gradient, and seldom recovers",
+        "use zero or positive biases, a lower learning rate, or a leaky activation; " + ADVICE,
+        of_layer(dead_units=34, dead_share=34 / 64),
+        persistence=3,
     ),
-    "update_frozen": (
-        {"variables": {"b": {"update_ratio": 0.9e-7}}},
-        {"variables": {"b": {"update_ratio": 1.1e-7}}},
-        3,
-        0,
-        "b",
+    "saturated": Case(
+        of_layer(saturated_share=0.51),
+        "51% of the outputs of layer 'b' lie where the activation is flat and passes hardly any "
+        "gradient",
+        ADVICE + ", and scale the inputs to standard deviation 1",
+        of_layer(saturated_share=0.49),
+        persistence=3,
+    ),
+    "bad_initial_loss": Case(
+        {"loss": 12.01},
+        "the first loss is 12, 5.2 times the 2.3 of equal guesses: the untrained model is "
+        "confident and wrong",
+        'set kernel_initializer="winit>zeros" or a small scheme in the output layer',
+        {"loss": 11.99},
+        layer="loss",
+    ),
+    "update_too_large": Case(
+        of_variable(update_norm=0.81),
+        "an update of 'b/kernel' has 0.1 times the norm of the kernel itself: one step changes a "
+        "large part of the kernel",
+        "lower the learning rate, or warm it up",
+        of_variable(update_norm=0.79),
+        persistence=3,
+    ),
+    "update_frozen": Case(
+        of_variable(update_ratio=0.9e-7),
+        "an update of 'b/kernel' has 9e-08 times its norm: the gradient that reaches the layer is "
+        "too small",
+        "look between the layer and the loss for dead or saturated layers, a stopped gradient or "
+        "an unused output",
+        of_variable(update_ratio=1.1e-7),
+        persistence=3,
     ),
 }
 
 
-def test_every_rule_has_a_case():
-    assert list(CASES) == [one.id for one in RULES]
+def test_every_rule_has_a_case_and_a_predicate():
+    ids = [rule.id for rule in RULES]
+    assert list(CASES) == ids
+    assert list(PREDICATES) == ids
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_fires_just_outside_after_so_many_steps_and_not_inside(name):
-    bad, good, needed, start, layer = CASES[name]
-    known = model(expected_loss=2.3)
-    (finding,) = found(run(needed, start, **bad), known)
-    assert (finding.rule, finding.layer, finding.first_step) == (name, layer, start)
-    assert (finding.hits, finding.step) == (needed, start + needed - 1)
-    worse = "error" if name == "exploding_backward" else "warning"  # By what it explains.
-    assert finding.severity in (rule(name).severity, worse)
-    assert finding.cause
-    assert finding.remedy
-    assert found(run(needed - 1, start, **bad), known) == ()
-    assert found(run(needed, start, **good), known) == ()
+@pytest.mark.parametrize("rule_id", CASES)
+def test_fires_outside_the_limit_after_as_many_steps_as_required(rule_id):
+    case, facts = CASES[rule_id], make_facts(expected_loss=2.3)
+    count, start = case.persistence, case.start
+    (finding,) = findings_in(make_records(count, start, **case.outside), facts)
+    assert (finding.rule, finding.layer, finding.first_step) == (rule_id, case.layer, start)
+    assert (finding.hits, finding.step) == (count, start + count - 1)
+    assert (finding.cause, finding.remedy) == (case.cause, case.remedy)
+    # The severity of `exploding_backward` is that of its consequences.
+    worst = "error" if rule_id == "exploding_backward" else "warning"
+    assert finding.severity in (rule_named(rule_id).severity, worst)
+    assert findings_in(make_records(count - 1, start, **case.outside), facts) == ()
+    assert findings_in(make_records(count, start, **case.inside), facts) == ()
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[2] > 1])
-def test_a_pause_starts_the_count_anew(name):
-    bad, good, needed, start, _ = CASES[name]
-    steps = range(start, start + 2 * needed)
-    pause = [
-        sample(step, **(good if place == needed - 1 else bad)) for place, step in enumerate(steps)
+@pytest.mark.parametrize("rule_id", [name for name, case in CASES.items() if case.persistence > 1])
+def test_a_healthy_step_resets_the_count(rule_id):
+    case = CASES[rule_id]
+    last, end = case.start + case.persistence - 1, case.start + 2 * case.persistence
+    records = [
+        make_record(step, **(case.inside if step == last else case.outside))
+        for step in range(case.start, end)
     ]
-    assert found(pause[: 2 * needed - 1]) == ()
-    assert found(pause)[0].rule == name
+    assert findings_in(records[:-1]) == ()
+    assert findings_in(records)[0].rule == rule_id
 
 
 def test_a_healthy_run_is_silent():
-    assert found(run(12), model(expected_loss=2.3)) == ()
-    assert str(found(run(12))) == "nothing was found"
+    assert findings_in(make_records(12), make_facts(expected_loss=2.3)) == ()
 
 
 @pytest.mark.parametrize(
-    ("planted", "parts"),
+    ("variables", "parts"),
     [
-        # A zero head, a zero end of a branch, and what repeats on purpose.
+        # A head of zeros, a branch that ends in zeros, and units that repeat on purpose.
         ({"head": {"weight_norm": 0, "weight_repeated": 1}}, {}),
         ({"head": {"weight_repeated": 1, "gradient_repeated": 1}}, {}),
         (
@@ -148,218 +204,213 @@ def test_a_healthy_run_is_silent():
             {"b": {"weight_repeated": 1, "gradient_repeated": 1}},
             {"b": {"kernels": (KernelInfo("b/kernel", 4096, repeats_units=True),)}},
         ),
-        # Small on purpose, within a branch; updates as they would be of a larger kernel.
+        # A small kernel in a branch, with updates that would suit a larger kernel.
         ({"b": {"weight_norm": 0.1}}, {"b": {"branch": 0}}),
         ({"b": {"weight_norm": 0.1, "update_norm": 0.79}}, {"b": {"branch": 0}}),
-        # Updates of what started at zero.
+        # Updates of a kernel that started at zero.
         ({"b": {"weight_norm": 0, "update_norm": 0.79}}, {"b": {"branch": 0}}),
         (
             {"b": {"weight_norm": 0, "update_ratio": 5}},
             {"b": {"kernels": (KernelInfo("b/kernel", 4096),)}},
         ),
-        # Of a weight of unknown use only no update at all is too little.
+        # Small updates of a weight of unknown use.
         (
             {"b": {"update_ratio": 1e-9}},
             {"b": {"kernels": (KernelInfo("b/kernel", 4096, "other"),)}},
         ),
     ],
 )
-def test_rules_know_what_is_meant(planted, parts):
-    assert found(run(5, variables=planted), model(parts)) == ()
+def test_deliberate_choices_are_no_findings(variables, parts):
+    assert findings_in(make_records(5, variables=variables), make_facts(parts)) == ()
 
 
-def test_severity_grows():
-    dead = {"layers": {"b": {"dead_units": 64, "dead_share": 1.0}}}
-    (finding,) = found(run(2, **dead))
+def test_severity_depends_on_the_value_and_on_the_layer():
+    dead = of_layer(dead_units=64, dead_share=1.0)
+    (finding,) = findings_in(make_records(2, **dead))
     assert (finding.rule, finding.severity) == ("dead_units", "error")
-    far = {"variables": {"b": {"weight_norm": 64 * (11 * 2 / 64) ** 0.5}}}
-    assert found(run(1, **far))[0].severity == "warning"
-    assert found(run(1, **far), model({"b": {"normalized": True}}))[0].severity == "info"
-    assert found(run(1, **far), model({"b": {"branch": 0}}))[0].severity == "warning"
+    large = make_records(1, **of_variable(weight_norm=64 * (11 * 2 / 64) ** 0.5))
+    assert findings_in(large)[0].severity == "warning"
+    assert findings_in(large, make_facts({"b": {"normalized": True}}))[0].severity == "info"
+    assert findings_in(large, make_facts({"b": {"branch": 0}}))[0].severity == "warning"
     norms = [64 * (size / 64) ** 0.5 for size in (22, 1 / 11)]
-    heads = [found(run(1, variables={"head": {"weight_norm": norm}})) for norm in norms]
+    heads = [
+        findings_in(make_records(1, variables={"head": {"weight_norm": norm}})) for norm in norms
+    ]
     assert [head[0].severity for head in heads] == ["warning", "info"]
-    # 3 of the steps from 30 on.
-    late = found(run(3, 31, layers={"b": {"saturated_share": 0.9}}))
+    late = findings_in(make_records(3, 31, **of_layer(saturated_share=0.9)))
     assert late[0].severity == "info"
 
 
-@pytest.mark.parametrize(("samples", "names"), [(8, []), (9, ["dead_units"])])
-def test_of_few_samples_a_unit_may_be_zero_by_chance(samples, names):
-    dead = {"b": {"dead_units": 40, "dead_share": 40 / 64}}
-    steps = [replace(one, unit_samples=np.full(4, samples)) for one in run(3, layers=dead)]
-    assert [finding.rule for finding in found(steps)] == names
+@pytest.mark.parametrize(("entries", "ids"), [(8, []), (9, ["dead_units"])])
+def test_units_measured_over_few_entries_may_be_zero_by_chance(entries, ids):
+    records = make_records(3, **of_layer(dead_units=40, dead_share=40 / 64))
+    records = [replace(record, unit_samples=np.full(4, entries)) for record in records]
+    assert [finding.rule for finding in findings_in(records)] == ids
 
 
-def test_zeros_have_vanished_whatever_came_in():
+def test_zero_outputs_have_vanished_whatever_the_input():
     zero = {"mean": 0, "stddev": 0, "unit_stddev": 0}
-    steps = run(2, layers={"b": zero, "c": zero}, fed={"unit_stddev": 0})
-    constant = run(2, layers={n: {"unit_stddev": 0} for n in NAMES}, fed={"unit_stddev": 0})
-    only = [rule("vanishing_forward")]
-    apart = model({"a": {"takes_raw_input": False}, "b": {"branch": 1}})
-    assert [finding.layer for finding in found(steps, apart, only)] == ["b"]
-    assert found(constant, apart, only) == ()
+    constant_input = {"unit_stddev": 0}
+    zeros = make_records(2, layers={"b": zero, "c": zero}, inputs=constant_input)
+    equal_samples = make_records(
+        2, layers={name: {"unit_stddev": 0} for name in NAMES}, inputs=constant_input
+    )
+    rules = [rule_named("vanishing_forward")]
+    facts = make_facts({"a": {"takes_raw_input": False}, "b": {"branch": 1}})
+    (finding,) = findings_in(zeros, facts, rules)
+    assert (finding.layer, finding.cause) == ("b", "all outputs of layer 'b' are zero")
+    assert findings_in(equal_samples, facts, rules) == ()
 
 
-def test_rules_look_back_however_few_samples_are_kept():
-    zero = {"b": {"weight_norm": 0, "update_ratio": np.nan}}
-    grown = {n: {"gradient_norm": 11 * FINE["gradient_norm"]} for n in NAMES}
-    steps = [sample(variables=zero), *run(200, 1), *run(3, 201, variables=grown)]
-    diagnosis, known = Diagnosis(keep=1), model()
-    for one in steps:
-        diagnosis(one, known)
-    assert [finding.rule for finding in diagnosis.findings] == ["exploding_backward"]
-    assert len(diagnosis.records) == 65
-    view = View(diagnosis.records, known)
-    assert [weight.layer for weight in view.weights if weight.started_at_zero] == ["b"]
+def test_the_first_hidden_layer_is_compared_with_the_input():
+    records = make_records(2, layers={"a": {"unit_stddev": 0.004}})
+    (finding,) = findings_in(records, rules=[rule_named("vanishing_forward")])
+    assert finding.cause.startswith(
+        "between samples, the outputs of layer 'a' vary 0.008 times as much as the input: "
+    )
 
 
-def test_bounds_of_dead_units_by_width():
+def test_the_limit_of_dead_units_depends_on_the_width():
     # Of the binomial distribution with share .35, by scipy.stats.binom.ppf(.999, n, .35).
     assert [most_dead(n, 0.35) for n in (16, 64, 128, 512)] == [12, 34, 62, 213]
-    few = {"dead_units": 4, "dead_share": 0.8}
-    assert found(run(3, layers={"b": few})) == ()
+    few = of_layer(dead_units=4, dead_share=0.8)
+    assert findings_in(make_records(3, **few)) == ()
 
 
-def test_most_of_a_loss_of_probabilities_by_the_number_of_classes():
-    # Six guesses of 2 are 4.2; of 100 they are 27.6, but no clipped loss is above 16.1.
-    # Of very many classes a guess is itself no better than 12.
+def test_the_limit_of_the_first_loss_depends_on_the_number_of_classes():
+    # 6 times the loss of equal guesses is 4.2 for 2 classes. For 100 it is 27.6, but no clipped
+    # loss exceeds 16.1. For very many classes even equal guesses are no better than 12.
     many = 250_000
     for classes, limit in ((2, 6 * np.log(2)), (100, 12.0), (many, 1.25 * np.log(many))):
-        known = model(expected_loss=float(np.log(classes)))
-        assert found(run(1, loss=limit - 0.01), known) == ()
-        assert found(run(1, loss=limit + 0.01), known)[0].rule == "bad_initial_loss"
+        facts = make_facts(expected_loss=float(np.log(classes)))
+        assert findings_in(make_records(1, loss=limit - 0.01), facts) == ()
+        (finding,) = findings_in(make_records(1, loss=limit + 0.01), facts)
+        assert finding.rule == "bad_initial_loss"
 
 
 def test_an_update_of_half_a_kernel_is_too_large_at_once():
-    half = [run(1, variables={"b": {"update_norm": norm}}) for norm in (3.99, 4.01)]
-    assert [len(found(samples)) for samples in half] == [0, 1]
-    assert found(half[1])[0].rule == "update_too_large"
+    below, above = (
+        findings_in(make_records(1, **of_variable(update_norm=norm))) for norm in (3.99, 4.01)
+    )
+    assert below == ()
+    assert [finding.rule for finding in above] == ["update_too_large"]
 
 
-def test_nothing_vanishes_where_all_has_been_learned():
-    still = {name: {"gradient_norm": 0.0} for name in NAMES}
-    one_less = {"a": {"gradient_norm": 1e-5}}
-
-    def rules(first, variables, **options):
-        samples = [sample(0, loss=first), *run(3, 1, variables=variables, **options)]
-        return [finding.rule for finding in found(samples)]
-
-    assert rules(2.3, still, loss=1.2e-7) == []
-    assert rules(1.2e-7, still, loss=1.2e-7) == []
-    assert rules(2.3, one_less, loss=2.2e-4) == []
-    # Much is left, or nobody knows.
-    for first, loss in ((2.3, 2.4e-4), (1e-4, 1e-4), (2.3, None), (None, 1e-7), (2.3, -4.0)):
-        assert rules(first, one_less, loss=loss) == ["vanishing_backward"]
-    assert rules(2.3, still, loss=2.3) == ["vanishing_backward"]
+def test_an_update_of_a_small_kernel_is_compared_with_a_fitting_norm():
+    small = of_variable(weight_norm=0.1, update_norm=0.81)
+    (finding,) = findings_in(make_records(3, **small), make_facts({"b": {"branch": 0}}))
+    assert finding.cause == (
+        "an update of 'b/kernel' has 0.1 times the norm of a kernel of fitting size: one step "
+        "changes a large part of the kernel"
+    )
 
 
-def test_what_moves_a_kernel_too_little_is_not_called_no_gradient():
-    causes = [
-        found(run(3, variables={"b": {"update_norm": norm, "update_ratio": ratio}}))[0].cause
-        for norm, ratio in ((0.0, np.nan), (1e-8, 1e-9))
-    ]
-    assert causes == [
-        "no gradient reaches the layer",
-        "what reaches the layer is too little to move it",
-    ]
+def test_no_gradient_vanishes_when_the_loss_is_learned():
+    no_gradient = {name: {"gradient_norm": 0.0} for name in NAMES}
+    small_gradient = {"a": {"gradient_norm": 1e-5}}
+
+    def ids(first_loss, variables, loss):
+        records = make_records(3, 1, variables=variables, loss=loss)
+        records.insert(0, make_record(0, loss=first_loss))
+        return [finding.rule for finding in findings_in(records)]
+
+    assert ids(2.3, no_gradient, 1.2e-7) == []
+    assert ids(1.2e-7, no_gradient, 1.2e-7) == []
+    assert ids(2.3, small_gradient, 2.2e-4) == []
+    # There is much to learn, or it is not known how much.
+    for first_loss, loss in ((2.3, 2.4e-4), (1e-4, 1e-4), (2.3, None), (None, 1e-7), (2.3, -4.0)):
+        assert ids(first_loss, small_gradient, loss) == ["vanishing_backward"]
+    assert ids(2.3, no_gradient, 2.3) == ["vanishing_backward"]
 
 
-def test_a_layer_that_is_called_as_the_data_are():
-    class Both(Rule):
-        id = "both"
+def test_gradients_that_are_all_zero_are_called_zero():
+    no_gradient = {name: {"gradient_norm": 0.0} for name in NAMES}
+    (finding,) = findings_in(make_records(3, variables=no_gradient))
+    assert finding.cause == "the gradient of 'head/kernel' is zero, like all others"
 
-        def check(self, view):
-            yield Offence("input", 1.0, -1, cause="the data")
-            yield Offence("input", 2.0, 0, cause="the layer")
 
-    (finding,) = found(run(1), rules=[Both()])
-    assert finding.cause == "the data"
+def test_gradients_that_grow_over_time():
+    grown = {name: {"gradient_norm": 11 * HEALTHY_VARIABLE["gradient_norm"]} for name in NAMES}
+    records = [*make_records(9), *make_records(3, 9, variables=grown)]
+    (finding,) = findings_in(records)
+    assert (finding.rule, finding.layer) == ("exploding_backward", "a")
+    assert finding.cause == (
+        "the gradients have grown to 11 times their median over the last 11 records; that of "
+        "'a/kernel' is the largest"
+    )
 
 
 @pytest.mark.parametrize("role", ["kernel", "recurrent", "embedding", "other"])
-def test_any_weight_that_does_not_move_is_frozen(role):
-    known = model({"b": {"kernels": (KernelInfo("b/kernel", 4096, role),)}})
-    still = {"variables": {"b": {"update_norm": 0.0, "update_ratio": np.nan}}}
-    (finding,) = found(run(3, **still), known)
+def test_a_weight_without_updates_is_frozen_whatever_its_role(role):
+    facts = make_facts({"b": {"kernels": (KernelInfo("b/kernel", 4096, role),)}})
+    no_update = {"update_norm": 0.0, "update_ratio": np.nan}
+    (finding,) = findings_in(make_records(3, **of_variable(**no_update)), facts)
     assert (finding.rule, finding.layer) == ("update_frozen", "b")
-    # Not while gradients are gathered, or with a rate of zero.
-    assert found(run(3, variables=dict.fromkeys(NAMES, still["variables"]["b"])), known) == ()
+    assert finding.cause == (
+        "'b/kernel' is not updated while others are: no gradient reaches the layer"
+    )
+    # While gradients are accumulated, or with a learning rate of zero, no weight is updated.
+    all_still = make_records(3, variables=dict.fromkeys(NAMES, no_update))
+    assert findings_in(all_still, facts) == ()
 
 
-def test_a_loss_that_is_no_number_from_the_start():
-    (finding,) = found([sample(0, loss=np.nan)])
+def test_only_the_loss_is_not_finite():
+    (finding,) = findings_in([make_record(0, loss=np.nan)])
     assert (finding.rule, finding.layer) == ("non_finite", "loss")
-    assert found([sample(0, loss=None)], model(expected_loss=2.3)) == ()
+    assert finding.cause == "the loss is nan, although all layer outputs and weights are finite"
+    assert findings_in([make_record(0, loss=None)], make_facts(expected_loss=2.3)) == ()
 
 
-def test_gradients_that_overflow_under_a_scaled_loss_are_usual():
-    bad = {"variables": {"b": {"gradient_nonfinite": 3, "gradient_norm": np.inf}}}
-    assert found(run(4, **bad), model(scaled_loss=True)) == ()
-    assert found(run(1, **bad))[0].layer == "b"
+def test_gradients_may_overflow_while_the_loss_is_scaled():
+    overflow = of_variable(gradient_nonfinite=3, gradient_norm=np.inf)
+    assert findings_in(make_records(4, **overflow), make_facts(scaled_loss=True)) == ()
+    (finding,) = findings_in(make_records(1, **overflow))
+    assert (finding.layer, finding.cause) == (
+        "b",
+        "the gradient of 'b/kernel' contains 3 NaN or infinite values, from the first recorded "
+        "step on",
+    )
 
 
-def test_not_finite_names_the_first_layer_and_the_ranges_before_it():
-    bad = {"b": {"nonfinite": 2, "max": np.nan}, "c": {"nonfinite": 9}}
-    (finding,) = found(run(1, layers=bad))
+def test_the_first_layer_that_is_not_finite_is_named_with_the_ranges_before_it():
+    layers = {"b": {"nonfinite": 2, "max": np.nan}, "c": {"nonfinite": 9}}
+    (finding,) = findings_in(make_records(1, layers=layers))
     assert finding.layer == "b"
-    assert finding.details == ("a -2 .. 2", "b -2 .. nan")
+    assert finding.details == ("range of a: -2 .. 2", "range of b: -2 .. nan")
 
 
-def test_consequences_fold_under_their_cause():
-    worse = {
-        "variables": {
-            **{
-                n: {
-                    "weight_norm": 0,
-                    "weight_repeated": 1,
-                    "gradient_repeated": 1,
-                    "gradient_norm": 0,
-                }
-                for n in "abc"
-            },
-        },
-        "layers": {n: {"unit_stddev": 0, "dead_units": 64, "dead_share": 1} for n in "abc"},
-    }
-    (finding,) = found(run(4, **worse))
-    assert (finding.rule, finding.layer) == ("symmetric_units", "a")
-    rules = [one.rule for one in finding.consequences]
-    assert {"symmetric_units", "vanishing_forward"} == set(rules)
+def test_a_large_update_explains_values_that_are_not_finite():
+    records = [
+        make_record(0, **of_variable(update_norm=4.8, update_ratio=0.6)),
+        make_record(1, **of_layer(nonfinite=1)),
+    ]
+    (finding,) = findings_in(records, rules=[rule_named("non_finite")])
+    assert finding.cause == (
+        "the output of layer 'b' contains a NaN or infinite value; at step 0 an update was 0.6 "
+        "times as large as its weight"
+    )
 
 
-def test_the_input_comes_before_what_it_saturates():
-    layers = {"a": {"saturated_share": 0.9}, "c": {"saturated_share": 0.9}}
-    (finding,) = found(run(3, layers=layers, fed={"stddev": 300}))
-    assert (finding.rule, finding.severity) == ("input_scale", "warning")
-    assert [one.layer for one in finding.consequences] == ["a", "c"]
+def test_every_rule_has_texts():
+    for rule in RULES:
+        texts = (rule.statistic, rule.fires, rule.applies, rule.healthy, rule.cause, rule.remedy)
+        assert all(texts), rule.id
+        assert rule.origin
 
 
-def test_causes_apart_stay_apart():
-    variables = {"a": {"gradient_norm": 1e-5}, "c": {"update_norm": 1.6}}
-    both = found(run(6, variables=variables))
-    assert [finding.rule for finding in both] == ["vanishing_backward", "update_too_large"]
-
-
-def test_every_rule_says_what_it_is():
-    for one in RULES:
-        texts = (one.statistic, one.fires, one.applies, one.healthy, one.cause, one.remedy)
-        assert all(texts), one.id
-        assert one.origin
-
-
-def test_kernels_come_in_the_order_in_which_their_layers_first_run():
-    parts = {name: part(name) for name in ("idle", *reversed(NAMES))}
-    ran = ("a.pre", "a", "b.pre", "b", "a@2.pre", "a@2", "head")
-    one = sample()
-    one = replace(
-        one,
-        layers=ran,
-        values=np.zeros((len(ran), len(LAYER)), "float32"),
-        variables=(*one.variables, "idle/kernel"),
+def test_weights_come_in_the_order_in_which_their_layers_first_run():
+    parts = {name: make_part(name) for name in ("idle", *reversed(NAMES))}
+    rows = ("a.pre", "a", "b.pre", "b", "a@2.pre", "a@2", "head")
+    record = make_record()
+    record = replace(
+        record,
+        layers=rows,
+        values=np.zeros((len(rows), len(LAYER)), "float32"),
+        variables=(*record.variables, "idle/kernel"),
         variable_values=np.ones((5, len(VARIABLE)), "float32"),
     )
-    weights = View([one], Model(parts=parts)).weights
+    weights = View([record], ModelFacts(parts=parts)).weights
     orders = [(weight.layer, weight.order) for weight in weights]
     assert orders[:3] == [("a", 0), ("b", 2), ("head", 6)]
-    # What has no row comes last, as it was made.
+    # Layers without a row come last, in the order of their creation.
     assert [name for name, _ in orders[3:]] == ["idle", "c"]

@@ -7,7 +7,7 @@ import pytest
 from support.monitored import fit, tiny
 
 from keras_winit import ActivationMonitor
-from keras_winit.monitor import FindingError, Offence, Rule, Writer
+from keras_winit.monitor import FindingError, Rule, Violation, Writer
 
 
 class GetsWorse(Rule):
@@ -17,7 +17,7 @@ class GetsWorse(Rule):
     severity = "warning"
 
     def check(self, view):
-        yield Offence("dense", 1.0, severity="error" if view.step > 1 else None)
+        yield Violation("dense", 1.0, severity="error" if view.step > 1 else None)
 
 
 class FindingsCollector(Writer):

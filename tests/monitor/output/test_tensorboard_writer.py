@@ -99,7 +99,7 @@ def test_findings_are_read_back(found):
         "- value: nan",
         "- why: &lt;b&gt;no&lt;/b&gt; positive &#124; output",
         "- try: he&#95;normal",
-        "- hence: saturated in block/out",
+        "- hence: layer &#x27;block/out&#x27; is saturated",
     ]
 
 

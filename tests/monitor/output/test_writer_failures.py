@@ -18,7 +18,7 @@ from support.boards import RECORD, written_steps
 from support.monitored import fit, tiny
 
 from keras_winit import ActivationMonitor
-from keras_winit.monitor.diagnosis.rules import Offence, Rule
+from keras_winit.monitor.diagnosis.rules import Rule, Violation
 from keras_winit.monitor.output.writers import CsvWriter, JsonLinesWriter, TensorBoardWriter, Writer
 
 
@@ -174,7 +174,7 @@ class AlwaysFinds(Rule):
     id = "always_finds"
 
     def check(self, view):
-        yield Offence("dense", 1.0)
+        yield Violation("dense", 1.0)
 
 
 # The calls that a writer gets if one of its methods fails.

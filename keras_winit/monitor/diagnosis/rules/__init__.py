@@ -1,11 +1,12 @@
-"""What must not be in training, each a small object."""
+"""The diagnostic rules, one small class each."""
 
-from keras_winit.monitor.diagnosis.rules.base import Offence as Offence
 from keras_winit.monitor.diagnosis.rules.base import Rule as Rule
+from keras_winit.monitor.diagnosis.rules.base import Violation as Violation
 from keras_winit.monitor.diagnosis.rules.learning import ExplodingBackward as ExplodingBackward
 from keras_winit.monitor.diagnosis.rules.learning import UpdateFrozen as UpdateFrozen
 from keras_winit.monitor.diagnosis.rules.learning import UpdateTooLarge as UpdateTooLarge
 from keras_winit.monitor.diagnosis.rules.learning import VanishingBackward as VanishingBackward
+from keras_winit.monitor.diagnosis.rules.run_view import View as View
 from keras_winit.monitor.diagnosis.rules.signal import DeadUnits as DeadUnits
 from keras_winit.monitor.diagnosis.rules.signal import ExplodingForward as ExplodingForward
 from keras_winit.monitor.diagnosis.rules.signal import Saturated as Saturated
@@ -16,10 +17,8 @@ from keras_winit.monitor.diagnosis.rules.start import InputScale as InputScale
 from keras_winit.monitor.diagnosis.rules.start import NonFinite as NonFinite
 from keras_winit.monitor.diagnosis.rules.start import SymmetricUnits as SymmetricUnits
 from keras_winit.monitor.diagnosis.rules.start import WrongInit as WrongInit
-from keras_winit.monitor.diagnosis.rules.view import Model as Model
-from keras_winit.monitor.diagnosis.rules.view import View as View
 
-# In the order in which one causes the other, as far as there is one.
+# Roughly in the order of cause and effect.
 RULES: tuple[Rule, ...] = (
     NonFinite(),
     ConstantUnits(),
@@ -39,9 +38,8 @@ RULES: tuple[Rule, ...] = (
 
 __all__ = [
     "RULES",
-    "Model",
-    "Offence",
     "Rule",
     "View",
+    "Violation",
     *(type(rule).__name__ for rule in RULES),
 ]

@@ -1,48 +1,29 @@
-"""What a rule is, and what it says."""
+"""Base class of the diagnostic rules, and the violations that rules report."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from keras_winit.models.layers import LayerInfo
-from keras_winit.monitor.diagnosis.rules.view import View
+from keras_winit.monitor.diagnosis.rules.run_view import View
 
 SEVERITIES = ("info", "warning", "error")
 
-# Schemes for what follows a kernel.
-SCHEMES = {
-    **dict.fromkeys(("relu", "relu6", "leaky_relu", "elu", "celu"), "winit>he_normal"),
-    **dict.fromkeys(("gelu", "silu", "mish", "hard_silu"), "winit>he_normal"),
-    "selu": "winit>lecun_normal",
-}
-
-
-def scheme_for(part: LayerInfo | None) -> str:
-    """The usual scheme for a layer by the activation that follows."""
-    return SCHEMES.get((part and part.activation) or "", "winit>xavier_uniform")
-
-
-def use(part: LayerInfo | None) -> str:
-    """How to say so in code."""
-    recurrent = part is not None and any(k.role == "recurrent" for k in part.kernels)
-    also = ', recurrent_initializer="winit>orthogonal"' if recurrent else ""
-    return f'kernel_initializer="{scheme_for(part)}"{also}'
-
 
 @dataclass(frozen=True)
-class Offence:
-    """A layer that breaks a rule at one step.
+class Violation:
+    """A layer that violates a rule at one step.
 
     Args:
-        layer: Its name.
-        value: Of the rule's statistic.
-        order: The layer's place in the order of execution.
-        threshold: That it passed. None: the rule's.
-        severity: None: the rule's.
-        persistence: None: the rule's.
-        cause: In words. None: the rule's.
-        remedy: Likewise.
-        details: More lines.
+        layer: The layer's name; "loss" for the loss, the input's name for an input.
+        value: Value of the rule's statistic.
+        order: Place of the layer in the order of execution.
+        threshold: Threshold that the value passed. None: the rule's.
+        severity: "info", "warning" or "error". None: the rule's.
+        persistence: Recorded steps in a row after which this becomes a finding. None: the
+            rule's.
+        cause: Cause in words. None: the rule's.
+        remedy: Remedy in words. None: the rule's.
+        details: Further lines of text.
     """
 
     layer: str
@@ -58,21 +39,30 @@ class Offence:
 
 @dataclass(frozen=True)
 class Rule:
-    """What must not be, and why it comes about.
+    """A condition that no layer should meet, with its cause and its remedy.
 
-    To add one, subclass it as a frozen dataclass and give
-    `ActivationMonitor(rules=(*RULES, MyRule()))`. Rules keep no state: what they say depends
-    on the records alone.
+    To add a rule, subclass this class as a frozen dataclass and pass
+    `ActivationMonitor(rules=(*RULES, MyRule()))`. A rule keeps no state: its violations
+    depend on the records alone.
 
     Args:
-        threshold: Of the statistic.
-        persistence: On how many watched steps in a row a layer must offend.
-        first_step: Nothing is said before.
-        last_step: Nor after. None: it always applies.
+        threshold: Limit of the statistic.
+        persistence: Recorded steps in a row on which a layer must violate the rule before it
+            becomes a finding.
+        first_step: First step at which the rule is applied.
+        last_step: Last step at which the rule is applied. None: no limit.
 
-    Class attributes: `id`; `severity`, "info", "warning" or "error"; `statistic`, what is
-    compared with the threshold; `fires`, when; `applies`, to what; `healthy`, the range seen
-    in healthy training; `cause` and `remedy` in words; `origin` of the threshold.
+    Class attributes, texts unless stated otherwise:
+
+    - `id`: unique name.
+    - `severity`: "info", "warning" or "error".
+    - `statistic`: name of the statistic that is compared with the threshold.
+    - `fires`: condition, as a clause that continues "the rule fires when".
+    - `applies`: layers and steps that the rule checks.
+    - `healthy`: range of the statistic in healthy training.
+    - `cause`: usual cause.
+    - `remedy`: usual remedy.
+    - `origin`: source of the threshold.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -81,9 +71,9 @@ class Rule:
         ...     threshold: float = -1.0
         ...
         ...     def check(self, view):
-        ...         for seen in view.outputs:
-        ...             if seen["mean"] < self.threshold:
-        ...                 yield Offence(seen.layer, seen["mean"], seen.order)
+        ...         for row in view.outputs:
+        ...             if row["mean"] < self.threshold:
+        ...                 yield Violation(row.layer, row["mean"], row.order)
         >>> Negative(threshold=-2.0).id
         'negative_mean'
     """
@@ -103,10 +93,10 @@ class Rule:
     first_step: int = 0
     last_step: int | None = None
 
-    def check(self, view: View) -> Iterator[Offence]:
-        """All layers that offend at the view's step, in the order of execution."""
+    def check(self, view: View) -> Iterator[Violation]:
+        """Yield the violations at the view's step, in the order of execution."""
         raise NotImplementedError
 
     def applies_at(self, step: int) -> bool:
-        """Whether it says anything at this step."""
+        """Return whether the rule is applied at a step."""
         return self.first_step <= step and (self.last_step is None or step <= self.last_step)

@@ -1,19 +1,20 @@
-"""Rules on gradients and on the updates that come of them."""
+"""Rules on gradients, and on the updates that the optimizer makes of them."""
 
 import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keras_winit.monitor.diagnosis.rules.base import Offence, Rule, use
-from keras_winit.monitor.diagnosis.rules.view import View, Weight
+from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.run_view import View, Weight
+from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
 
 
-def _by_branch(view: View) -> list[list[Weight]]:
-    """Kernels that may be compared: of the main path, and of each residual branch."""
+def _comparable_kernels(view: View) -> list[list[Weight]]:
+    """Return groups of kernels to compare: the main path, and each residual branch."""
     groups: dict[int | None, list[Weight]] = {}
     for weight in view.kernels:
-        # What chooses whom to attend to hardly matters at first.
+        # Kernels that compute attention scores hardly affect the loss at first.
         if weight.part.activation != "softmax" or not weight.part.hidden:
             groups.setdefault(weight.part.branch, []).append(weight)
     return list(groups.values())
@@ -21,152 +22,208 @@ def _by_branch(view: View) -> list[list[Weight]]:
 
 @dataclass(frozen=True)
 class VanishingBackward(Rule):
-    """A gradient that does not reach a layer."""
+    """Reports kernels that the gradient hardly reaches."""
 
     id = "vanishing_backward"
     severity = "error"
     statistic = "gradient_norm"
-    fires = "norm of a kernel's gradient, as a share of the largest; or all are zero"
-    applies = "kernels that are not zero, while there is a loss; a residual branch by itself"
+    fires = (
+        "the norm of a kernel's gradient, relative to the largest, is below the threshold, or all "
+        "gradients are zero"
+    )
+    applies = (
+        "kernels that are not all zero, until the loss has nearly vanished; each residual branch "
+        "by itself; not attention scores"
+    )
     healthy = "0.008 .. 0.94"
-    cause = "each layer on the way back makes the gradient smaller"
-    remedy = "a scheme for the activation"
-    origin = "healthy 1 % quantile .008; AUTOTRAINER's 1e-3 without its absolute bound"
+    cause = "each layer on the way back from the loss makes the gradient smaller"
+    remedy = "use the scheme that fits the activation"
+    origin = "1 % quantile of healthy runs 0.008; AUTOTRAINER's 1e-3 without its absolute bound"
     threshold: float = 1e-3
     persistence: int = 3
 
-    # Of the first loss; and what is left of a cross-entropy where Keras clips probabilities.
+    # Nothing is left to learn below this share of the first loss, or, if no gradient moves,
+    # below this loss: a cross-entropy of probabilities, which Keras clips, ends near it.
     learned: float = 1e-4
     least: float = 2e-7
 
-    def check(self, view: View) -> Iterator[Offence]:
-        if self._nothing_left(view):
+    def check(self, view: View) -> Iterator[Violation]:
+        if self._is_learned(view):
             return
-        for group in _by_branch(view):
+        for group in _comparable_kernels(view):
             norms = [weight["gradient_norm"] for weight in group]
             largest = max((norm for norm in norms if math.isfinite(norm)), default=math.nan)
             for weight, norm in zip(group, norms, strict=True):
                 ratio = norm / largest if largest > 0 else norm
                 if ratio < self.threshold and weight["weight_norm"] > 0:
-                    yield Offence(weight.layer, ratio, weight.order, remedy=use(weight.part))
+                    cause = (
+                        f"the gradient of {weight.kernel.name!r} has norm {norm:.2g}, {ratio:.2g} "
+                        f"times the largest: {self.cause}"
+                        if largest > 0
+                        else f"the gradient of {weight.kernel.name!r} is zero, like all others"
+                    )
+                    remedy = scheme_advice(weight.part)
+                    yield Violation(weight.layer, ratio, weight.order, cause=cause, remedy=remedy)
 
-    def _nothing_left(self, view: View) -> bool:
-        """Whether all has been learned that there was to learn."""
+    def _is_learned(self, view: View) -> bool:
+        """Return whether hardly any loss is left that could make a gradient."""
         first, loss = view.records[0].loss, view.record.loss
         if first is None or loss is None or not loss >= 0:
             return False
-        moves = any(norm > 0 for norm in view.column("gradient_norm").values())
+        moves = any(norm > 0 for norm in view.by_variable("gradient_norm").values())
         return loss <= self.learned * first or (loss <= self.least and not moves)
 
 
 @dataclass(frozen=True)
 class ExplodingBackward(Rule):
-    """A gradient that grows on its way back, or from step to step."""
+    """Reports gradients that grow on their way back, or from step to step."""
 
     id = "exploding_backward"
     statistic = "gradient_norm"
     fires = (
-        "norm of a kernel's gradient over the median of all; or all 10 times their running median"
+        "the norm of a kernel's gradient exceeds the threshold times the median of all kernels, "
+        "or the norm of all gradients exceeds 10 times its median over the last 32 records"
     )
-    applies = "kernels; a residual branch by itself; over time from 5 watched steps on"
-    healthy = "up to 16 times"
-    cause = "each layer on the way back makes the gradient larger"
-    remedy = "clipping, a lower learning rate, a smaller gain, orthogonal recurrent kernels"
+    applies = "kernels; each residual branch by itself; growth over time from 5 records on"
+    healthy = "up to 16 times the median"
+    cause = "each layer on the way back from the loss makes the gradient larger"
+    remedy = (
+        "clip the gradients, lower the learning rate, use a smaller gain, or use orthogonal "
+        "recurrent kernels"
+    )
     origin = "not calibrated"
     threshold: float = 1e3
     growth: float = 10.0
     window: int = 32
     persistence: int = 3
 
-    def check(self, view: View) -> Iterator[Offence]:
-        weights = [w for w in view.kernels if math.isfinite(w["gradient_norm"])]
-        if not weights:
-            return
-        for group in _by_branch(view):
-            group = [weight for weight in group if math.isfinite(weight["gradient_norm"])]
+    def check(self, view: View) -> Iterator[Violation]:
+        weights = [weight for weight in view.kernels if math.isfinite(weight["gradient_norm"])]
+        if weights:
+            yield from self._check_depth(view)
+            yield from self._check_time(view, weights)
+
+    def _check_depth(self, view: View) -> Iterator[Violation]:
+        for kernels in _comparable_kernels(view):
+            group = [weight for weight in kernels if math.isfinite(weight["gradient_norm"])]
             norms = [weight["gradient_norm"] for weight in group]
-            middle = statistics.median(norms) if norms else 0.0
+            median = statistics.median(norms) if norms else 0.0
             for weight, norm in zip(group, norms, strict=True):
-                if norm > self.threshold * middle > 0:
-                    yield Offence(weight.layer, norm / middle, weight.order)
+                if norm > self.threshold * median > 0:
+                    ratio = norm / median
+                    cause = (
+                        f"the gradient of {weight.kernel.name!r} has norm {norm:.3g}, {ratio:.3g} "
+                        f"times the median: {self.cause}"
+                    )
+                    yield Violation(weight.layer, ratio, weight.order, cause=cause)
+
+    def _check_time(self, view: View, weights: list[Weight]) -> Iterator[Violation]:
         past = [record.gradient_norm for record in view.records[-1 - self.window : -1]]
         past = [norm for norm in past if norm > 0]
         growth = view.record.gradient_norm / statistics.median(past) if len(past) >= 5 else 0.0
         if growth > self.growth:
             largest = max(weights, key=lambda weight: weight["gradient_norm"])
-            yield Offence(
-                largest.layer,
-                growth,
-                largest.order,
-                threshold=self.growth,
-                cause="gradients have grown from step to step",
+            cause = (
+                f"the gradients have grown to {growth:.3g} times their median over the last "
+                f"{len(past)} records; that of {largest.kernel.name!r} is the largest"
+            )
+            yield Violation(
+                largest.layer, growth, largest.order, threshold=self.growth, cause=cause
             )
 
 
 @dataclass(frozen=True)
 class UpdateTooLarge(Rule):
-    """Updates that leave little of the weights."""
+    """Reports updates that leave little of a kernel."""
 
     id = "update_too_large"
     statistic = "update_ratio"
-    fires = "norm of an update over that of the kernel, or what fits it; at once above 0.5"
-    applies = "kernels that did not start at zero, or of which it is known what fits"
+    fires = (
+        "the norm of an update, relative to the norm of the kernel or to the norm that fits its "
+        "fans, whichever is larger, exceeds the threshold; above 0.5 at once"
+    )
+    applies = "kernels that did not start at zero, or whose fitting norm is known"
     healthy = "3.7e-5 .. 6.4e-2"
-    cause = "a step changes a good part of what the kernel is"
-    remedy = "a lower learning rate, or a warm-up"
-    origin = "healthy 99 % quantile .064"
+    cause = "one step changes a large part of the kernel"
+    remedy = "lower the learning rate, or warm it up"
+    origin = "99 % quantile of healthy runs 0.064"
     threshold: float = 0.1
     persistence: int = 3
     at_once: float = 0.5
 
-    def check(self, view: View) -> Iterator[Offence]:
+    def check(self, view: View) -> Iterator[Violation]:
         for weight in view.kernels:
-            ratio = self._ratio(weight)
-            if ratio > self.at_once:
-                yield Offence(
-                    weight.layer, ratio, weight.order, threshold=self.at_once, persistence=1
-                )
-            elif ratio > self.threshold:
-                yield Offence(weight.layer, ratio, weight.order)
+            fitting_norm = _fitting_norm(weight)
+            ratio = self._ratio(weight, fitting_norm)
+            huge = ratio > self.at_once
+            if not (huge or ratio > self.threshold):
+                continue
+            is_small = fitting_norm is not None and weight["weight_norm"] < fitting_norm
+            reference = "a kernel of fitting size" if is_small else "the kernel itself"
+            yield Violation(
+                weight.layer,
+                ratio,
+                weight.order,
+                threshold=self.at_once if huge else None,
+                persistence=1 if huge else None,
+                cause=f"an update of {weight.kernel.name!r} has {ratio:.2g} times the norm of "
+                f"{reference}: {self.cause}",
+            )
 
-    def _ratio(self, weight: Weight) -> float:
-        """To the kernel as it is, or as it should be if it is smaller."""
-        if weight.kernel.variances is None:
+    def _ratio(self, weight: Weight, fitting_norm: float | None) -> float:
+        if fitting_norm is None:
             return math.nan if weight.started_at_zero else weight["update_ratio"]
-        usual = math.sqrt(weight.kernel.size * weight.kernel.variances[0])
-        return weight["update_norm"] / max(weight["weight_norm"], usual)
+        return weight["update_norm"] / max(weight["weight_norm"], fitting_norm)
+
+
+def _fitting_norm(weight: Weight) -> float | None:
+    """Return the smallest norm that keeps the signal or the gradient; None if unknown."""
+    variances = weight.kernel.variances
+    return None if variances is None else math.sqrt(weight.kernel.size * variances[0])
 
 
 @dataclass(frozen=True)
 class UpdateFrozen(Rule):
-    """A kernel that does not learn while others do."""
+    """Reports weights that do not learn while others do."""
 
     id = "update_frozen"
     statistic = "update_ratio"
-    fires = "norm of an update over that of the kernel, while others have a hundred times it"
+    fires = (
+        "the norm of an update, relative to the norm of the kernel, is below the threshold, while "
+        "for another kernel it is at least 100 times the threshold"
+    )
     applies = (
-        "trainable kernels, and other weights with two axes that get none at all; not between "
-        "the updates of accumulated gradients"
+        "trainable kernels, and other weights with two axes that get no update at all; not "
+        "between the updates of accumulated gradients"
     )
     healthy = "3.7e-5 .. 6.4e-2"
     cause = "no gradient reaches the layer"
-    remedy = "look for dead or saturated layers behind it, a stopped gradient, an unused output"
-    origin = "a hundredth of the healthy 1 % quantile; not calibrated"
+    remedy = (
+        "look between the layer and the loss for dead or saturated layers, a stopped gradient or "
+        "an unused output"
+    )
+    origin = "a hundredth of the 1 % quantile of healthy runs; not calibrated"
     threshold: float = 1e-7
     persistence: int = 3
 
-    def check(self, view: View) -> Iterator[Offence]:
+    def check(self, view: View) -> Iterator[Violation]:
         ratios = [self._ratio(weight) for weight in view.weights]
-        moving = max((ratio for ratio in ratios if math.isfinite(ratio)), default=0.0)
-        # If all stand still the rate is low, or gradients are being collected.
-        if moving < 100 * self.threshold:
+        largest = max((ratio for ratio in ratios if math.isfinite(ratio)), default=0.0)
+        # If all stand still, the learning rate is low or gradients are being accumulated.
+        if largest < 100 * self.threshold:
             return
         for weight, ratio in zip(view.weights, ratios, strict=True):
-            # How small an update may be nobody knows of a weight of unknown use.
-            slow = ratio < self.threshold if weight.multiplies else ratio == 0
-            if slow and weight["weight_norm"] > 0:
-                cause = None if ratio == 0 else "what reaches the layer is too little to move it"
-                yield Offence(weight.layer, ratio, weight.order, cause=cause)
+            # For a weight of unknown use there is no telling which updates are too small.
+            frozen = ratio < self.threshold if weight.multiplies else ratio == 0
+            if frozen and weight["weight_norm"] > 0:
+                name = weight.kernel.name
+                cause = (
+                    f"{name!r} is not updated while others are: {self.cause}"
+                    if ratio == 0
+                    else f"an update of {name!r} has {ratio:.2g} times its norm: the gradient that "
+                    "reaches the layer is too small"
+                )
+                yield Violation(weight.layer, ratio, weight.order, cause=cause)
 
     def _ratio(self, weight: Weight) -> float:
         return 0.0 if weight["update_norm"] == 0 else weight["update_ratio"]

@@ -1,117 +1,156 @@
-"""Rules on the signal that runs forward: its size, and the units that carry it."""
+"""Rules on the forward signal: its size, and the units that carry it."""
 
 import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from keras_winit.monitor.diagnosis.rules.base import Offence, Rule, use
-from keras_winit.monitor.diagnosis.rules.view import Seen, View
+from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.run_view import Row, View
+from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
 
-# Sampled steps at which the signal tells of the start, and not of what was learned.
-EARLY = 12
+# Last step at which the signal still shows the initialization rather than what was learned.
+LAST_EARLY_STEP = 12
 
-# Samples of a unit that say little of it.
-FEW = 8
+# With at most this many entries, a healthy unit may be zero for all of them by chance.
+FEW_ENTRIES = 8
 
 
-def _stretches(view: View) -> Iterator[tuple[Seen | None, Sequence[Seen]]]:
-    """Hidden layers that may be compared, and what the first of them is compared with.
+def _comparable_rows(view: View) -> Iterator[tuple[Row | None, Sequence[Row]]]:
+    """Yield groups of hidden layers whose signals may be compared, each with its input.
 
-    The main path starts from the input; a residual branch is compared with itself.
+    The main path is compared with the model's input if it takes a single input as it is; a
+    residual branch is compared with its own first layer.
     """
-    groups: dict[int | None, list[Seen]] = {}
-    for seen in view.outputs:
-        part = seen.part
+    groups: dict[int | None, list[Row]] = {}
+    for row in view.outputs:
+        part = row.part
         if part is not None and part.hidden and not part.is_embedding:
-            groups.setdefault(part.branch, []).append(seen)
+            groups.setdefault(part.branch, []).append(row)
     for branch, group in groups.items():
         first = group[0].part
-        fed = view.inputs[0] if branch is None and len(view.inputs) == 1 else None
-        yield (fed if first is not None and first.takes_raw_input else None), group
+        single_input = view.inputs[0] if branch is None and len(view.inputs) == 1 else None
+        yield (single_input if first is not None and first.takes_raw_input else None), group
 
 
-def _is_zero(seen: Seen) -> bool:
-    """Whether every entry is zero."""
-    return seen["mean"] == 0 and seen["stddev"] == 0
+def _is_zero(row: Row) -> bool:
+    return row["mean"] == 0 and row["stddev"] == 0
 
 
 @dataclass(frozen=True)
 class VanishingForward(Rule):
-    """A signal that no longer tells one input from another."""
+    """Reports layers whose output no longer tells one sample from another."""
 
     id = "vanishing_forward"
     severity = "error"
     statistic = "unit_stddev"
-    fires = "stddev of units over the samples, as a share of the first hidden layer's"
-    applies = "hidden layers with kernels; a residual branch by itself; not before normalization"
+    fires = (
+        "the standard deviation of the units over the samples, relative to the first hidden layer "
+        "(or, for that layer, to the input), is below the threshold"
+    )
+    applies = (
+        "hidden layers with kernels up to step 12; each residual branch by itself; not before "
+        "normalization"
+    )
     healthy = "0.064 .. 0.975"
-    cause = "each layer shrinks the differences between inputs until none are left"
-    remedy = "a scheme for the activation"
-    origin = "healthy 1 % quantile .064; SageMaker's PoorWeightInitialization uses 10 a layer"
+    cause = "each layer shrinks the differences between samples until none are left"
+    remedy = "use the scheme that fits the activation"
+    origin = (
+        "1 % quantile of healthy runs 0.064; SageMaker's PoorWeightInitialization uses a factor "
+        "of 10 per layer"
+    )
     threshold: float = 1e-2
     persistence: int = 2
-    last_step: int | None = EARLY
+    last_step: int | None = LAST_EARLY_STEP
 
-    def check(self, view: View) -> Iterator[Offence]:
-        for fed, group in _stretches(view):
-            reference = math.nan if fed is None else fed["unit_stddev"]
-            for place, seen in enumerate(group):
-                spread = seen["unit_stddev"]
-                # Of one sample, or of equal ones, units have no spread to lose.
-                ratio = spread / reference if reference > 0 else float(not _is_zero(seen))
+    def check(self, view: View) -> Iterator[Violation]:
+        for input_row, group in _comparable_rows(view):
+            reference = math.nan if input_row is None else input_row["unit_stddev"]
+            compared_with = "the input"
+            for place, row in enumerate(group):
+                spread = row["unit_stddev"]
+                # With one sample, or equal samples, the units have no spread to lose.
+                ratio = spread / reference if reference > 0 else float(not _is_zero(row))
+                if ratio < self.threshold and not self._is_exempt(view, row):
+                    yield Violation(
+                        row.layer,
+                        ratio,
+                        row.order,
+                        cause=self._cause(row, ratio, compared_with),
+                        remedy=scheme_advice(row.part),
+                    )
                 if place == 0:
-                    reference = spread
-                if self._excused(view, seen) or not ratio < self.threshold:
-                    continue
-                yield Offence(seen.layer, ratio, seen.order, remedy=use(seen.part))
+                    reference, compared_with = spread, f"those of layer {row.layer!r}"
 
-    def _excused(self, view: View, seen: Seen) -> bool:
-        part, weight = seen.part, view.weight_of(seen.layer)
+    def _cause(self, row: Row, ratio: float, compared_with: str) -> str:
+        if _is_zero(row):
+            return f"all outputs of layer {row.layer!r} are zero"
+        return (
+            f"between samples, the outputs of layer {row.layer!r} vary {ratio:.2g} times as much "
+            f"as {compared_with}: {self.cause}"
+        )
+
+    def _is_exempt(self, view: View, row: Row) -> bool:
+        part, weight = row.part, view.weight_of(row.layer)
         if part is None or weight is None:
             return True
-        ends_at_zero = part.ends_branch and weight.started_at_zero
-        # All units dead is a rule of its own.
-        all_dead = seen["dead_share"] >= 0.99 and weight["weight_norm"] > 0
-        return ends_at_zero or all_dead or (part.normalized and seen["unit_stddev"] > 0)
+        ends_branch_at_zero = part.ends_branch and weight.started_at_zero
+        # The rule `dead_units` reports these.
+        all_dead = row["dead_share"] >= 0.99 and weight["weight_norm"] > 0
+        normalized = part.normalized and row["unit_stddev"] > 0
+        return ends_branch_at_zero or all_dead or normalized
 
 
 @dataclass(frozen=True)
 class ExplodingForward(Rule):
-    """A signal that grows from layer to layer."""
+    """Reports layers whose signal has grown too large."""
 
     id = "exploding_forward"
     severity = "error"
     statistic = "stddev"
-    fires = "stddev of a pre-activation: above 100, or 50 times the first hidden layer's"
-    applies = "hidden layers with kernels; not before normalization"
+    fires = (
+        "the standard deviation of a pre-activation exceeds the threshold, or 50 times that of "
+        "the first hidden layer"
+    )
+    applies = "hidden layers with kernels up to step 12; not before normalization"
     healthy = "0.07 .. 1.3"
     cause = "each layer makes the signal larger"
-    remedy = "a scheme for the activation"
-    origin = "healthy 99 % quantile 1.3"
+    remedy = "use the scheme that fits the activation"
+    origin = "99 % quantile of healthy runs 1.3"
     threshold: float = 100.0
     growth: float = 50.0
-    last_step: int | None = EARLY
+    last_step: int | None = LAST_EARLY_STEP
 
-    def check(self, view: View) -> Iterator[Offence]:
+    def check(self, view: View) -> Iterator[Violation]:
         first = math.nan
-        for seen in view.outputs:
-            part = seen.part
+        for row in view.outputs:
+            part = row.part
             if part is None or not part.hidden or part.is_embedding:
                 continue
-            stddev = view.pre_activations.get(seen.layer, seen)["stddev"]
+            signal = view.pre_activations.get(row.layer, row)
+            stddev = signal["stddev"]
             if math.isnan(first) and stddev > 0:
                 first = stddev
             limit = min(self.threshold, self.growth * first)
             if stddev > limit and not part.normalized:
-                branch = "a smaller gain at the end of residual branches, or normalization in them"
-                remedy = use(part) if part.branch is None else branch
-                yield Offence(seen.layer, stddev, seen.order, threshold=limit, remedy=remedy)
+                kind = "pre-activation" if signal.pre_activation else "output"
+                cause = f"the {kind} of layer {row.layer!r} has standard deviation {stddev:.3g}"
+                in_branch = (
+                    "use a smaller gain at the ends of residual branches, or normalize within them"
+                )
+                yield Violation(
+                    row.layer,
+                    stddev,
+                    row.order,
+                    threshold=limit,
+                    cause=f"{cause}: {self.cause}",
+                    remedy=scheme_advice(part) if part.branch is None else in_branch,
+                )
 
 
 @functools.cache
 def most_dead(units: int, share: float, tail: float = 1e-3) -> int:
-    """The 1 - `tail` quantile of Binomial(units, share)."""
+    """Return the 1 - `tail` quantile of Binomial(units, share)."""
     total = 0.0
     for count in range(units + 1):
         ways = math.lgamma(units + 1) - math.lgamma(count + 1) - math.lgamma(units - count + 1)
@@ -123,65 +162,85 @@ def most_dead(units: int, share: float, tail: float = 1e-3) -> int:
 
 @dataclass(frozen=True)
 class DeadUnits(Rule):
-    """Units of a rectifier that are zero for the whole batch."""
+    """Reports rectifier units that are zero for the whole batch."""
 
     id = "dead_units"
     statistic = "dead_share"
-    fires = "more than 99.9 % of layers would have with this share dead; error if >= 99 %"
-    applies = "rectifiers of hidden layers; of 5 units, or 8 samples, or less all must be dead"
+    fires = (
+        "more units are dead than in 99.9 % of layers whose units die with the probability of the "
+        "threshold; an error from 99 % of the units on"
+    )
+    applies = (
+        "rectifiers in hidden layers; of at most 5 units, or with at most 8 entries for each "
+        "unit, all must be dead"
+    )
     healthy = "0 .. 0.385"
-    cause = "units that are zero for every input get no gradient, and seldom come back"
-    remedy = "zero or positive biases, a lower learning rate, or a leaky activation"
-    origin = "healthy 99 % quantile .385, maximum .52, of batches of 256"
+    cause = "a unit that is zero for every sample gets no gradient, and seldom recovers"
+    remedy = "use zero or positive biases, a lower learning rate, or a leaky activation"
+    origin = "healthy runs with batches of 256: 99 % quantile 0.385, maximum 0.52"
     threshold: float = 0.35
     persistence: int = 3
 
-    def check(self, view: View) -> Iterator[Offence]:
-        for seen in view.seen:
-            count, share = seen["dead_units"], seen["dead_share"]
-            if seen.before or seen.part is None or not seen.part.hidden or not count * share > 0:
+    def check(self, view: View) -> Iterator[Violation]:
+        for row in view.rows:
+            dead, share = row["dead_units"], row["dead_share"]
+            hidden = row.part is not None and row.part.hidden
+            if row.pre_activation or not hidden or not dead * share > 0:
                 continue
-            units = round(count / share)
-            # Of few samples a unit may be zero for all by chance.
-            few = units <= 5 or seen.samples <= FEW
+            units = round(dead / share)
+            few = units <= 5 or row.unit_samples <= FEW_ENTRIES
             most = units - 1 if few else most_dead(units, self.threshold)
-            weight = view.weight_of(seen.layer)
-            # Of a kernel of zeros the units are no worse than the kernel.
-            if count <= most or (weight is not None and weight["weight_norm"] == 0):
+            weight = view.weight_of(row.layer)
+            # The units of a kernel of zeros are dead because of the kernel.
+            if dead <= most or (weight is not None and weight["weight_norm"] == 0):
                 continue
-            ruined = share >= 0.99
-            yield Offence(
-                seen.layer,
+            all_dead = share >= 0.99
+            cause = f"{dead:.0f} of {units} units of layer {row.layer!r} are zero on this batch"
+            yield Violation(
+                row.layer,
                 share,
-                seen.order,
+                row.order,
                 threshold=most / units,
-                severity="error" if ruined else None,
-                persistence=min(2, self.persistence) if ruined else None,
-                remedy=f"{self.remedy}; {use(seen.part)}",
+                severity="error" if all_dead else None,
+                persistence=min(2, self.persistence) if all_dead else None,
+                cause=f"{cause}: {self.cause}",
+                remedy=f"{self.remedy}; {scheme_advice(row.part)}",
             )
 
 
 @dataclass(frozen=True)
 class Saturated(Rule):
-    """Units where the activation is flat."""
+    """Reports layers whose pre-activations lie where the activation is flat."""
 
     id = "saturated"
     statistic = "saturated_share"
-    fires = "share of entries where the slope is under 5 % of the steepest; info from step 30"
-    applies = "hidden layers whose activation is flat somewhere, save at zero"
+    fires = (
+        "the share of outputs where the slope of the activation is below 5 % of its steepest "
+        "exceeds the threshold; only an info after step 30"
+    )
+    applies = "hidden layers whose activation is flat somewhere; the zeros of a rectifier excepted"
     healthy = "0 .. 0.06"
-    cause = "pre-activations lie where the activation is flat and lets no gradient through"
-    remedy = "a smaller gain, or inputs of stddev 1"
-    origin = "far above the healthy 99 % quantile .06, since many recover"
+    cause = "the pre-activations lie where the activation is flat and passes hardly any gradient"
+    remedy = "use a smaller gain, and scale the inputs to standard deviation 1"
+    origin = "far above the 99 % quantile of healthy runs, 0.06, because many layers recover"
     threshold: float = 0.5
     persistence: int = 3
     warns_until: int = 30
 
-    def check(self, view: View) -> Iterator[Offence]:
-        for seen in view.seen:
-            share, part = seen["saturated_share"], seen.part
-            if part is None or not part.hidden or seen.before or not share > self.threshold:
+    def check(self, view: View) -> Iterator[Violation]:
+        for row in view.rows:
+            share, part = row["saturated_share"], row.part
+            if part is None or not part.hidden or row.pre_activation or not share > self.threshold:
                 continue
-            severity = None if view.step <= self.warns_until else "info"
-            remedy = f"{use(part)}, inputs of stddev 1"
-            yield Offence(seen.layer, share, seen.order, severity=severity, remedy=remedy)
+            cause = (
+                f"{share:.0%} of the outputs of layer {row.layer!r} lie where the activation is "
+                "flat and passes hardly any gradient"
+            )
+            yield Violation(
+                row.layer,
+                share,
+                row.order,
+                severity=None if view.step <= self.warns_until else "info",
+                cause=cause,
+                remedy=f"{scheme_advice(part)}, and scale the inputs to standard deviation 1",
+            )

@@ -1,237 +1,322 @@
-"""Rules on how training starts: inputs, kernels, the first loss; and on what is no number."""
+"""Rules on the start of training: inputs, kernels, the first loss, and non-finite numbers."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keras_winit.monitor.diagnosis.rules.base import Offence, Rule, use
-from keras_winit.monitor.diagnosis.rules.view import View, Weight
+from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.run_view import View, Weight
+from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
 
-# Ranges to show before the first layer that is not finite.
-SHOWN = 20
+# Layers whose ranges are shown before the first layer that is not finite.
+RANGES_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class NonFinite(Rule):
-    """NaN or infinite: the first layer in the order of execution."""
+    """Reports the first NaN or infinite value in the order of execution."""
 
     id = "non_finite"
     severity = "error"
     statistic = "nonfinite"
-    fires = "any NaN or infinity in an output, a gradient, a weight or the loss"
+    fires = "an input, a layer output, a gradient, a weight or the loss has NaN or infinite values"
+    applies = "every input, and the first affected layer; gradients only if the loss is not scaled"
     healthy = "0"
-    cause = "a number is NaN or too large for its type"
+    cause = "a value became NaN or too large for its data type"
     remedy = (
-        "a smaller gain, normalized inputs, a lower learning rate, clipping, or softmax and "
-        "loss in float32"
+        "use a smaller gain, normalize the inputs, lower the learning rate, clip the gradients, "
+        "or compute softmax and loss in float32"
     )
-    origin = "any is too many; SageMaker Debugger, ExplodingTensor"
+    origin = "a single non-finite value is too many; SageMaker Debugger, ExplodingTensor"
     threshold: float = 0.0
 
-    def check(self, view: View) -> Iterator[Offence]:
-        for seen in view.inputs:
-            if seen["nonfinite"] > self.threshold:
-                yield Offence(seen.layer, seen["nonfinite"], -1, cause="the data hold NaN or inf")
-        for seen in view.seen:
-            if seen["nonfinite"] > self.threshold:
-                yield Offence(
-                    seen.layer,
-                    seen["nonfinite"],
-                    seen.order,
-                    cause=self._why(view),
-                    details=self._ranges(view),
-                )
-                return
-        for weight in view.weights:
-            bad = weight["gradient_nonfinite"]
-            # Where the loss is scaled, a gradient that overflows only makes the scale smaller.
-            if bad > self.threshold and not view.model.scaled_loss:
-                cause = f"in a gradient; {self._why(view)}"
-                yield Offence(weight.layer, bad, weight.order, cause=cause)
-                return
-            if "weight_norm" in weight.values and not math.isfinite(weight["weight_norm"]):
-                cause = f"in a weight; {self._why(view)}"
-                yield Offence(weight.layer, math.inf, weight.order, cause=cause)
-                return
-        if view.record.loss is not None and not math.isfinite(view.record.loss):
-            yield Offence("loss", math.inf, len(view.seen), cause="the loss alone is not finite")
+    def check(self, view: View) -> Iterator[Violation]:
+        for row in view.inputs:
+            count = row["nonfinite"]
+            if count > self.threshold:
+                cause = f"the data of {row.layer!r} contain {_non_finite(count)}"
+                yield Violation(row.layer, count, -1, cause=cause)
+        yield from itertools.islice(
+            itertools.chain(
+                self._check_rows(view), self._check_weights(view), self._check_loss(view)
+            ),
+            1,
+        )
 
-    def _why(self, view: View) -> str:
-        if len(view.records) < 2:
-            return "it is so from the start: " + self.cause
-        ratios = view.column("update_ratio", back=2)
-        largest = max((r for r in ratios.values() if math.isfinite(r)), default=0.0)
-        if largest > 0.5:
-            before = view.records[-2].step
-            return f"at step {before} an update was {largest:.2g} times the weights it changed"
-        return self.cause
+    def _check_rows(self, view: View) -> Iterator[Violation]:
+        for row in view.rows:
+            count = row["nonfinite"]
+            if count > self.threshold:
+                kind = "pre-activation" if row.pre_activation else "output"
+                cause = (
+                    f"the {kind} of layer {row.layer!r} contains {_non_finite(count)}"
+                    f"{_explanation(view)}"
+                )
+                details = self._ranges(view)
+                yield Violation(row.layer, count, row.order, cause=cause, details=details)
+
+    def _check_weights(self, view: View) -> Iterator[Violation]:
+        for weight in view.weights:
+            name, count = weight.kernel.name, weight["gradient_nonfinite"]
+            # While the optimizer searches for a scale of the loss, a gradient that overflows
+            # only makes the scale smaller.
+            if count > self.threshold and not view.model.scaled_loss:
+                cause = f"the gradient of {name!r} contains {_non_finite(count)}"
+                cause += _explanation(view)
+                yield Violation(weight.layer, count, weight.order, cause=cause)
+            if "weight_norm" in weight.values and not math.isfinite(weight["weight_norm"]):
+                cause = f"the weight {name!r} contains NaN or infinite values{_explanation(view)}"
+                yield Violation(weight.layer, math.inf, weight.order, cause=cause)
+
+    def _check_loss(self, view: View) -> Iterator[Violation]:
+        loss = view.record.loss
+        if loss is not None and not math.isfinite(loss):
+            cause = f"the loss is {loss:g}, although all layer outputs and weights are finite"
+            yield Violation("loss", math.inf, len(view.rows), cause=cause)
 
     def _ranges(self, view: View) -> tuple[str, ...]:
-        rows = []
-        for seen in view.seen:
-            rows.append(
-                f"{seen.layer}{'.pre' * seen.before} {seen['min']:.4g} .. {seen['max']:.4g}"
-            )
-            if seen["nonfinite"] > self.threshold:
+        lines = []
+        for row in view.rows:
+            name = row.layer + ".pre" * row.pre_activation
+            lines.append(f"range of {name}: {row['min']:.4g} .. {row['max']:.4g}")
+            if row["nonfinite"] > self.threshold:
                 break
-        return tuple(rows[-SHOWN - 1 :])
+        return tuple(lines[-RANGES_SHOWN - 1 :])
+
+
+def _non_finite(count: float) -> str:
+    return "a NaN or infinite value" if count == 1 else f"{count:.0f} NaN or infinite values"
+
+
+def _explanation(view: View) -> str:
+    """Return what the records before this one tell about the cause, as the end of a sentence."""
+    if len(view.records) < 2:
+        return ", from the first recorded step on"
+    ratios = view.by_variable("update_ratio", back=2).values()
+    largest = max((ratio for ratio in ratios if math.isfinite(ratio)), default=0.0)
+    if largest > 0.5:
+        step = view.records[-2].step
+        return f"; at step {step} an update was {largest:.2g} times as large as its weight"
+    return ""
+
+
+def _may_repeat(weight: Weight) -> bool:
+    """Return whether equal units are intended, or harmless as in an output layer."""
+    return weight.kernel.repeats_units or not weight.part.hidden
 
 
 @dataclass(frozen=True)
 class ConstantUnits(Rule):
-    """Units of a kernel that start alike."""
+    """Reports kernels whose units start equal."""
 
     id = "constant_units"
     severity = "error"
     statistic = "weight_repeated"
-    fires = "share of equal units in a hidden kernel that is not all zero"
-    applies = "hidden kernels at step 0; not schemes that repeat on purpose, as ICNR"
+    fires = (
+        "the share of units that repeat another unit reaches the threshold in a hidden kernel "
+        "that is not all zero"
+    )
+    applies = "hidden kernels at step 0; not schemes that repeat units on purpose, such as ICNR"
     healthy = "0"
-    cause = "units with equal weights compute the same and, if nothing tells them apart, stay so"
-    remedy = "a random scheme"
-    origin = "healthy 0; a kernel of two equal halves has just under half"
+    cause = (
+        "units with equal weights compute the same output, and stay equal unless something tells "
+        "them apart"
+    )
+    remedy = "initialize the kernel with a random scheme"
+    origin = "healthy kernels have 0; a kernel with half of its units equal has just under 0.5"
     threshold: float = 0.3
     last_step: int | None = 0
 
-    def check(self, view: View) -> Iterator[Offence]:
+    def check(self, view: View) -> Iterator[Violation]:
         for weight in view.kernels:
             share = weight["weight_repeated"]
-            meant = weight.kernel.repeats_units or not weight.part.hidden
-            if not meant and weight["weight_norm"] > 0 and share >= self.threshold:
-                yield Offence(weight.layer, share, weight.order, remedy=use(weight.part))
+            if not _may_repeat(weight) and weight["weight_norm"] > 0 and share >= self.threshold:
+                cause = f"{share:.0%} of the units of {weight.kernel.name!r} repeat another unit"
+                yield Violation(
+                    weight.layer,
+                    share,
+                    weight.order,
+                    cause=f"{cause}: {self.cause}",
+                    remedy=scheme_advice(weight.part),
+                )
 
 
 @dataclass(frozen=True)
 class SymmetricUnits(Rule):
-    """Units of a kernel that are alike and learn alike."""
+    """Reports kernels whose units are equal and learn the same."""
 
     id = "symmetric_units"
     severity = "error"
     statistic = "gradient_repeated"
-    fires = "share of equal units in a hidden kernel and in its gradient as well"
-    applies = "hidden kernels; not zero heads, nor zero ends of residual branches"
+    fires = (
+        "the share of units that repeat another unit reaches the threshold both in a hidden "
+        "kernel and in its gradient"
+    )
+    applies = "hidden kernels; not zeros in output layers or at the ends of residual branches"
     healthy = "0"
-    cause = "nothing tells the units apart, so that all learn the same, or nothing"
-    remedy = "a random scheme; zeros only for heads and for the ends of residual branches"
-    origin = "as constant_units; both kernel and gradient, since a zero head is right"
+    cause = "nothing tells the units apart, so they all learn the same, or nothing"
+    remedy = (
+        "initialize the kernel with a random scheme; use zeros only in output layers and at the "
+        "ends of residual branches"
+    )
+    origin = (
+        "as for constant_units; kernel and gradient must both repeat, because a kernel of zeros "
+        "is right in an output layer"
+    )
     threshold: float = 0.3
     persistence: int = 3
 
-    def check(self, view: View) -> Iterator[Offence]:
+    def check(self, view: View) -> Iterator[Violation]:
         for weight in view.kernels:
             share = min(weight["weight_repeated"], weight["gradient_repeated"])
-            meant = weight.kernel.repeats_units or not weight.part.hidden
-            if not meant and share >= self.threshold:
-                # Zeros that get no gradient will not get one.
-                soon = 2 if weight["gradient_norm"] == weight["weight_norm"] == 0 else None
-                yield Offence(
-                    weight.layer, share, weight.order, persistence=soon, remedy=use(weight.part)
+            if not _may_repeat(weight) and share >= self.threshold:
+                # A kernel of zeros without a gradient will never get one.
+                stuck = weight["gradient_norm"] == weight["weight_norm"] == 0
+                cause = (
+                    f"{share:.0%} of the units of {weight.kernel.name!r} repeat another unit, and "
+                    f"so do their gradients: {self.cause}"
+                )
+                yield Violation(
+                    weight.layer,
+                    share,
+                    weight.order,
+                    persistence=2 if stuck else None,
+                    cause=cause,
+                    remedy=scheme_advice(weight.part),
                 )
 
 
 @dataclass(frozen=True)
 class InputScale(Rule):
-    """Inputs far from zero mean and unit variance."""
+    """Reports inputs far from zero mean and unit variance."""
 
     id = "input_scale"
     severity = "info"
     statistic = "stddev"
-    fires = "standard deviation of an input, or |mean| above 3 of them"
-    applies = "inputs that reach a kernel without normalization"
-    healthy = "mean near 0, stddev near 1"
-    cause = "inputs are far from mean 0 and stddev 1, as pixels from 0 to 255"
-    remedy = 'scale the data, or put `keras.layers.Rescaling` or "Normalization" first'
-    origin = "10 times what initializers expect; not calibrated"
+    fires = (
+        "the standard deviation of an input exceeds the threshold, or its |mean| exceeds 3 "
+        "standard deviations"
+    )
+    applies = "inputs of models in which a kernel takes an input without normalization"
+    healthy = "mean near 0, standard deviation near 1"
+    cause = "the inputs are far from mean 0 and standard deviation 1, like pixels from 0 to 255"
+    remedy = (
+        "scale the data, or start the model with `keras.layers.Rescaling` or "
+        "`keras.layers.Normalization`"
+    )
+    origin = "10 times the standard deviation that initializers expect; not calibrated"
     threshold: float = 10.0
     offset: float = 3.0
 
-    def check(self, view: View) -> Iterator[Offence]:
+    def check(self, view: View) -> Iterator[Violation]:
         if not any(part.takes_raw_input for part in view.model.parts.values()):
             return
-        for seen in view.inputs:
-            stddev, mean = seen["stddev"], seen["mean"]
+        for row in view.inputs:
+            stddev, mean = row["stddev"], row["mean"]
             if stddev > self.threshold or abs(mean) > self.offset * stddev > 0:
-                cause = f"{self.cause}: mean {mean:.3g}, stddev {stddev:.3g}"
-                yield Offence(seen.layer, stddev, -1, cause=cause)
+                cause = (
+                    f"the data of {row.layer!r} have mean {mean:.3g} and standard deviation "
+                    f"{stddev:.3g}; initializers expect about 0 and 1"
+                )
+                yield Violation(row.layer, stddev, -1, cause=cause)
 
 
 @dataclass(frozen=True)
 class BadInitialLoss(Rule):
-    """A first loss far above that of a guess."""
+    """Reports a first loss far above that of equal guesses."""
 
     id = "bad_initial_loss"
     statistic = "loss"
-    fires = "first loss over that of an equal guess, log(classes); or above 12, and 1.25 times it"
-    applies = "cross-entropy without penalties or weights of samples, step 0"
-    healthy = "0.97 .. 2.5 times"
-    cause = "before it has learned anything the model is sure, and wrong"
-    remedy = 'a small or zero output kernel: kernel_initializer="winit>zeros"'
+    fires = (
+        "the first loss exceeds the threshold times log(classes), the loss of equal guesses; or "
+        "exceeds 12 and 1.25 times log(classes)"
+    )
+    applies = "cross-entropy without penalties or sample weights, at step 0"
+    healthy = "0.97 .. 2.5 times log(classes)"
+    cause = "the untrained model is confident and wrong"
+    remedy = 'set kernel_initializer="winit>zeros" or a small scheme in the output layer'
     origin = (
-        "healthy maximum 4.7, of residual models without normalization; of probabilities, which "
-        "Keras clips at 1e-7, no loss is above 16"
+        "healthy maximum 4.7, in residual models without normalization; Keras clips "
+        "probabilities at 1e-7, so no loss of probabilities exceeds 16"
     )
     threshold: float = 6.0
     most: float = 12.0
     least: float = 1.25
     last_step: int | None = 0
 
-    def check(self, view: View) -> Iterator[Offence]:
+    def check(self, view: View) -> Iterator[Violation]:
         expected = view.model.expected_loss
         loss = view.record.loss
         if not expected or loss is None:
             return
+        ratio = loss / expected
         limit = min(self.threshold, max(self.most / expected, self.least))
-        if loss / expected > limit:
-            yield Offence("loss", loss / expected, len(view.seen), threshold=limit)
+        if ratio > limit:
+            cause = (
+                f"the first loss is {loss:.3g}, {ratio:.2g} times the {expected:.3g} of equal "
+                f"guesses: {self.cause}"
+            )
+            yield Violation("loss", ratio, len(view.rows), threshold=limit, cause=cause)
 
 
 @dataclass(frozen=True)
 class WrongInit(Rule):
-    """A kernel whose variance fits neither fan nor activation."""
+    """Reports kernels whose variance fits neither their fans nor their activation."""
 
     id = "wrong_init_for_activation"
     severity = "info"
     statistic = "weight_norm"
-    fires = "variance of a kernel over the nearest that keeps a signal; warning beyond 10"
+    fires = (
+        "the variance of a kernel differs from the nearest variance that keeps a signal by more "
+        "than the factor of the threshold; a warning above a factor of 10"
+    )
     applies = (
-        "kernels of known layers at step 0; residual branches may have less, and heads: info; "
-        "before normalization an info"
+        "kernels with known fans at step 0; recurrent kernels and residual branches may be "
+        "smaller; only an info before normalization, and for output layers that are smaller"
     )
     healthy = "1/2.7 .. 2.7"
-    cause = "its variance fits neither its fans nor its activation"
-    remedy = "the scheme for the activation"
-    origin = "2.7 passes Glorot where gain**2 / fan_in is 2.5 times as much"
+    cause = "the variance of the kernel fits neither its fans nor its activation"
+    remedy = "use the scheme that fits the activation"
+    origin = "2.7 accepts Glorot where gain**2 / fan_in is 2.5 times its variance"
     threshold: float = 2.7
     warns: float = 10.0
     last_step: int | None = 0
 
-    def check(self, view: View) -> Iterator[Offence]:
+    def check(self, view: View) -> Iterator[Violation]:
         for weight in view.kernels:
             ratio = self._ratio(weight)
             if ratio is None or 1 / self.threshold <= ratio <= self.threshold:
                 continue
             far = not 1 / self.warns <= ratio <= self.warns
             exempt = weight.part.normalized or (ratio < 1 and not weight.part.hidden)
-            stddev = weight["weight_norm"] / math.sqrt(weight.kernel.size)
-            low, high = (math.sqrt(v) for v in weight.kernel.variances or (0, 0))
-            cause = f"stddev {stddev:.3g} of {weight.kernel.name!r}; {low:.3g} .. {high:.3g} fit"
-            yield Offence(
+            yield Violation(
                 weight.layer,
                 ratio,
                 weight.order,
                 threshold=1 / self.threshold if ratio < 1 else self.threshold,
                 severity="warning" if far and not exempt else "info",
-                cause=cause,
-                remedy=use(weight.part),
+                cause=_stddev_mismatch(weight),
+                remedy=scheme_advice(weight.part),
             )
 
     def _ratio(self, weight: Weight) -> float | None:
-        """To the nearest of the variances that fit; None if there is nothing to say."""
-        fits, kernel = weight.kernel.variances, weight.kernel
-        if fits is None or not weight["weight_norm"] > 0:
+        """Return the variance over the nearest fitting one; None if the rule does not apply."""
+        fitting, kernel = weight.kernel.variances, weight.kernel
+        if fitting is None or not weight["weight_norm"] > 0:
             return None
         variance = weight["weight_norm"] ** 2 / kernel.size
-        ratio = variance / min(max(variance, fits[0]), fits[1])
-        # Less of a recurrent kernel, or of a branch, is a choice, and a stable one.
-        chosen = kernel.role == "recurrent" or weight.part.branch is not None
-        return None if chosen and ratio < 1 else ratio
+        ratio = variance / min(max(variance, fitting[0]), fitting[1])
+        # A small recurrent kernel or residual branch is a deliberate and stable choice.
+        may_be_small = kernel.role == "recurrent" or weight.part.branch is not None
+        return None if may_be_small and ratio < 1 else ratio
+
+
+def _stddev_mismatch(weight: Weight) -> str:
+    stddev = weight["weight_norm"] / math.sqrt(weight.kernel.size)
+    low, high = (f"{math.sqrt(variance):.3g}" for variance in weight.kernel.variances or (0, 0))
+    needed = low if low == high else f"{low} to {high}"
+    return (
+        f"{weight.kernel.name!r} has standard deviation {stddev:.3g}; its fans and activation "
+        f"need {needed}"
+    )

@@ -1,0 +1,1 @@
+"""Models that `benchmarks/diagnosis.py` trains, healthy or with a planted fault."""

@@ -1,0 +1,37 @@
+"""Facts about a model that the rules need besides its records."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from keras_winit.models.layers import LayerInfo
+from keras_winit.models.losses import expected_loss
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFacts:
+    """Facts about a model that do not change while it trains.
+
+    Args:
+        parts: The description of each layer, by the name that the layer has in the records.
+        expected_loss: Loss of a classifier that gives all classes equal chances. None if the
+            loss is not a single cross-entropy, or contains penalties or sample weights.
+        scaled_loss: Whether the optimizer searches for a scale of the loss. Infinite gradients
+            are then a normal part of that search.
+    """
+
+    parts: Mapping[str, LayerInfo] = field(default_factory=dict)
+    expected_loss: float | None = None
+    scaled_loss: bool = False
+
+
+def collect_model_facts(model: Any, parts: Mapping[int, LayerInfo], watch: Any) -> ModelFacts:
+    """Return the facts about a compiled model, given its parts by the `id` of their layer."""
+    layers = [layer for layer in model._flatten_layers() if id(layer) in parts]
+    return ModelFacts(
+        parts={watch.names.of(layer): parts[id(layer)] for layer in layers},
+        expected_loss=expected_loss(model) if watch.plain_loss else None,
+        scaled_loss=isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer),
+    )
