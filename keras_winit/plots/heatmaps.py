@@ -81,7 +81,7 @@ def draw_color_bar(
     stride = 2 if small else 1
     bar = picture.colorbar(image, ax=axes, location="bottom", aspect=18, pad=0.02)
     if heat_map.ticks is None:
-        bar.set_ticks([0, 0.5, 1], labels=["0 %", "50 %", "100 %"])
+        bar.set_ticks([0, 0.5, 1], labels=["0", "50 %", "100 %"])
     else:
         ticks = range(-DECADES, DECADES + 1, stride)
         bar.set_ticks(ticks, labels=heat_map.ticks[::stride])

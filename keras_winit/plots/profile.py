@@ -133,7 +133,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.plot(values[known], depth[known], "-", color="0.5", linewidth=1)
     inside = known & ~outside
     axes.plot(values[inside], depth[inside], "o", color=text_color(), markersize=4)
-    # Without points, the constrained layout fails: it cannot place unclipped lines.
+    # An unclipped line without points would make matplotlib's constrained layout collapse.
     if outside.any():
         cross = {"color": OUTSIDE.color, "markersize": 7, "clip_on": False}
         axes.plot(values[outside], depth[outside], OUTSIDE.marker, **cross)

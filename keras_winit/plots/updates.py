@@ -90,7 +90,9 @@ def _draw_range(axes: Any, labels: Sequence[str], ratios: Array) -> Sequence[int
     known = ~np.all(np.isnan(ratios), axis=0)
     columns, ratios = columns[known], ratios[:, known]
     low, median, high = (reduce(ratios, axis=0) for reduce in (np.nanmin, np.nanmedian, np.nanmax))
-    axes.fill_between(columns, low, high, color=RANGE_COLOR, alpha=0.3, label="range of all")
+    axes.fill_between(
+        columns, low, high, color=RANGE_COLOR, alpha=0.3, label="range of all kernels"
+    )
     axes.plot(columns, median, "o-", color=MEDIAN_COLOR, markersize=3, label="median")
     last = ratios[:, -1]
     extremes = {"largest": int(np.nanargmax(last)), "smallest": int(np.nanargmin(last))}

@@ -116,33 +116,43 @@ def test_overflowed_entries_are_counted():
     assert "not finite" not in str(propagate("winit>he_normal", "relu", 2, 20, 5))
 
 
-def test_initializers_and_activations_in_any_form():
-    for initializer in (
-        "winit>sparse",
-        keras_winit.Sparse,
-        keras_winit.Sparse(gain=1.0),
-        "glorot_uniform",
-        keras.initializers.HeNormal(seed=1),
-        lambda shape, dtype=None: keras.ops.ones(shape, dtype),
-    ):
-        for activation in ("gelu", keras.ops.sin):
-            result = propagate(initializer, activation, depth=2, width=8, samples=5)
-            assert len(result.layers) == 2
-            assert str(result).count("\n") == 3
-    table = str(propagate(keras_winit.Sparse(gain=1.0), depth=2, width=8, samples=5))
-    assert table.startswith("Sparse(connections=10, gain=1.0): 2 tanh layers of 8 units")
+FORMS = {
+    "name": "winit>sparse",
+    "class": keras_winit.Sparse,
+    "instance": keras_winit.Sparse(gain=1.0),
+    "keras name": "glorot_uniform",
+    "keras instance": keras.initializers.HeNormal(seed=1),
+    "function": lambda shape, dtype=None: keras.ops.ones(shape, dtype),
+}
 
 
-def test_every_signal_gets_a_histogram():
-    for name, activation, depth in (
+@pytest.mark.parametrize("activation", ["gelu", keras.ops.sin], ids=["name", "function"])
+@pytest.mark.parametrize("form", FORMS)
+def test_initializers_and_activations_in_any_form(form, activation):
+    result = propagate(FORMS[form], activation, depth=2, width=8, samples=5)
+    assert len(result.layers) == 2
+    assert str(result).count("\n") == 3
+
+
+def test_the_title_names_the_initializer():
+    result = propagate(keras_winit.Sparse(gain=1.0), depth=2, width=8, samples=5)
+    title = "Sparse(connections=10, gain=1.0): 2 tanh layers of 8 units"
+    assert str(result).startswith(title)
+
+
+@pytest.mark.parametrize(
+    ("name", "activation", "depth"),
+    [
         ("constant", "sigmoid", 3),  # nearly constant
         ("small_normal", "tanh", 40),  # smaller than float32's normal numbers
         ("large_normal", "relu", 60),  # beyond float32
-    ):
-        result = propagate(f"winit>{name}", activation, depth=depth, width=100, samples=50)
-        assert all(len(layer.counts) + 1 == len(layer.edges) for layer in result.layers)
-        assert sum(result.layers[0].counts) == 5000
-        plots.propagation(result).canvas.draw()
+    ],
+)
+def test_every_signal_has_a_histogram(name, activation, depth):
+    result = propagate(f"winit>{name}", activation, depth=depth, width=100, samples=50)
+    assert all(len(layer.counts) + 1 == len(layer.edges) for layer in result.layers)
+    assert sum(result.layers[0].counts) == 5000
+    plots.propagation(result).canvas.draw()
 
 
 def test_results_depend_on_the_seed_alone():
@@ -167,5 +177,10 @@ def test_the_seed_reaches_wrapped_initializers(name):
     first, same, other = (keras.ops.convert_to_numpy(draw) for draw in draws)
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)
-    by_name = [propagate("winit>scaled", depth=2, width=20, samples=10, seed=s) for s in (1, 1, 2)]
-    assert by_name[0] == by_name[1] != by_name[2]
+
+
+def test_the_seed_reaches_an_initializer_wrapped_by_name():
+    first, same, other = (
+        propagate("winit>scaled", depth=2, width=20, samples=10, seed=seed) for seed in (1, 1, 2)
+    )
+    assert first == same != other
