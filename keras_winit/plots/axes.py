@@ -8,9 +8,13 @@ import numpy as np
 from keras_winit.plots.findings import MARKS
 from keras_winit.plots.labels import LONGEST, evenly_spaced, layer_labels
 
-# The most labels along the layers, and along the steps.
+# The most labels along the layers.
 LAYER_LABELS = 50
-STEP_LABELS = 6
+
+
+def height_of_rows(count: int) -> float:
+    """Return the height in inches of an axes with a row for each layer."""
+    return min(max(0.2 * count, 1.8), 9)
 
 
 def label_layers(
@@ -56,8 +60,8 @@ def label_layers(
         )
 
 
-def label_steps(axes: Any, steps: Sequence[int], limit: int = STEP_LABELS) -> None:
-    """Label the columns with steps, which need not be evenly spaced."""
+def label_steps(axes: Any, steps: Sequence[int], limit: int) -> None:
+    """Label at most `limit` columns with their steps, which need not be evenly spaced."""
     count = min(len(steps), limit)
     columns = np.unique(np.linspace(0, len(steps) - 1, count).round().astype(int))
     axes.set_xticks(columns, [str(steps[column]) for column in columns])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.plots.axes import label_layers, label_steps
+from keras_winit.plots.axes import height_of_rows, label_layers
 from keras_winit.plots.figures import SMALL, SMALL_DPI, figure, save, step_range, unmeasured
 from keras_winit.plots.findings import Findings, worst_severities
 from keras_winit.plots.healthy import UPDATE_TARGET
@@ -14,7 +14,7 @@ from keras_winit.plots.heatmaps import (
     DECADES,
     RATIOS,
     HeatMap,
-    draw_color_bar,
+    draw_heat_map,
     draw_legend,
 )
 from keras_winit.plots.inputs import Record
@@ -70,18 +70,15 @@ def health(
     severities = worst_severities(findings)
     if small:
         return save(_small_picture(tables, maps[:2], severities), path)
-    height = 2.4 + min(max(0.2 * len(tables.layers), 1.8), 9)
+    height = 2.4 + height_of_rows(len(tables.layers))
     picture = figure(figsize=(2.2 + 2.7 * len(maps), height), layout="constrained")
     picture.get_layout_engine().set(w_pad=0.1)
     panels = picture.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     for axes, heat_map in zip(panels, maps, strict=True):
-        image = heat_map.draw(axes)
-        axes.set_title(heat_map.title, fontsize="medium")
-        label_steps(axes, tables.steps, 5)
-        draw_color_bar(picture, axes, image, heat_map)
+        draw_heat_map(picture, axes, heat_map, tables.steps, step_labels=5)
     label_layers(panels[0], tables.layers, severities)
     picture.suptitle(_title(tables, severities), fontsize="large")
-    draw_legend(picture, maps, [severities[name] for name in tables.layers if name in severities])
+    draw_legend(picture, maps, {severities.get(name) for name in tables.layers})
     return save(picture, path)
 
 
@@ -137,10 +134,6 @@ def _small_picture(tables: Tables, maps: Sequence[HeatMap], severities: Mapping[
     picture.get_layout_engine().set(w_pad=0.07)
     panels = picture.subplots(1, len(maps), sharey=True, squeeze=False)[0]
     for axes, heat_map in zip(panels, maps, strict=True):
-        image = heat_map.draw(axes)
-        axes.set_title(heat_map.title.partition("\n")[0], fontsize="medium")
-        label_steps(axes, tables.steps, 3)
-        axes.set_xlabel("")
-        draw_color_bar(picture, axes, image, heat_map, small=True)
+        draw_heat_map(picture, axes, heat_map, tables.steps, step_labels=3, small=True)
     label_layers(panels[0], tables.layers, severities, limit=8, length=SHORT)
     return picture

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_winit.plots.axes import label_steps
 from keras_winit.plots.findings import MARKS
 from keras_winit.plots.tables import Array, Flags, merge_columns
 
@@ -44,10 +45,41 @@ class HeatMap:
         """Whether there is nothing to see."""
         return bool(np.all(np.isnan(self.values)) and not (self.ticks and self.nonfinite.any()))
 
-    def draw(self, axes: Any) -> Any:
-        """Draw the cells in the colors of ratios or of shares, and return the image."""
-        colors = ("YlOrBr", 0, 1) if self.ticks is None else ("RdBu_r", -DECADES, DECADES)
-        return draw_cells(axes, self.values, self.nonfinite, *colors)
+
+def draw_heat_map(
+    picture: Any,
+    axes: Any,
+    heat_map: HeatMap,
+    steps: Sequence[int],
+    step_labels: int,
+    small: bool = False,
+) -> None:
+    """Draw a map with its title, its steps and, below it, its color bar.
+
+    Args:
+        picture: The matplotlib figure.
+        axes: The axes in it to draw on.
+        heat_map: The map to draw.
+        steps: Steps of the columns.
+        step_labels: The most labels of steps.
+        small: Whether to leave out the second line of the title, the label of the axis, and
+            half of the labels of a color bar of ratios.
+    """
+    colors = ("YlOrBr", 0, 1) if heat_map.ticks is None else ("RdBu_r", -DECADES, DECADES)
+    image = draw_cells(axes, heat_map.values, heat_map.nonfinite, *colors)
+    title = heat_map.title.partition("\n")[0] if small else heat_map.title
+    axes.set_title(title, fontsize="medium")
+    label_steps(axes, steps, step_labels)
+    if small:
+        axes.set_xlabel("")
+    bar = picture.colorbar(image, ax=axes, location="bottom", aspect=18, pad=0.02)
+    if heat_map.ticks is None:
+        bar.set_ticks([0, 0.5, 1], labels=["0", "50 %", "100 %"])
+    else:
+        stride = 2 if small else 1
+        ticks = range(-DECADES, DECADES + 1, stride)
+        bar.set_ticks(ticks, labels=heat_map.ticks[::stride])
+    bar.ax.tick_params(labelsize="small")
 
 
 def draw_cells(
@@ -74,21 +106,7 @@ def draw_cells(
     return image
 
 
-def draw_color_bar(
-    picture: Any, axes: Any, image: Any, heat_map: HeatMap, small: bool = False
-) -> None:
-    """Draw the color bar of a map below it, with fewer labels in a small picture."""
-    stride = 2 if small else 1
-    bar = picture.colorbar(image, ax=axes, location="bottom", aspect=18, pad=0.02)
-    if heat_map.ticks is None:
-        bar.set_ticks([0, 0.5, 1], labels=["0", "50 %", "100 %"])
-    else:
-        ticks = range(-DECADES, DECADES + 1, stride)
-        bar.set_ticks(ticks, labels=heat_map.ticks[::stride])
-    bar.ax.tick_params(labelsize="small")
-
-
-def draw_legend(picture: Any, maps: Sequence[HeatMap], severities: Collection[str]) -> None:
+def draw_legend(picture: Any, maps: Sequence[HeatMap], severities: Collection[str | None]) -> None:
     """Explain black and gray cells, and the marks of the given severities."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

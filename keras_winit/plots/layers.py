@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.plots.axes import label_decades, label_layers, label_steps
+from keras_winit.plots.axes import height_of_rows, label_decades, label_layers
 from keras_winit.plots.figures import figure, save, unmeasured
 from keras_winit.plots.findings import Findings, worst_severities
-from keras_winit.plots.heatmaps import RATIOS, HeatMap, draw_color_bar, draw_legend
+from keras_winit.plots.heatmaps import RATIOS, HeatMap, draw_heat_map, draw_legend
 from keras_winit.plots.inputs import Record
 from keras_winit.plots.tables import Array, Tables
 
@@ -52,18 +52,15 @@ def layers(
         HeatMap("dead units\nshare of units", dead, nonfinite, None),
     ]
     maps = [heat_map for heat_map in maps if not heat_map.is_empty]
-    height = 2.4 + min(max(0.2 * len(tables.layers), 1.8), 9)
+    height = 2.4 + height_of_rows(len(tables.layers))
     picture = figure(figsize=(6 + 3.2 * len(maps), height), layout="constrained")
     by_depth, *panels = picture.subplots(1, 1 + len(maps), sharey=True, squeeze=False)[0]
     _draw_by_depth(by_depth, tables.steps, spread)
     for axes, heat_map in zip(panels, maps, strict=True):
-        image = heat_map.draw(axes)
-        axes.set_title(heat_map.title, fontsize="medium")
-        label_steps(axes, tables.steps)
-        draw_color_bar(picture, axes, image, heat_map)
+        draw_heat_map(picture, axes, heat_map, tables.steps, step_labels=6)
     severities = worst_severities(findings)
     label_layers(by_depth, tables.layers, severities)
-    draw_legend(picture, maps, [severities[name] for name in tables.layers if name in severities])
+    draw_legend(picture, maps, {severities.get(name) for name in tables.layers})
     return save(picture, path)
 
 

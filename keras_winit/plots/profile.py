@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_winit.plots import healthy
-from keras_winit.plots.axes import label_decades, label_layers
+from keras_winit.plots.axes import height_of_rows, label_decades, label_layers
 from keras_winit.plots.figures import figure, save, text_color, unmeasured
 from keras_winit.plots.findings import MARKS, Findings, worst_severities
 from keras_winit.plots.inputs import Record
@@ -83,7 +83,7 @@ def profile(
     panels = _panels(tables) if tables.layers else []
     if not panels:
         raise unmeasured("profile", records, *STATISTICS)
-    height = 1.8 + min(max(0.2 * len(tables.layers), 1.8), 9)
+    height = 1.8 + height_of_rows(len(tables.layers))
     picture = figure(figsize=(2.2 + 2.8 * len(panels), height), layout="constrained")
     all_axes = picture.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, panel in zip(all_axes, panels, strict=True):

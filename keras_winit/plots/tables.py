@@ -12,6 +12,9 @@ from keras_winit.plots.inputs import Record
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
+# The row names, the statistics and the values of one record.
+Column = tuple[tuple[str, ...], tuple[str, ...], npt.NDArray[np.float32]]
+
 # The end of the row name of a pre-activation.
 PRE_ACTIVATION = ".pre"
 
@@ -37,13 +40,8 @@ class Tables:
 
     def of_layers(self, statistic: str) -> Array:
         """Return a statistic of the layers, of shape (layers, steps)."""
-        table = np.full((len(self.layers), len(self.steps)), np.nan)
-        for column, record in enumerate(self._records):
-            if statistic in record.statistics:
-                rows, record_rows = _common_rows(self.layers, record.layers)
-                place = record.statistics.index(statistic)
-                table[rows, column] = record.values[record_rows, place]
-        return table
+        columns = [(record.layers, record.statistics, record.values) for record in self._records]
+        return _table(self.layers, statistic, columns)
 
     def missing(self, statistic: str) -> Flags:
         """Return where a statistic was measured but is not finite, of shape (layers, steps)."""
@@ -55,13 +53,11 @@ class Tables:
 
     def of_kernels(self, statistic: str) -> Array:
         """Return a statistic of the kernels, of shape (kernels, steps)."""
-        table = np.full((len(self.kernels), len(self.steps)), np.nan)
-        for column, record in enumerate(self._records):
-            if statistic in record.variable_statistics:
-                rows, record_rows = _common_rows(self.kernels, record.variables)
-                place = record.variable_statistics.index(statistic)
-                table[rows, column] = record.variable_values[record_rows, place]
-        return table
+        columns = [
+            (record.variables, record.variable_statistics, record.variable_values)
+            for record in self._records
+        ]
+        return _table(self.kernels, statistic, columns)
 
     def of_first_kernels(self, statistic: str) -> Array:
         """Return a statistic of each layer's first kernel, of shape (layers, steps)."""
@@ -133,6 +129,15 @@ class Tables:
 
 def _is_kernel(path: str) -> bool:
     return "kernel" in path.rpartition("/")[2]
+
+
+def _table(names: tuple[str, ...], statistic: str, columns: Sequence[Column]) -> Array:
+    table = np.full((len(names), len(columns)), np.nan)
+    for number, (record_names, statistics, values) in enumerate(columns):
+        if statistic in statistics:
+            rows, record_rows = _common_rows(names, record_names)
+            table[rows, number] = values[record_rows, statistics.index(statistic)]
+    return table
 
 
 @functools.lru_cache(maxsize=16)

@@ -89,10 +89,11 @@ def unwrap(activation: Any, arguments: dict[str, Any]) -> tuple[Any, dict[str, A
     if _is_from_keras(kind, "layers") and kind.__name__ in LAYERS:
         name, attributes = LAYERS[kind.__name__]
         return name, {**{key: getattr(activation, key) for key in attributes}, **arguments}
-    name = getattr(activation, "__name__", None)
-    if _is_from_keras(activation, "activations", "ops") and name in (*FORMULAS, *ROW_WISE):
-        if name in ROW_WISE:
-            return name, arguments
+    function_name = getattr(activation, "__name__", None)
+    is_from_keras = _is_from_keras(activation, "activations", "ops")
+    if is_from_keras and function_name in (*FORMULAS, *ROW_WISE):
+        if function_name in ROW_WISE:
+            return function_name, arguments
         # The defaults of this very function: `keras.ops.gelu` and `activations.gelu` differ.
         parameters = inspect.signature(activation).parameters.values()
         defaults = {
@@ -100,7 +101,7 @@ def unwrap(activation: Any, arguments: dict[str, Any]) -> tuple[Any, dict[str, A
             for parameter in parameters
             if parameter.default is not inspect.Parameter.empty
         }
-        return name, {**defaults, **arguments}
+        return function_name, {**defaults, **arguments}
     return activation, arguments
 
 
