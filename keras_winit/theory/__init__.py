@@ -1,4 +1,4 @@
-"""Numbers about kernels and activations: numpy only, no Keras."""
+"""Theory of signals in random networks: fans, gains and mean-field maps; numpy only, no Keras."""
 
 from keras_winit.theory import mean_field as mean_field
 from keras_winit.theory.critical import critical_point as critical_point

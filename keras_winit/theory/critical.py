@@ -1,4 +1,4 @@
-"""Critical points: where random networks pass gradients on through any depth."""
+"""Critical points: weights and biases with which gradients pass through any depth."""
 
 import math
 import warnings
@@ -8,23 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.theory.activations import Activation, activation_of
-from keras_winit.theory.maps import (
-    depth_scale,
-    require,
-    require_all,
-    root,
-    squared_slope,
-    variance_growth,
-)
+from keras_winit.theory.activations import Activation, find_activation
+from keras_winit.theory.checks import require_nonnegative, require_number
+from keras_winit.theory.formulas import Array
+from keras_winit.theory.maps import depth_scale, mean_squared_slope, second_moment_slope
 from keras_winit.theory.mean_field import FixedPoint
-from keras_winit.theory.quadrature import sample
+from keras_winit.theory.quadrature import adaptive_quadrature
+from keras_winit.theory.roots import root
 
-# Where critical points are looked for: beyond, activations that saturate all do.
-VARIANCES = np.append(np.logspace(-6, 1.375, 60), 30.0)
+# The values of q between which critical points are searched. At larger ones every activation
+# that saturates is saturated.
+SEARCHED = np.append(np.logspace(-6, 1.375, 60), 30.0)
 
-# Of a variance of biases, as a share of q: what rounding may do to it.
-_DEAD = 1e-11
+# Stands for q = 0, where an activation with a kink has no slope.
+_NEAR_ZERO = SEARCHED[0] ** 2
+
+# Rounding may change a variance of biases by this share of q.
+_ROUNDING = 1e-11
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,34 @@ class CriticalPoint(FixedPoint):
 def critical_point(
     activation: Any, bias_stddev: float | None = None, q: float | None = None, **arguments: Any
 ) -> CriticalPoint:
-    """Weights and biases with chi_1 = 1, so that gradients keep their size through depth.
+    """Find weights and biases with chi_1 = 1, so that gradients keep their size through depth.
 
-    With sigma_w**2 = 1 / E[f'(u)**2] and sigma_b**2 = q - sigma_w**2 E[f(u)**2] each q has
-    one such point, if that is not negative. Initialize with N(0, sigma_w**2 / fan_in) and
-    biases with N(0, sigma_b**2).
+    Each q has one such point, with sigma_w**2 = 1 / E[f'(u)**2] and
+    sigma_b**2 = q - sigma_w**2 E[f(u)**2], if the latter is not negative. Draw weights from
+    N(0, sigma_w**2 / fan_in) and biases from N(0, sigma_b**2).
 
     Args:
-        activation: A name or a function, as for `gain`. Continuous: chi_1 is infinite
-            where it jumps.
-        bias_stddev: sigma_b, at least 0. Of several points, with q from 1e-6 to 30, the
-            one of the smallest q that is stable is taken, or else of the smallest q. With
-            0 it is ReLU's sqrt(2), where every q stays (1 is reported), or tanh's 1,
-            whose variance goes to q = 0.
-        q: Instead of `bias_stddev`: the variance of pre-activations, above 0.
-        **arguments: Of the activation, such as `negative_slope=0.3` for "leaky_relu".
+        activation: A name or a function, as for `gain`. It must be continuous: where it
+            jumps, chi_1 is infinite.
+        bias_stddev: Standard deviation of the biases, sigma_b, at least 0. Several q from
+            1e-6 to 30 may have critical points with these biases: the smallest stable q is
+            taken, or the smallest q if none is stable. With 0, ReLU has sigma_w = sqrt(2),
+            where every q stays (1 is reported), and tanh has sigma_w = 1, where q goes to 0.
+        q: Variance of the pre-activations, above 0. Give it instead of `bias_stddev`.
+        **arguments: Arguments of the activation, such as `negative_slope=0.3` for
+            "leaky_relu".
 
     Returns:
-        A `CriticalPoint`, which prints its quantities. It warns unless chi_q < 1: the
-        variance then does not return to q, or, for ReLU, where chi_q = 1, to any.
+        A `CriticalPoint`, which prints its quantities. A warning is issued unless
+        chi_q < 1: then the variance does not return to q (or, with ReLU's chi_q = 1, to any
+        value) after a deviation.
 
     Raises:
-        TypeError: If `activation` is neither name nor function, or a number is none.
-        ValueError: If neither or both of `bias_stddev` and `q` are given, or there is no
-            such point: sigmoid and softplus have none in reach, ReLU has none with biases.
+        TypeError: If a number has the wrong type, or `activation` is neither a name nor a
+            function.
+        ValueError: If neither or both of `bias_stddev` and `q` are given, a number is out of
+            range, or there is no such point: sigmoid and softplus have none with q from 1e-6
+            to 30, ReLU has none with biases.
 
     Example:
         >>> point = critical_point("tanh", bias_stddev=0.05**0.5)
@@ -70,26 +74,28 @@ def critical_point(
     """
     if (bias_stddev is None) == (q is None):
         raise ValueError(
-            f"`critical_point` takes one of `bias_stddev` and `q`. "
+            "`critical_point` takes one of `bias_stddev` and `q`. "
             f"Received: bias_stddev={bias_stddev!r}, q={q!r}."
         )
-    function = activation_of("critical_point", activation, arguments)
-    if sample(function).jumps:
-        raise function.refuse("be continuous, as chi_1 is infinite at a jump")
+    function = find_activation("critical_point", activation, arguments)
+    if adaptive_quadrature(function).jumps:
+        raise function.requirement_error("be continuous, as chi_1 is infinite at a jump")
     if q is not None:
-        require("critical_point", "q", q, "a number > 0", lambda value: value > 0)
-        needed = _bias_variance(function, q)
-        if not needed >= -_DEAD * q:
+        require_number("critical_point", "q", q, "a number > 0", lambda value: value > 0)
+        bias_variance = _bias_variance(function, q)
+        if not bias_variance >= -_ROUNDING * q:
             raise ValueError(
-                f"`critical_point(q=...)` must leave a variance of biases >= 0 for "
-                f"{function.name}. Received: q={q!r}, with which it is {needed:.4g}."
+                "`critical_point(q=...)` must leave a variance of biases >= 0 for "
+                f"{function.name}. Received: q={q!r}, for which it is {bias_variance:.4g}."
             )
-        point = _critical(function, q, math.sqrt(needed if needed > _DEAD * q else 0))
+        is_zero = bias_variance <= _ROUNDING * q
+        point = _critical_point_at(function, q, 0.0 if is_zero else math.sqrt(bias_variance))
     else:
         assert bias_stddev is not None
-        require_all("critical_point", bias_stddev=bias_stddev)
+        require_nonnegative("critical_point", bias_stddev=bias_stddev)
         points = [
-            _critical(function, place, bias_stddev) for place in _critical_qs(function, bias_stddev)
+            _critical_point_at(function, critical_q, bias_stddev)
+            for critical_q in _critical_qs(function, bias_stddev)
         ]
         point = next((point for point in points if point.stable), points[0])
     if not point.stable:
@@ -102,57 +108,60 @@ def critical_point(
 
 
 def _bias_variance(function: Activation, q: float) -> float:
-    """sigma_b**2 of the critical point at q; not a number where there is no sigma_w."""
-    samples = sample(function, q)
-    slope = squared_slope(samples)
+    """Return sigma_b**2 of the critical point at q, or NaN if no sigma_w makes it critical."""
+    quadrature = adaptive_quadrature(function, q)
+    slope = mean_squared_slope(quadrature)
     if not 0 < slope < math.inf:
         return math.nan
-    return q - samples.mean(samples.value**2) / slope
+    return q - quadrature.second_moment / slope
 
 
 def _critical_qs(function: Activation, bias_stddev: float) -> list[float]:
-    """Every q at which the critical point has these biases, in order."""
-    needed = np.array([_bias_variance(function, q) for q in VARIANCES])
-    over = needed - bias_stddev**2
-    over[np.abs(over) <= _DEAD * VARIANCES] = 0
-    if not over[np.isfinite(over)].any() and np.isfinite(over).any():
+    """Return every q whose critical point has these biases, in increasing order."""
+    bias_variances = np.array([_bias_variance(function, q) for q in SEARCHED])
+    excess = bias_variances - bias_stddev**2
+    excess[np.abs(excess) <= _ROUNDING * SEARCHED] = 0
+    known = np.isfinite(excess)
+    if known.any() and not excess[known].any():
+        # Every q is critical, as for ReLU.
         return [1.0]
-    near = VARIANCES[0] ** 2
-    roots = []
-    if bias_stddev == 0 and abs(_bias_variance(function, near)) <= 1e-6 * near:
-        roots.append(0.0)
-    places = np.flatnonzero(np.isfinite(over) & (over != 0))
-    for here, there in pairwise(places):
-        if over[here] * over[there] < 0:
-            roots.append(
+    found = []
+    if bias_stddev == 0 and abs(_bias_variance(function, _NEAR_ZERO)) <= 1e-6 * _NEAR_ZERO:
+        found.append(0.0)
+    for i, j in pairwise(np.flatnonzero(known & (excess != 0))):
+        if excess[i] * excess[j] < 0:
+            found.append(
                 root(
-                    lambda q: _bias_variance(function, q) - bias_stddev**2,
-                    VARIANCES[here],
-                    VARIANCES[there],
+                    lambda q: _bias_variance(function, q) - bias_stddev**2, SEARCHED[i], SEARCHED[j]
                 )
             )
-    if roots:
-        return roots
-    possible = np.where(np.abs(needed) <= _DEAD * VARIANCES, 0, needed)
-    possible = np.sqrt(possible[possible >= 0])
-    if len(possible):
-        above = bias_stddev >= possible.max()
-        bound = f"at most {possible.max():.4g}" if above else f"at least {possible.min():.4g}"
-        raise ValueError(
-            f"`critical_point(bias_stddev=...)` must be {bound} for {function.name}, "
-            f"with q up to {VARIANCES[-1]:g}. Received: bias_stddev={bias_stddev!r}."
+    if not found:
+        raise _no_critical_q(function, bias_stddev, bias_variances)
+    return found
+
+
+def _no_critical_q(function: Activation, bias_stddev: float, bias_variances: Array) -> ValueError:
+    is_zero = np.abs(bias_variances) <= _ROUNDING * SEARCHED
+    bias_variances = np.where(is_zero, 0, bias_variances)
+    possible = np.sqrt(bias_variances[bias_variances >= 0])
+    if not len(possible):
+        return function.requirement_error(
+            "have a critical point; its variance of biases would be negative "
+            f"at every q from {SEARCHED[0]:g} to {SEARCHED[-1]:g}"
         )
-    raise function.refuse(
-        f"have a critical point; this one needs a negative variance of biases "
-        f"at every q from {VARIANCES[0]:g} to {VARIANCES[-1]:g}"
+    too_large = bias_stddev >= possible.max()
+    bound = f"at most {possible.max():.4g}" if too_large else f"at least {possible.min():.4g}"
+    return ValueError(
+        f"`critical_point(bias_stddev=...)` must be {bound} for {function.name}, "
+        f"with q up to {SEARCHED[-1]:g}. Received: bias_stddev={bias_stddev!r}."
     )
 
 
-def _critical(function: Activation, q: float, sigma_b: float) -> CriticalPoint:
-    near = max(q, VARIANCES[0] ** 2)
-    samples = sample(function, near)
-    sigma_w = 1 / math.sqrt(squared_slope(samples))
-    variance = sigma_w**2 * variance_growth(samples, near)
+def _critical_point_at(function: Activation, q: float, sigma_b: float) -> CriticalPoint:
+    near_q = max(q, _NEAR_ZERO)
+    quadrature = adaptive_quadrature(function, near_q)
+    sigma_w = 1 / math.sqrt(mean_squared_slope(quadrature))
+    variance_growth = sigma_w**2 * second_moment_slope(quadrature, near_q)
     return CriticalPoint(
         activation=function.name,
         sigma_w=sigma_w,
@@ -160,7 +169,7 @@ def _critical(function: Activation, q: float, sigma_b: float) -> CriticalPoint:
         q=float(q),
         c=1.0,
         chi_1=1.0,
-        chi_q=variance,
-        depth_scale_q=depth_scale(variance),
+        chi_q=variance_growth,
+        depth_scale_q=depth_scale(variance_growth),
         depth_scale_c=math.inf,
     )

@@ -1,4 +1,4 @@
-"""How many numbers a kernel adds up (`fan_in`), and how many it feeds (`fan_out`)."""
+"""True fans of a kernel: the terms that its layer sums (`fan_in`) and feeds (`fan_out`)."""
 
 import math
 from collections.abc import Sequence
@@ -11,21 +11,24 @@ KINDS = ("dense", "depthwise", "transposed")
 
 @dataclass(frozen=True)
 class Use:
-    """What a layer does with its kernel, where the shape alone cannot tell.
+    """The use that a layer makes of its kernel, where the shape alone does not tell.
 
     Args:
-        input_axes: Axes that are summed over when the kernel is applied. None: those
-            that `output_axes` leaves, or by `kind` when both are None.
-        output_axes: Axes that the output keeps. None: likewise. Axes on neither side
-            make kernels of their own, such as those of experts.
-        kind: How a kernel without axes is stored. "dense": `(*window, in, out)`, also of
-            convolutions. "depthwise": `(*window, channels, multiplier)`, each channel by
-            itself. "transposed": `(*window, out, in)`.
-        groups: Into how many parts a dense kernel's inputs and outputs are split. The
-            kernel holds the inputs of one group and the outputs of all.
-        gates: How many blocks of outputs stand side by side, such as the 4 of an LSTM,
-            each of which is a kernel by itself.
-        strides: Of a convolution, one for each axis of the window or one for all.
+        input_axes: Axes that are summed over when the kernel is applied. None: all axes that
+            are not in `output_axes`, or, if that is None too, the input axes of the `kind`.
+        output_axes: Axes that the output keeps. None: all axes that are not in
+            `input_axes`, or the output axes of the `kind`. Axes in neither list separate
+            independent kernels, such as those of experts.
+        kind: Storage order of a kernel without given axes. "dense": `(*window, in, out)`,
+            also for convolutions. "depthwise": `(*window, channels, multiplier)`, each
+            channel by itself. "transposed": `(*window, out, in)`. Defaults to "dense".
+        groups: Number of groups into which the inputs and outputs of a dense kernel are
+            split. The kernel holds the inputs of one group and the outputs of all. Defaults
+            to 1.
+        gates: Number of blocks of outputs side by side, each a kernel of its own, such as
+            the 4 gates of an LSTM. Defaults to 1.
+        strides: Strides of a convolution, one for each axis of the window or one for all.
+            Defaults to 1.
     """
 
     input_axes: Sequence[int] | None = field(default=None, kw_only=True)
@@ -38,10 +41,13 @@ class Use:
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of a kernel by their part in it, each counted from 0.
+    """The axes of a kernel by their role, each counted from 0.
 
-    `window`: of the positions that slide over the input. `inputs`, `outputs`: of what is
-    summed over, and kept. `apart`: of kernels that have nothing to do with each other.
+    Args:
+        window: Axes of the positions that slide over the input.
+        inputs: Axes that are summed over.
+        outputs: Axes that the output keeps.
+        apart: Axes that separate independent kernels.
     """
 
     window: tuple[int, ...]
@@ -56,11 +62,12 @@ def fans(
     output_axes: Sequence[int] | None = None,
     **use: Any,
 ) -> tuple[float, float]:
-    """The true `(fan_in, fan_out)` of a kernel.
+    """Return the true `(fan_in, fan_out)` of a kernel.
 
-    With variance 1 / fan_in, inputs from N(0, 1) give outputs of variance 1; with
-    variance 1 / fan_out, so do gradients backwards. Where strides make the number of
-    terms differ by place, it is their mean. Padding is not counted.
+    With variance 1 / fan_in, inputs from N(0, 1) give outputs of variance 1. With variance
+    1 / fan_out, gradients from N(0, 1) give gradients of variance 1 at the inputs. If strides
+    make the number of terms differ by position, the fan is their mean. Padding is not
+    counted.
 
     | kind | shape | fan_in | fan_out |
     | --- | --- | --- | --- |
@@ -69,21 +76,21 @@ def fans(
     | transposed | (*window, out, in) | window · in / strides | window · out |
     | by axes | any | input axes | output axes / (groups · gates) |
 
-    A vector counts as its own fan on both sides, a scalar as 1.
+    A vector has its length as both fans, a scalar has 1.
 
     Args:
-        shape: Of the kernel. Sizes may be zero.
+        shape: Shape of the kernel. Sizes may be zero.
         input_axes: As in `Use`.
         output_axes: As in `Use`.
         **use: `kind`, `groups`, `gates` and `strides`, as in `Use`.
 
     Returns:
-        Two counts: integers where they are whole. Zero where a size is zero.
+        Two counts: integers where they are whole, zero where a size is zero.
 
     Raises:
-        ValueError: If an axis lies outside the shape or is named twice, there are no such
-            axes in a kernel of that kind, its outputs cannot be split into so many
-            groups and gates, or the strides do not fit its window.
+        ValueError: If an axis lies outside the shape or is given twice, the kernel has too
+            few axes for its kind, its outputs cannot be split into so many groups and
+            gates, or the strides do not fit its window.
 
     Example:
         >>> fans((3, 3, 64, 128))
@@ -96,30 +103,31 @@ def fans(
     if len(shape) < 2 and input_axes is None and output_axes is None:
         size = shape[0] if shape else 1
         return size, size
-    known = Use(input_axes=input_axes, output_axes=output_axes, **use)
-    axes = kernel_axes(shape, known)
+    kernel_use = Use(input_axes=input_axes, output_axes=output_axes, **use)
+    axes = kernel_axes(shape, kernel_use)
     window, fan_in, fan_out = (
         math.prod(shape[axis] for axis in side) for side in (axes.window, axes.inputs, axes.outputs)
     )
-    blocks, steps = split_outputs(shape, known, axes), _steps(known, len(axes.window))
-    into, out_of = (steps, 1) if known.kind == "transposed" else (1, steps)
-    return _count(window * fan_in, into), _count(window * fan_out, blocks * out_of)
+    blocks = split_outputs(shape, kernel_use, axes)
+    positions = _stride_product(kernel_use, len(axes.window))
+    by_input, by_output = (positions, 1) if kernel_use.kind == "transposed" else (1, positions)
+    return _mean_count(window * fan_in, by_input), _mean_count(window * fan_out, blocks * by_output)
 
 
 def kernel_axes(shape: Sequence[int], use: Use) -> Axes:
-    """Which axes of a kernel are what.
+    """Return the axes of a kernel by their role.
 
     Raises:
         ValueError: As in `fans`.
     """
     rank = len(shape)
     if use.input_axes is not None or use.output_axes is not None:
-        inputs, outputs = _split(shape, use.input_axes, use.output_axes)
+        inputs, outputs = _input_and_output_axes(shape, use.input_axes, use.output_axes)
         apart = tuple(axis for axis in range(rank) if axis not in inputs + outputs)
         return Axes((), inputs, outputs, apart)
     if rank < 2:
         raise ValueError(
-            f"a {use.kind} kernel has at least two axes. Received: shape={tuple(shape)}."
+            f"A {use.kind} kernel must have at least two axes. Received: shape={tuple(shape)}."
         )
     window = tuple(range(rank - 2))
     if use.kind == "depthwise":
@@ -130,7 +138,11 @@ def kernel_axes(shape: Sequence[int], use: Use) -> Axes:
 
 
 def split_outputs(shape: Sequence[int], use: Use, axes: Axes) -> int:
-    """Into how many kernels the last output axis is split."""
+    """Return the number of kernels into which groups and gates split the last output axis.
+
+    Raises:
+        ValueError: If they do not split it evenly.
+    """
     blocks = use.groups * use.gates
     size = shape[axes.outputs[-1]] if axes.outputs else 1
     if size % blocks:
@@ -141,44 +153,43 @@ def split_outputs(shape: Sequence[int], use: Use, axes: Axes) -> int:
     return blocks
 
 
-def _steps(use: Use, window: int) -> int:
-    """By how many places of the input, or output, a window advances in all."""
+def _stride_product(use: Use, window_rank: int) -> int:
     if isinstance(use.strides, int):
-        return int(use.strides**window)
-    if len(use.strides) != window:
+        return int(use.strides**window_rank)
+    if len(use.strides) != window_rank:
         raise ValueError(
-            f"`strides` must be one number, or one for each of the {window} axes of the window. "
-            f"Received: strides={tuple(use.strides)!r}."
+            f"`strides` must be one number, or one for each of the {window_rank} axes of the "
+            f"window. Received: strides={tuple(use.strides)!r}."
         )
     return math.prod(use.strides)
 
 
-def _count(terms: int, places: int) -> float:
-    mean = Fraction(terms, places)
+def _mean_count(terms: int, positions: int) -> float:
+    mean = Fraction(terms, positions)
     return int(mean) if mean.denominator == 1 else float(mean)
 
 
-def _split(
+def _input_and_output_axes(
     shape: Sequence[int],
     input_axes: Sequence[int] | None,
     output_axes: Sequence[int] | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Both sides counted from 0; a side that is None is what the other one leaves."""
+    """Count both from 0, and replace one that is None by the axes that the other leaves."""
     rank = len(shape)
-    named = [*(input_axes or ()), *(output_axes or ())]
-    if any(not -rank <= axis < rank for axis in named) or len(
-        {axis % rank for axis in named}
-    ) < len(named):
+    given = [*(input_axes or ()), *(output_axes or ())]
+    if any(not -rank <= axis < rank for axis in given) or len(
+        {axis % rank for axis in given}
+    ) < len(given):
         raise ValueError(
             f"`input_axes` and `output_axes` must name different axes of the kernel, "
             f"each from {-rank} to {rank - 1} for shape={tuple(shape)}. "
             f"Received: input_axes={input_axes!r}, output_axes={output_axes!r}."
         )
 
-    def side(own: Sequence[int] | None, other: Sequence[int] | None) -> tuple[int, ...]:
-        if own is not None:
-            return tuple(axis % rank for axis in own)
+    def resolved(side: Sequence[int] | None, other: Sequence[int] | None) -> tuple[int, ...]:
+        if side is not None:
+            return tuple(axis % rank for axis in side)
         taken = {axis % rank for axis in other or ()}
         return tuple(axis for axis in range(rank) if axis not in taken)
 
-    return side(input_axes, output_axes), side(output_axes, input_axes)
+    return resolved(input_axes, output_axes), resolved(output_axes, input_axes)

@@ -1,18 +1,19 @@
-"""The gain of an activation: what its layer's weights are multiplied by."""
+"""Gains of activations: factors for the standard deviation of a layer's weights."""
 
 import math
 from numbers import Real
 from typing import Any
 
-from keras_winit.theory.activations import activation_of, unwrapped
-from keras_winit.theory.quadrature import sample
+from keras_winit.theory.activations import find_activation, unwrap
+from keras_winit.theory.quadrature import adaptive_quadrature
 
 MODES = ("second_moment", "centered", "backward", "torch")
 
-# Below these shares of the second moment nothing but rounding is left.
-_NO_VARIANCE, _NO_SLOPE = 1e-24, 1e-20
+# Below these shares of the second moment, a variance and a mean squared slope are mere rounding.
+_ZERO_VARIANCE, _ZERO_SLOPE = 1e-24, 1e-20
 
-TORCH = {
+# The table of PyTorch's `calculate_gain`, without `leaky_relu`, which has an argument.
+TORCH_GAINS = {
     "linear": 1.0,
     "conv1d": 1.0,
     "conv2d": 1.0,
@@ -28,36 +29,38 @@ TORCH = {
 
 
 def gain(activation: Any, mode: str = "second_moment", **arguments: Any) -> float:
-    """What to multiply the standard deviation of weights by, for an activation f.
+    """Return the factor for the standard deviation of weights that suits an activation f.
 
-    With Var[w] = gain**2 / fan_in and z ~ N(0, 1), to nearly all digits of float64:
+    With Var[w] = gain**2 / fan_in and z ~ N(0, 1), to nearly full float64 precision:
 
-    - "second_moment", 1 / sqrt(E[f(z)**2]): signals keep their size, as He's sqrt(2) for
-      ReLU. It looks forward only: gradients grow by `theory.mean_field.chi_1` a layer.
-    - "centered", 1 / sqrt(Var[f(z)]): the same about the mean of f.
-    - "backward", 1 / sqrt(E[f'(z)**2]): gradients keep theirs. f' leaves out jumps, as
-      automatic differentiation does.
-    - "torch": the table of PyTorch's `calculate_gain`, part of which is convention: 5/3
-      for tanh, 3/4 for selu, 1 for sigmoid. It knows linear and convolution layers,
-      sigmoid, tanh, relu, leaky_relu and selu only.
+    - "second_moment", 1 / sqrt(E[f(z)**2]): signals keep their mean square, as with He's
+      sqrt(2) for ReLU. This mode looks forward only: the mean square of gradients grows by
+      `theory.mean_field.chi_1` per layer.
+    - "centered", 1 / sqrt(Var[f(z)]): gain * f(z) has variance 1.
+    - "backward", 1 / sqrt(E[f'(z)**2]): gradients keep their mean square. f' leaves out
+      jumps, as automatic differentiation does.
+    - "torch": the table of PyTorch's `calculate_gain`, part of which is convention: 5/3 for
+      tanh, 3/4 for selu, 1 for sigmoid. It has linear and convolution layers, sigmoid, tanh,
+      relu, leaky_relu and selu only.
 
     Args:
         activation: The name of an activation of Keras, such as "gelu"; a function or an
             activation layer of Keras; or any function that takes a float64 array and acts
-            on each entry by itself. Kinks and jumps are found and need not be known. Of a
-            function that computes in float32, five digits are right where it has kinks.
-        mode: One of the four.
-        **arguments: Of the activation, such as `negative_slope=0.3` for "leaky_relu".
-            Defaults are those of Keras, for "leaky_relu" a slope of 0.2; in mode "torch"
-            those of PyTorch, a slope of 0.01, if it is given by name and without a slope.
+            on each entry by itself. Kinks and jumps are found and need not be known. If a
+            function computes in float32 and has kinks, five digits are right.
+        mode: "second_moment", "centered", "backward" or "torch". Defaults to
+            "second_moment".
+        **arguments: Arguments of the activation, such as `negative_slope=0.3` for
+            "leaky_relu". The defaults are those of Keras, for "leaky_relu" a slope of 0.2.
+            In mode "torch", the name "leaky_relu" has PyTorch's default slope of 0.01.
 
     Returns:
         A number > 0.
 
     Raises:
-        TypeError: If `activation` is neither name nor function.
+        TypeError: If `activation` is neither a name nor a function.
         ValueError: If Keras has no such activation, it does not act on each entry by
-            itself, the mode has no gain for it, or an argument is none of its.
+            itself, the mode has no gain for it, or it does not take an argument.
 
     Example:
         >>> round(gain("gelu"), 6)
@@ -74,33 +77,34 @@ def gain(activation: Any, mode: str = "second_moment", **arguments: Any) -> floa
         )
     if mode == "torch":
         return _torch_gain(activation, arguments)
-    function = activation_of("gain", activation, arguments)
-    samples = sample(function)
-    second = samples.mean(samples.value**2)
-    if not 0 < second < math.inf:
-        raise function.refuse("have a finite second moment over N(0, 1) that is not zero")
+    function = find_activation("gain", activation, arguments)
+    quadrature = adaptive_quadrature(function)
+    second_moment = quadrature.second_moment
+    if not 0 < second_moment < math.inf:
+        raise function.requirement_error("have a finite second moment over N(0, 1), above zero")
     if mode == "second_moment":
-        return 1 / math.sqrt(second)
+        return 1 / math.sqrt(second_moment)
     if mode == "centered":
-        variance = samples.mean((samples.value - samples.mean(samples.value)) ** 2)
-        if variance <= _NO_VARIANCE * second:
-            raise function.refuse("not be constant for mode='centered'")
+        mean = quadrature.mean(quadrature.values)
+        variance = quadrature.mean((quadrature.values - mean) ** 2)
+        if variance <= _ZERO_VARIANCE * second_moment:
+            raise function.requirement_error("not be constant for mode='centered'")
         return 1 / math.sqrt(variance)
-    slope = samples.mean(samples.slope**2)
-    if slope <= _NO_SLOPE * second:
-        raise function.refuse("have a slope for mode='backward'")
-    return 1 / math.sqrt(slope)
+    squared_slope = quadrature.mean(quadrature.slopes**2)
+    if squared_slope <= _ZERO_SLOPE * second_moment:
+        raise function.requirement_error("have a slope for mode='backward'")
+    return 1 / math.sqrt(squared_slope)
 
 
 def _torch_gain(activation: Any, arguments: dict[str, Any]) -> float:
-    name, found = unwrapped(activation, arguments)
-    slope = found.get("negative_slope", 0.01) if name == "leaky_relu" else None
+    name, arguments = unwrap(activation, arguments)
+    slope = arguments.get("negative_slope", 0.01) if name == "leaky_relu" else None
     if isinstance(slope, Real) and math.isfinite(slope):
         return math.sqrt(2 / (1 + float(slope) ** 2))
-    plain = not found or found == {"negative_slope": 0, "max_value": None, "threshold": 0}
-    if isinstance(name, str) and name in TORCH and plain:
-        return TORCH[name]
+    relu_defaults = {"negative_slope": 0, "max_value": None, "threshold": 0}
+    if isinstance(name, str) and name in TORCH_GAINS and arguments in ({}, relu_defaults):
+        return TORCH_GAINS[name]
     raise ValueError(
-        f"`gain(mode='torch')` knows {', '.join(sorted((*TORCH, 'leaky_relu')))}. "
-        f"Received: activation={activation!r}. Another mode has a gain for it."
+        f"`gain(mode='torch')` knows {', '.join(sorted((*TORCH_GAINS, 'leaky_relu')))}. "
+        f"Received: activation={activation!r}. Use another mode for it."
     )

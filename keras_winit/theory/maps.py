@@ -1,32 +1,33 @@
-"""Parts of the mean field maps, on activations that are looked up already."""
+"""Steps of the mean-field maps, for activations that are already looked up."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from numbers import Real
-from typing import Any
 
 import numpy as np
 
-from keras_winit.theory.activations import Activation, Array
-from keras_winit.theory.quadrature import Samples, sample, smoothed
+from keras_winit.theory.activations import Activation
+from keras_winit.theory.formulas import Array
+from keras_winit.theory.quadrature import Quadrature, adaptive_quadrature, smoothed
 
-# Of a quantity of order 1: what rounding may do to it.
+# Rounding may change a quantity of order 1 by this much.
 ROUNDING = 1e-9
 
 
-def squared_slope(samples: Samples) -> float:
-    """E[f'(u)**2] as two inputs see it: infinite where f jumps."""
-    return math.inf if samples.jumps else samples.mean(samples.slope**2)
+def mean_squared_slope(quadrature: Quadrature) -> float:
+    """Return E[f'(u)**2]: infinite where f jumps, as a jump separates inputs however close."""
+    return math.inf if quadrature.jumps else quadrature.mean(quadrature.slopes**2)
 
 
-def variance_growth(samples: Samples, q: float) -> float:
-    """The derivative of E[f(u)**2] by q, from that of the density: right at kinks too."""
-    return samples.mean(samples.value**2 * (samples.x**2 / q - 1)) / (2 * q)
+def second_moment_slope(quadrature: Quadrature, q: float) -> float:
+    """Return the derivative of E[f(u)**2] by q.
+
+    It comes from the derivative of the density, so kinks and jumps of f need no care.
+    """
+    return quadrature.mean(quadrature.values**2 * (quadrature.x**2 / q - 1)) / (2 * q)
 
 
 def depth_scale(growth: float) -> float:
-    """Layers over which something that grows so by layer shrinks by e."""
+    """Return the number of layers over which a quantity of this growth per layer shrinks by e."""
     if growth <= 0:
         return 0.0
     return -1 / math.log(growth) if growth < 1 - ROUNDING else math.inf
@@ -35,82 +36,44 @@ def depth_scale(growth: float) -> float:
 def next_correlation(
     function: Activation, c: float, q: float, sigma_w: float, sigma_b: float
 ) -> float:
-    """C' from c, both inputs having variance q."""
-    samples = sample(function, q)
-    after = sigma_w**2 * samples.mean(samples.value**2) + sigma_b**2
-    if after == 0 or c == 1:
+    """Return the correlation c' of the next layer, for two inputs of variance q."""
+    quadrature = adaptive_quadrature(function, q)
+    next_q = sigma_w**2 * quadrature.second_moment + sigma_b**2
+    if next_q == 0 or c == 1:
         return float(c)
-    mean = pair_mean(function, samples, c, q)
-    return float(np.clip((sigma_w**2 * mean + sigma_b**2) / after, -1, 1))
+    mean = pair_mean(function, quadrature, c, q)
+    return float(np.clip((sigma_w**2 * mean + sigma_b**2) / next_q, -1, 1))
 
 
 def pair_mean(
-    function: Activation, samples: Samples, c: float, q: float, slopes: bool = False
+    function: Activation, quadrature: Quadrature, c: float, q: float, slopes: bool = False
 ) -> float:
-    """E[f(u) f(v)], or E[f'(u) f'(v)], for u, v of variance q and correlation c.
+    """Return E[f(u) f(v)] for u, v of variance q and correlation c.
 
-    What u and v share is an outer normal, and what they do not is averaged for each of its
-    values first: functions that are smooth then, whose product is easily integrated.
+    u and v are split into a shared normal and independent normals. For each value of the
+    shared one, f is averaged over the independent one. The two averages are smooth, and
+    their product is easy to integrate.
+
+    Args:
+        function: The function f.
+        quadrature: Its quadrature for variance q.
+        c: Correlation of u and v.
+        q: Variance of u and of v.
+        slopes: Whether to return E[f'(u) f'(v)] instead.
     """
-    spread = math.sqrt(q * (1 - abs(c)))
+    stddev = math.sqrt(q * (1 - abs(c)))
     if c == 1 or q == 0:
-        return squared_slope(samples) if slopes else samples.mean(samples.value**2)
+        return mean_squared_slope(quadrature) if slopes else quadrature.second_moment
 
-    def averaged(center: Array) -> Array:
-        if spread == 0:
+    def average(center: Array) -> Array:
+        if stddev == 0:
             return function(center)
-        return smoothed(function, samples, center, spread)[slopes]
+        return smoothed(function, quadrature, center, stddev)[slopes]
 
     def product(center: Array) -> Array:
-        here = averaged(center)
-        return here * (here if c >= 0 else averaged(-center))
+        average_u = average(center)
+        return average_u * (average_u if c >= 0 else average(-center))
 
-    outer = replace(function, function=product, resolution=max(function.resolution, 1e-12))
-    both = sample(outer, q * abs(c), size=samples.mean(samples.value**2))
-    return both.mean(both.value)
-
-
-def first_root(function: Callable[[float], float], path: Array) -> float:
-    """The first zero along a path, or not a number."""
-    before = math.nan
-    for here, there in zip(path[:1].tolist() + path.tolist(), path.tolist(), strict=False):
-        value = function(there)
-        if before * value <= 0:
-            return root(function, here, there)
-        before = value
-    return math.nan
-
-
-def root(function: Callable[[float], float], one: float, other: float) -> float:
-    """Between two places where the function differs in sign: false position, Illinois."""
-    at_one, at_other = function(one), function(other)
-    if at_one == 0:
-        return float(one)
-    for _ in range(100):
-        place = other - at_other * (other - one) / (at_other - at_one)
-        value = function(place)
-        if value * at_other <= 0:
-            one, at_one = other, at_other
-        else:
-            at_one /= 2
-        moved, other, at_other = abs(place - other), place, value
-        if value == 0 or min(moved, abs(other - one)) <= 1e-15 * abs(place):
-            break
-    return float(other)
-
-
-def require_all(call: str, **numbers: Any) -> None:
-    """Refuse what is no number >= 0."""
-    for name, number in numbers.items():
-        require(call, name, number, "a number >= 0", lambda value: value >= 0)
-
-
-def require(
-    call: str, name: str, number: Any, requirement: str, holds: Callable[[float], bool]
-) -> None:
-    """Refuse what is no number, or not such a one."""
-    real = isinstance(number, Real) and not isinstance(number, bool | np.bool_)
-    if not real or not math.isfinite(number) or not holds(number):
-        raise (ValueError if real else TypeError)(
-            f"`{call}({name}=...)` must be {requirement}. Received: {name}={number!r}."
-        )
+    shared = replace(function, function=product, resolution=max(function.resolution, 1e-12))
+    outer = adaptive_quadrature(shared, q * abs(c), size=quadrature.second_moment)
+    return outer.mean(outer.values)

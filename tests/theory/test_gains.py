@@ -1,4 +1,4 @@
-"""Gains against adaptive quadrature over formulas written down apart from the code."""
+"""Gains against scipy's adaptive quadrature, with formulas written independently of the code."""
 
 import functools
 import itertools
@@ -11,8 +11,9 @@ from scipy import integrate, special
 from support.laws import numpy
 
 from keras_winit import gain
-from keras_winit.theory.activations import FORMULAS, WHOLE_ROWS, activation_of
-from keras_winit.theory.quadrature import expectation, sample
+from keras_winit.theory.activations import find_activation
+from keras_winit.theory.formulas import FORMULAS, ROW_WISE
+from keras_winit.theory.quadrature import adaptive_quadrature, expectation
 
 SCALE, ALPHA = 1.0507009873554805, 1.6732632423543772
 
@@ -42,7 +43,7 @@ def between(x, low, high, inside, below=0.0, above=0.0):
     return below if x < low else above if x > high else inside
 
 
-# Function, slope and the places of kinks and jumps, by hand.
+# The function, its slope, and the places of its kinks and jumps, all written by hand.
 ORACLE = {
     "celu": (lambda x: x if x > 0 else math.expm1(x), lambda x: 1 if x > 0 else math.exp(x), [0]),
     "elu": (lambda x: x if x > 0 else math.expm1(x), lambda x: 1 if x > 0 else math.exp(x), [0]),
@@ -114,11 +115,11 @@ ORACLE = {
 ORACLE["swish"], ORACLE["hard_swish"] = ORACLE["silu"], ORACLE["hard_silu"]
 ARGUMENTS = {"threshold": {"threshold": 0.3, "default_value": -0.2}}
 REACH = 14
-each = pytest.mark.parametrize("name", sorted(ORACLE))
+each_activation = pytest.mark.parametrize("name", sorted(ORACLE))
 
 
 def mean(function, points):
-    """E[function(z)] by QUADPACK, piece by piece."""
+    """Return E[function(z)] by QUADPACK, piece by piece."""
     cuts = sorted({-REACH, -6, -3, 0, 3, 6, REACH, *points})
     return sum(
         integrate.quad(lambda z: function(z) * normal_pdf(z), a, b, epsabs=0, epsrel=1e-12)[0]
@@ -126,12 +127,12 @@ def mean(function, points):
     )
 
 
-def exact(name):
+def exact_gains(name):
     function, slope, points = ORACLE[name]
     first, second = mean(function, points), mean(lambda z: function(z) ** 2, points)
     return {
         "second_moment": second**-0.5,
-        # About the mean: without the cancellation of second - first**2.
+        # Centered first: `second - first**2` would cancel.
         "centered": mean(lambda z: (function(z) - first) ** 2, points) ** -0.5,
         "backward": mean(lambda z: slope(z) ** 2, points) ** -0.5,
     }
@@ -143,34 +144,34 @@ def keras_names():
 
 
 def test_every_activation_of_keras_has_a_formula_and_an_oracle():
-    assert keras_names() == {*FORMULAS, *WHOLE_ROWS}
+    assert keras_names() == {*FORMULAS, *ROW_WISE}
     assert set(ORACLE) == set(FORMULAS)
 
 
-@each
-def test_gains(name):
-    for mode, expected in exact(name).items():
-        found = gain(name, mode, **ARGUMENTS.get(name, {}))
-        np.testing.assert_allclose(found, expected, rtol=1e-10, err_msg=mode)
+@each_activation
+def test_gains_match_the_oracle(name):
+    for mode, expected in exact_gains(name).items():
+        result = gain(name, mode, **ARGUMENTS.get(name, {}))
+        np.testing.assert_allclose(result, expected, rtol=1e-10, err_msg=mode)
 
 
-def test_the_oracle_tells_wrong_formulas():
-    # The other gelu, Keras' old hard sigmoid, PyTorch's leaky slope: all more than 1e-6 away.
+def test_the_oracle_detects_wrong_formulas():
+    # The other gelu, Keras' old hard sigmoid, PyTorch's leaky slope: all are off by over 1e-6.
     for wrong, name in (
         (gain("gelu", approximate=True), "gelu"),
         (gain(lambda x: np.clip(x / 5 + 0.5, 0, 1)), "hard_sigmoid"),
         (gain("leaky_relu", negative_slope=0.01), "leaky_relu"),
     ):
-        assert abs(wrong / exact(name)["second_moment"] - 1) > 1e-6
+        assert abs(wrong / exact_gains(name)["second_moment"] - 1) > 1e-6
 
 
-@each
-def test_formulas_are_those_of_keras(name):
+@each_activation
+def test_formulas_match_keras(name):
     x = np.concatenate([np.linspace(-9, 9, 719), [-30.0, 30.0]]).astype("float32")
     function = getattr(keras.activations, name)
     expected = numpy(function(keras.ops.convert_to_tensor(x), **ARGUMENTS.get(name, {})))
-    found = FORMULAS[name](x.astype("float64"), **ARGUMENTS.get(name, {}))
-    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)
+    result = FORMULAS[name](x.astype("float64"), **ARGUMENTS.get(name, {}))
+    np.testing.assert_allclose(result, expected, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -183,14 +184,14 @@ def test_formulas_are_those_of_keras(name):
     ],
     ids=str,
 )
-def test_the_arguments_of_relu(arguments):
+def test_arguments_of_relu_match_keras(arguments):
     x = np.linspace(-4, 4.01, 801).astype("float32")
     expected = numpy(keras.activations.relu(keras.ops.convert_to_tensor(x), **arguments))
-    found = FORMULAS["relu"](x.astype("float64"), **arguments)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    result = FORMULAS["relu"](x.astype("float64"), **arguments)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-LEAKY = 1 / math.sqrt((1 + 0.3**2) / 2)
+LEAKY_GAIN = 1 / math.sqrt((1 + 0.3**2) / 2)
 
 
 @pytest.mark.parametrize(
@@ -200,10 +201,10 @@ LEAKY = 1 / math.sqrt((1 + 0.3**2) / 2)
         (keras.ops.relu, {}, math.sqrt(2)),
         (keras.ops.gelu, {}, gain("gelu", approximate=True)),
         (keras.activations.gelu, {}, gain("gelu")),
-        ("leaky_relu", {"negative_slope": 0.3}, LEAKY),
-        (keras.activations.leaky_relu, {"negative_slope": 0.3}, LEAKY),
-        (functools.partial(keras.activations.leaky_relu, negative_slope=0.3), {}, LEAKY),
-        (keras.layers.LeakyReLU(0.3), {}, LEAKY),
+        ("leaky_relu", {"negative_slope": 0.3}, LEAKY_GAIN),
+        (keras.activations.leaky_relu, {"negative_slope": 0.3}, LEAKY_GAIN),
+        (functools.partial(keras.activations.leaky_relu, negative_slope=0.3), {}, LEAKY_GAIN),
+        (keras.layers.LeakyReLU(0.3), {}, LEAKY_GAIN),
         (keras.layers.ReLU(), {}, math.sqrt(2)),
         (keras.layers.ReLU(max_value=6), {}, gain("relu6")),
         (keras.layers.ELU(0.5), {}, gain("elu", alpha=0.5)),
@@ -212,11 +213,11 @@ LEAKY = 1 / math.sqrt((1 + 0.3**2) / 2)
     ],
     ids=str,
 )
-def test_forms_of_an_activation(activation, arguments, expected):
+def test_an_activation_may_be_given_in_any_form(activation, arguments, expected):
     np.testing.assert_allclose(gain(activation, **arguments), expected, rtol=1e-12)
 
 
-# Unknown functions with kinks and jumps off every round number: closed forms.
+# Functions unknown to Keras, with kinks and jumps at no round number, against closed forms.
 def clipped(x):
     return np.clip(x - 0.123, 0, 1)
 
@@ -242,16 +243,18 @@ def test_unknown_functions(function, mode, expected):
 
 
 def test_functions_of_the_backend():
-    # On JAX they compute in float32, whatever they are given.
-    exact_one = (normal_cdf(0.877) - normal_cdf(-0.123)) ** -0.5
-    found = gain(lambda x: keras.ops.clip(keras.ops.convert_to_tensor(x) + 0.123, 0, 1), "backward")
-    np.testing.assert_allclose(found, exact_one, rtol=3e-5)
-    found = gain(lambda x: keras.ops.tanh(keras.ops.convert_to_tensor(x)) ** 3)
-    np.testing.assert_allclose(found, gain(lambda x: np.tanh(x) ** 3), rtol=1e-6)
+    # On JAX they compute in float32, whatever the input.
+    expected = (normal_cdf(0.877) - normal_cdf(-0.123)) ** -0.5
+    result = gain(
+        lambda x: keras.ops.clip(keras.ops.convert_to_tensor(x) + 0.123, 0, 1), "backward"
+    )
+    np.testing.assert_allclose(result, expected, rtol=3e-5)
+    result = gain(lambda x: keras.ops.tanh(keras.ops.convert_to_tensor(x)) ** 3)
+    np.testing.assert_allclose(result, gain(lambda x: np.tanh(x) ** 3), rtol=1e-6)
 
 
 def test_steep_functions():
-    # The notes' saturated tanh, for which 201 nodes of Gauss-Hermite give 0.9548.
+    # The saturated tanh of the lecture notes. Gauss-Hermite quadrature with 201 nodes gives 0.9548.
     expected = integrate.quad(
         lambda z: 2 * math.tanh(math.sqrt(500) * z) ** 2 * normal_pdf(z),
         0, 12, points=[0.05, 0.2, 1], epsrel=1e-12, limit=200,
@@ -260,13 +263,16 @@ def test_steep_functions():
     assert round(math.sqrt(expected), 4) == 0.9820
 
 
-def test_jumps_are_found_and_kinks_are_none():
-    assert sample(activation_of("gain", "hard_shrink", {})).jumps == (-0.5, 0.5)
-    found = sample(activation_of("gain", lambda x: np.sign(x - 0.3), {})).jumps
-    np.testing.assert_allclose(found, 0.3, atol=1e-12)
+def jumps(activation, variance=1.0):
+    return adaptive_quadrature(find_activation("gain", activation, {}), variance).jumps
+
+
+def test_jumps_are_found_and_kinks_are_not_jumps():
+    assert jumps("hard_shrink") == (-0.5, 0.5)
+    np.testing.assert_allclose(jumps(lambda x: np.sign(x - 0.3)), 0.3, atol=1e-12)
     for variance in (0.01, 0.1, 4 / 3, 10):
         for name in ("hard_tanh", "hard_sigmoid", "relu6", "soft_shrink", "tanh"):
-            assert sample(activation_of("gain", name, {}), variance).jumps == ()
+            assert jumps(name, variance) == ()
 
 
 @pytest.mark.parametrize(
@@ -281,18 +287,18 @@ def test_jumps_are_found_and_kinks_are_none():
         ("relu", {}, math.sqrt(2)),
         (keras.layers.ReLU(), {}, math.sqrt(2)),
         ("leaky_relu", {}, math.sqrt(2 / 1.0001)),
-        ("leaky_relu", {"negative_slope": 0.3}, LEAKY),
-        (keras.layers.LeakyReLU(0.3), {}, LEAKY),
+        ("leaky_relu", {"negative_slope": 0.3}, LEAKY_GAIN),
+        (keras.layers.LeakyReLU(0.3), {}, LEAKY_GAIN),
         (keras.activations.leaky_relu, {}, math.sqrt(2 / 1.04)),
         ("selu", {}, 0.75),
     ],
     ids=str,
 )
-def test_the_table_of_pytorch(name, arguments, expected):
+def test_mode_torch_gives_the_table_of_pytorch(name, arguments, expected):
     assert gain(name, "torch", **arguments) == pytest.approx(expected, rel=1e-15)
 
 
-def test_pytorch_itself():
+def test_mode_torch_matches_installed_pytorch():
     init = pytest.importorskip("torch.nn.init")
     for name in ("linear", "conv1d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"):
         assert gain(name, "torch") == init.calculate_gain(name)

@@ -1,4 +1,4 @@
-"""Mistakes with gains, mean field theory, fans, experiments and plots."""
+"""Errors of gains, mean-field theory and fans: each sentence in full."""
 
 import re
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import keras_winit as kw
-from keras_winit import experiments, plots
-from keras_winit.theory import fans, mean_field
+from keras_winit.theory import Use, fans, mean_field
+from keras_winit.theory.fans import kernel_axes
 
 AXES = (
     "`input_axes` and `output_axes` must name different axes of the kernel, each from -2 to 1 "
@@ -15,56 +15,25 @@ AXES = (
 )
 
 
-def scalar(x):
-    raise RuntimeError("one at a time")
+def not_for_arrays(x):
+    raise RuntimeError("one number at a time")
 
 
-def explosive(x):
+def without_second_moment(x):
     return np.exp(x * x / 3)
 
 
-WRONG = [
+ERRORS = [
     (lambda: fans((3, 4), [0, 0]), ValueError, AXES.format("[0, 0]", "None")),
     (
-        lambda: experiments.propagate("winit>zeros", depth=0),
+        lambda: kernel_axes((3,), Use(kind="depthwise")),
         ValueError,
-        "`propagate(depth=...)` must be an integer >= 1. Received: depth=0.",
-    ),
-    (
-        lambda: experiments.propagate("winit>zeros", width=2.5),
-        TypeError,
-        "`propagate(width=...)` must be an integer >= 1. Received: width=2.5.",
-    ),
-    (
-        lambda: experiments.propagate("winit>zeros", seed=-1),
-        ValueError,
-        "`propagate(seed=...)` must be an integer >= 0. Received: seed=-1.",
-    ),
-    (
-        lambda: experiments.propagate(None),
-        ValueError,
-        "`propagate(initializer=...)` must be an initializer. Received: None.",
-    ),
-    (
-        lambda: experiments.propagate("winit>zeros", "softmax"),
-        ValueError,
-        "`propagate(activation=...)` must act on each entry by itself. "
-        "Received: activation='softmax'.",
-    ),
-    (
-        lambda: plots.propagation([]),
-        ValueError,
-        "`plots.propagation(results=...)` needs a result. Received: none.",
-    ),
-    (
-        lambda: experiments.symmetry("winit>zeros", units=1),
-        ValueError,
-        "`symmetry(units=...)` must be an integer >= 2. Received: units=1.",
+        "A depthwise kernel must have at least two axes. Received: shape=(3,).",
     ),
     (
         lambda: kw.gain("gleu"),
         ValueError,
-        "`gain(activation=...)` must be the name of an activation of Keras, or a function. "
+        "`gain(activation=...)` must be the name of a Keras activation, or a function. "
         "Received: activation='gleu'. Did you mean 'gelu'?",
     ),
     (
@@ -108,16 +77,16 @@ WRONG = [
         ValueError,
         "`gain(mode='torch')` knows conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, "
         "conv_transpose3d, leaky_relu, linear, relu, selu, sigmoid, tanh. "
-        "Received: activation='gelu'. Another mode has a gain for it.",
+        "Received: activation='gelu'. Use another mode for it.",
     ),
     *(
         (
             lambda function=function: kw.gain(function),
             ValueError,
-            "`gain(activation=...)` must have a finite second moment over N(0, 1) that is not "
+            "`gain(activation=...)` must have a finite second moment over N(0, 1), above "
             f"zero. Received: activation={function!r}.",
         )
-        for function in (np.zeros_like, np.log, np.reciprocal, explosive)
+        for function in (np.zeros_like, np.log, np.reciprocal, without_second_moment)
     ),
     (
         lambda: kw.gain(np.ones_like, "centered"),
@@ -132,10 +101,10 @@ WRONG = [
         f"Received: activation={np.sign!r}.",
     ),
     (
-        lambda: kw.gain(scalar),
+        lambda: kw.gain(not_for_arrays),
         ValueError,
-        "`gain(activation=...)` must take a float64 array and give an array. Received: "
-        f"activation={scalar!r}, which raised RuntimeError: one at a time",
+        "`gain(activation=...)` must take a float64 array and return an array. Received: "
+        f"activation={not_for_arrays!r}, which raised RuntimeError: one number at a time",
     ),
     (
         lambda: kw.critical_point("tanh"),
@@ -161,8 +130,8 @@ WRONG = [
         (
             lambda name=name: kw.critical_point(name, 0.1),
             ValueError,
-            "`critical_point(activation=...)` must have a critical point; this one needs a "
-            "negative variance of biases at every q from 1e-06 to 30. "
+            "`critical_point(activation=...)` must have a critical point; its variance of "
+            "biases would be negative at every q from 1e-06 to 30. "
             f"Received: activation={name!r}.",
         )
         for name in ("sigmoid", "softplus")
@@ -171,7 +140,7 @@ WRONG = [
         lambda: kw.critical_point("sigmoid", q=1),
         ValueError,
         "`critical_point(q=...)` must leave a variance of biases >= 0 for sigmoid. "
-        "Received: q=1, with which it is -5.543.",
+        "Received: q=1, for which it is -5.543.",
     ),
     (
         lambda: kw.critical_point("relu", 0.1),
@@ -209,17 +178,12 @@ WRONG = [
         lambda: mean_field.fixed_point("relu", 3.0),
         ValueError,
         "`fixed_point(sigma_w=..., sigma_b=...)` must let the variance settle. Received: "
-        "sigma_w=3.0, sigma_b=0.0, with which it grows beyond 90000.",
-    ),
-    (
-        lambda: plots.kernel([]),
-        ValueError,
-        "`plots.kernel(values=...)` needs values. Received: none.",
+        "sigma_w=3.0, sigma_b=0.0, for which the variance grows beyond 90000.",
     ),
 ]
 
 
-@pytest.mark.parametrize(("mistake", "error", "sentence"), WRONG, ids=lambda v: str(v)[:50])
-def test_mistake(mistake, error, sentence):
+@pytest.mark.parametrize(("call", "error", "sentence"), ERRORS, ids=lambda v: str(v)[:50])
+def test_error(call, error, sentence):
     with pytest.raises(error, match=f"^{re.escape(sentence)}$"):
-        mistake()
+        call()

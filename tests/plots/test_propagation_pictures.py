@@ -1,5 +1,6 @@
-"""Pictures: drawn from plain rows, into a file of their own."""
+"""Pictures of propagation and of kernels show every value, each in a figure of its own."""
 
+import re
 import sys
 
 import numpy as np
@@ -14,7 +15,7 @@ def results():
     return [propagate(f"winit>{name}", **options) for name in ("small_normal", "zeros")]
 
 
-def test_the_picture_shows_every_row(results, tmp_path):
+def test_a_picture_of_propagation_shows_every_layer(results, tmp_path):
     picture = plots.propagation(results, tmp_path / "out.png")
     data = (tmp_path / "out.png").read_bytes()
     assert data.startswith(b"\x89PNG")
@@ -30,7 +31,7 @@ def test_the_picture_shows_every_row(results, tmp_path):
     )
     assert stddev.get_yscale() == "log"
     assert [axes.get_title() for axes in rows[0].axes][::9] == ["layer 1", "layer 12"]
-    # Every entry is in its histogram, also of a layer that is narrower than a bar.
+    # Each histogram holds all entries, even if the layer is narrower than a bar.
     for axes in rows[0].axes:
         heights = axes.patches[0].get_data().values
         np.testing.assert_allclose(heights.sum(), 40 * 50)
@@ -48,18 +49,20 @@ def test_the_histogram_of_a_kernel_shows_every_value(tmp_path):
     assert bars.edges[0] == values.min()
     assert bars.edges[-1] == values.max()
     assert axes.get_yscale() == "linear"
-    # Mostly zeros: the others must be seen too.
+
+
+def test_a_kernel_of_mostly_zeros_has_a_log_axis():
+    values = np.random.default_rng(0).normal(0, 0.1, (40, 30))
     values[np.abs(values) < 0.2] = 0
     assert plots.kernel(values).axes[0].get_yscale() == "symlog"
 
 
-def test_one_result_and_other_formats(results, tmp_path):
+def test_a_single_result_in_another_format(results, tmp_path):
     plots.propagation(results[0], tmp_path / "out.svg")
     assert "<svg" in (tmp_path / "out.svg").read_text()
-    assert plots.propagation(results[0]) is not None
 
 
-def test_pyplot_is_left_alone(results):
+def test_pyplot_does_not_know_of_the_figures(results):
     plots.propagation(results)
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []
@@ -67,5 +70,18 @@ def test_pyplot_is_left_alone(results):
 
 def test_without_matplotlib(monkeypatch, results):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install matplotlib"):
+    sentence = "Pictures need matplotlib. Install it with `pip install matplotlib`."
+    with pytest.raises(ModuleNotFoundError, match=f"^{re.escape(sentence)}$"):
         plots.propagation(results)
+
+
+@pytest.mark.parametrize(
+    ("draw", "sentence"),
+    [
+        (plots.propagation, "`plots.propagation(results=...)` needs a result. Received: none."),
+        (plots.kernel, "`plots.kernel(values=...)` needs values. Received: none."),
+    ],
+)
+def test_nothing_to_draw(draw, sentence):
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        draw([])
