@@ -21,7 +21,6 @@ from keras_winit.initializers.placement import (
     part_shape,
 )
 from keras_winit.theory.fans import KINDS, Use, fans
-from keras_winit.theory.gains import gain
 
 
 @dataclass(eq=False, repr=False)
@@ -161,8 +160,13 @@ class GainScheme(KernelScheme):
         return 1.0 if self.nonlinearity is None else _gain(self.nonlinearity, mode)
 
 
-# A function made of tensor operations takes a tenth of a second.
-_gain = functools.lru_cache(maxsize=64)(gain)
+# Cached because the gain of a function of tensors takes a tenth of a second to compute.
+@functools.lru_cache(maxsize=64)
+def _gain(nonlinearity: Any, mode: str) -> float:
+    # Imported here because few networks need a gain, and importing keras_winit must be fast.
+    from keras_winit.theory.gains import gain
+
+    return gain(nonlinearity, mode)
 
 
 @dataclass(eq=False, repr=False)

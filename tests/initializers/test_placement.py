@@ -6,7 +6,7 @@ import pytest
 from support.laws import numpy
 
 import keras_winit
-from keras_winit.initializers import placement
+from keras_winit.initializers import REGISTRY, placement
 
 BACKEND = keras.backend.backend()
 SHAPE = (200, 300)
@@ -195,7 +195,7 @@ def test_shards_are_built_one_by_one(spec, name, drawn):
     mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"))
     layout_map = keras.distribution.LayoutMap(mesh)
     layout_map[".*kernel"] = spec
-    initializer = keras_winit.REGISTRY[name]
+    initializer = REGISTRY[name]
     seeded = {} if name in ("constant", "identity") else {"seed": 1}
     reference = numpy(initializer(**seeded)(SHAPE))
     drawn.clear()
