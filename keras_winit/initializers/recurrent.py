@@ -190,7 +190,9 @@ class Chrono(_GateBias, RandomScheme):
         negative there.
     """
 
-    formula = "b = log U(1, max_steps - 1) for the gate that keeps, -b for the input gate"
+    formula = (
+        "b = log U(1, max_steps - 1) for the gate that keeps, -b for the input gate; max_steps 100"
+    )
     use = "biases of LSTM and GRU on long sequences"
     source = "Tallec and Ollivier 2018, arXiv:1804.11188, section 3"
 
