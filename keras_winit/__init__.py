@@ -1,78 +1,125 @@
-"""Weight initialization for Keras 3; importing it registers every `winit>` name."""
+"""Weight initialization for Keras 3. Importing it registers every `winit>` name with Keras.
 
-from keras_winit.experiments import propagate as propagate
-from keras_winit.experiments import symmetry as symmetry
-from keras_winit.initializers import REGISTRY as REGISTRY
-from keras_winit.initializers import AxesScheme as AxesScheme
-from keras_winit.initializers import GainScheme as GainScheme
-from keras_winit.initializers import KernelScheme as KernelScheme
-from keras_winit.initializers import RandomScheme as RandomScheme
-from keras_winit.initializers import Scheme as Scheme
-from keras_winit.initializers import WrappingScheme as WrappingScheme
-from keras_winit.initializers import scheme as scheme
-from keras_winit.initializers.bias import FanInBias as FanInBias
-from keras_winit.initializers.bias import PriorBias as PriorBias
-from keras_winit.initializers.combinators import Blocks as Blocks
-from keras_winit.initializers.combinators import Masked as Masked
-from keras_winit.initializers.combinators import Scaled as Scaled
-from keras_winit.initializers.constants import Constant as Constant
-from keras_winit.initializers.constants import Ones as Ones
-from keras_winit.initializers.constants import Zeros as Zeros
-from keras_winit.initializers.convolution import ConvolutionAware as ConvolutionAware
-from keras_winit.initializers.depth import DepthScaled as DepthScaled
-from keras_winit.initializers.depth import EmbeddingNormal as EmbeddingNormal
-from keras_winit.initializers.depth import SmallInit as SmallInit
-from keras_winit.initializers.distributions import LargeNormal as LargeNormal
-from keras_winit.initializers.distributions import NegativeNormal as NegativeNormal
-from keras_winit.initializers.distributions import SmallNormal as SmallNormal
-from keras_winit.initializers.distributions import SmallUniform as SmallUniform
-from keras_winit.initializers.distributions import TruncatedNormal as TruncatedNormal
-from keras_winit.initializers.identity import Dirac as Dirac
-from keras_winit.initializers.identity import Hadamard as Hadamard
-from keras_winit.initializers.identity import Identity as Identity
-from keras_winit.initializers.identity import Irnn as Irnn
-from keras_winit.initializers.implicit import Siren as Siren
-from keras_winit.initializers.orthogonal import DeltaOrthogonal as DeltaOrthogonal
-from keras_winit.initializers.orthogonal import Orthogonal as Orthogonal
-from keras_winit.initializers.orthogonal import ScaledOrthogonal as ScaledOrthogonal
-from keras_winit.initializers.recurrent import Chrono as Chrono
-from keras_winit.initializers.recurrent import ForgetBias as ForgetBias
-from keras_winit.initializers.recurrent import PerGate as PerGate
-from keras_winit.initializers.scaling import FanInUniform as FanInUniform
-from keras_winit.initializers.scaling import HeNormal as HeNormal
-from keras_winit.initializers.scaling import HeUniform as HeUniform
-from keras_winit.initializers.scaling import LecunNormal as LecunNormal
-from keras_winit.initializers.scaling import LecunUniform as LecunUniform
-from keras_winit.initializers.scaling import VarianceScaling as VarianceScaling
-from keras_winit.initializers.scaling import XavierNormal as XavierNormal
-from keras_winit.initializers.scaling import XavierUniform as XavierUniform
-from keras_winit.initializers.sparse import Sparse as Sparse
-from keras_winit.initializers.upsampling import Bilinear as Bilinear
-from keras_winit.initializers.upsampling import Icnr as Icnr
-from keras_winit.models import fans as fans
-from keras_winit.models import for_layer as for_layer
-from keras_winit.monitor.callback import ActivationMonitor as ActivationMonitor
-from keras_winit.theory import critical_point as critical_point
-from keras_winit.theory import gain as gain
+The import loads the schemes, which Keras looks up by name, and nothing else: the functions, the
+monitor and the subpackages are loaded when they are first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from keras_winit.initializers.bias import FanInBias, PriorBias
+from keras_winit.initializers.combinators import Blocks, Masked, Scaled
+from keras_winit.initializers.constants import Constant, Ones, Zeros
+from keras_winit.initializers.convolution import ConvolutionAware
+from keras_winit.initializers.depth import DepthScaled, EmbeddingNormal, SmallInit
+from keras_winit.initializers.distributions import (
+    LargeNormal,
+    NegativeNormal,
+    SmallNormal,
+    SmallUniform,
+    TruncatedNormal,
+)
+from keras_winit.initializers.identity import Dirac, Hadamard, Identity, Irnn
+from keras_winit.initializers.implicit import Siren
+from keras_winit.initializers.orthogonal import DeltaOrthogonal, Orthogonal, ScaledOrthogonal
+from keras_winit.initializers.recurrent import Chrono, ForgetBias, PerGate
+from keras_winit.initializers.scaling import (
+    FanInUniform,
+    HeNormal,
+    HeUniform,
+    LecunNormal,
+    LecunUniform,
+    VarianceScaling,
+    XavierNormal,
+    XavierUniform,
+)
+from keras_winit.initializers.sparse import Sparse
+from keras_winit.initializers.upsampling import Bilinear, Icnr
+from keras_winit.lazy_loading import lazy_attributes
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "REGISTRY",
-    "AxesScheme",
-    "GainScheme",
     "ActivationMonitor",
-    "KernelScheme",
-    "RandomScheme",
-    "Scheme",
-    "WrappingScheme",
+    "Bilinear",
+    "Blocks",
+    "Chrono",
+    "Constant",
+    "ConvolutionAware",
+    "DeltaOrthogonal",
+    "DepthScaled",
+    "Dirac",
+    "EmbeddingNormal",
+    "FanInBias",
+    "FanInUniform",
+    "ForgetBias",
+    "Hadamard",
+    "HeNormal",
+    "HeUniform",
+    "Icnr",
+    "Identity",
+    "Irnn",
+    "LargeNormal",
+    "LecunNormal",
+    "LecunUniform",
+    "Masked",
+    "NegativeNormal",
+    "Ones",
+    "Orthogonal",
+    "PerGate",
+    "PriorBias",
+    "Scaled",
+    "ScaledOrthogonal",
+    "Siren",
+    "SmallInit",
+    "SmallNormal",
+    "SmallUniform",
+    "Sparse",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "XavierNormal",
+    "XavierUniform",
+    "Zeros",
     "__version__",
+    "critical_point",
     "fans",
     "for_layer",
-    "critical_point",
     "gain",
     "propagate",
-    "scheme",
     "symmetry",
-    *(cls.__name__ for cls in REGISTRY.values()),
 ]
+
+if TYPE_CHECKING:
+    from keras_winit import experiments as experiments
+    from keras_winit import models as models
+    from keras_winit import monitor as monitor
+    from keras_winit import plots as plots
+    from keras_winit import statistics as statistics
+    from keras_winit import theory as theory
+    from keras_winit.experiments import propagate, symmetry
+    from keras_winit.models import fans, for_layer
+    from keras_winit.monitor import ActivationMonitor
+    from keras_winit.theory import critical_point, gain
+else:
+    __getattr__ = lazy_attributes(
+        __name__,
+        {
+            "ActivationMonitor": "monitor",
+            "critical_point": "theory",
+            "experiments": "experiments",
+            "fans": "models",
+            "for_layer": "models",
+            "gain": "theory",
+            "models": "models",
+            "monitor": "monitor",
+            "plots": "plots",
+            "propagate": "experiments",
+            "statistics": "statistics",
+            "symmetry": "experiments",
+            "theory": "theory",
+        },
+    )
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,103 +1,183 @@
-"""The layout: what may import what, and what the package promises to leave alone."""
+"""The layout of the package: which part imports which, what an import loads, what is public."""
 
 import ast
 import doctest
 import importlib
+import json
 import pkgutil
 import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import keras_winit
+from keras_winit.initializers import REGISTRY
 
 HOME = Path(keras_winit.__file__).parent
 ROOT = Path(__file__).parent.parent
-RUNGS = "theory|initializers statistics|models|monitor experiments|__init__|plots|cli|__main__"
-LEVEL = {name: i for i, rung in enumerate(RUNGS.split("|")) for name in rung.split()}
-REACH = {"theory": {"numpy"}, "plots": {"numpy", "matplotlib"}}
+
+# The parts of the package from the bottom up: a part imports only parts of lower levels.
+LEVELS = (
+    ("lazy_loading",),
+    ("theory",),
+    ("initializers", "statistics"),
+    ("models",),
+    ("monitor", "experiments"),
+    ("__init__",),
+    ("plots",),
+    ("cli", "commands"),
+    ("__main__",),
+)
+LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
+
+# Other packages that a part may import.
 USUAL = {"numpy", "keras", "tensorflow", "jax", "torch"}
-REACH["experiments"] = USUAL | {"sklearn"}
-REACH["monitor"] = USUAL | {"tensorboard"}
-BARRED = {"initializers": ("keras.src", "keras.layers", "keras.models")}
-# What reaches up, and only when it is called; what has no public name.
-LAZY = {("monitor", "plots")}
+ALLOWED = {
+    "theory": {"numpy"},
+    "plots": {"numpy", "matplotlib"},
+    "experiments": USUAL | {"sklearn"},
+    "monitor": USUAL | {"tensorboard"},
+    "__main__": {"keras_winit_commands"},
+}
+# Names that a part may not use, beside `keras.src`, of which only PRIVATE is allowed.
+MONITOR_PARTS = ("capture", "diagnosis", "output", "arguments", "callback", "check")
+FORBIDDEN = {
+    "initializers": ("keras.layers", "keras.models"),
+    "monitor/capture": tuple(f"keras_winit.monitor.{part}" for part in MONITOR_PARTS[1:]),
+    "monitor/diagnosis": tuple(f"keras_winit.monitor.{part}" for part in MONITOR_PARTS[2:]),
+    "monitor/output": tuple(f"keras_winit.monitor.{part}" for part in MONITOR_PARTS[3:]),
+}
+# Imports of a higher level that are allowed because they run late or never: in a function, or
+# for type checkers only.
+LATE = {("monitor", "plots"), ("__init__", "plots")}
+# Private names of Keras for which it has no public one.
 PRIVATE = {
     ("monitor", "keras.src.backend.get_keras_mask"),
     ("models", "keras.src.backend.common.global_state.get_global_attribute"),
 }
 
 
-def names(source):
-    """Every dotted name that the source imports, or takes from keras; whether in a function."""
+def imported_names(source):
+    """Each dotted name that the source imports or takes from Keras, and whether that is late."""
     tree = ast.parse(source)
-    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
-    inside = {id(node) for function in functions for node in ast.walk(function)}
+    late_blocks = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    late = {id(node) for block in late_blocks for node in ast.walk(block)}
     for node in ast.walk(tree):
-        found = []
+        names = []
         if isinstance(node, ast.Import):
-            found = [alias.name for alias in node.names]
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Attribute) and ast.unparse(node)[:6] == "keras.":
-            found = [ast.unparse(node)]
-        yield from ((name, id(node) in inside) for name in found)
+            names = [ast.unparse(node)]
+        yield from ((name, id(node) in late) for name in names)
 
 
-def trespasses(source, here):
-    found = []
-    for name, late in names(source):
-        top, there, *_ = [*name.split("."), "__init__"]
-        if top == "keras_winit":
-            level = LEVEL.get(there, LEVEL["__init__"])
-            lazy = late and (here, there) in LAZY
-            allowed = there == here or level < LEVEL[here] or lazy
-        elif (here, name) in PRIVATE:
-            allowed = True
-        else:
-            allowed = top in sys.stdlib_module_names or (
-                top in REACH.get(here, USUAL)
-                and not name.startswith(BARRED.get(here, ("keras.src",)))
-            )
-        if not allowed:
-            found.append(name)
-    return found
+def violations(source, place):
+    """The forbidden imports in the source of a file, which lies at a place such as "models"."""
+    part = place.partition("/")[0]
+    return [name for name, late in imported_names(source) if not allowed(name, late, part, place)]
+
+
+def allowed(name, late, part, place):
+    package, other, *_ = [*name.split("."), "__init__"]
+    if name.startswith(FORBIDDEN.get(place, ())):
+        return False
+    if package == "keras_winit":
+        level = LEVEL.get(other, LEVEL["__init__"])
+        return other == part or level < LEVEL[part] or (late and (part, other) in LATE)
+    if name.startswith("keras.src"):
+        return (part, name) in PRIVATE
+    return package in sys.stdlib_module_names or package in ALLOWED.get(part, USUAL)
 
 
 @pytest.mark.parametrize("path", sorted(HOME.rglob("*.py")), ids=lambda p: str(p.relative_to(HOME)))
 def test_imports_run_one_way(path):
-    here = path.relative_to(HOME).with_suffix("").parts[0]
-    assert trespasses(path.read_text(), here) == []
+    parts = path.relative_to(HOME).with_suffix("").parts
+    place = "/".join(parts[:2]) if "/".join(parts[:2]) in FORBIDDEN else parts[0]
+    assert violations(path.read_text(), place) == []
 
 
 @pytest.mark.parametrize(
-    ("here", "source"),
+    ("place", "source"),
     [
         ("theory", "import keras"),
         ("theory", "from keras_winit.initializers import base"),
         ("initializers", "import keras\nkeras.layers.Dense"),
         ("initializers", "from keras.src import backend"),
         ("initializers", "from keras_winit import experiments"),
+        ("initializers", "from keras_winit import HeNormal"),
+        ("initializers", "def late():\n    from keras_winit import models"),
         ("statistics", "from keras_winit.experiments import propagate"),
         ("statistics", "import scipy"),
         ("experiments", "import matplotlib"),
         ("experiments", "from keras_winit import plots"),
         ("plots", "import keras"),
         ("plots", "from keras_winit import cli"),
+        ("plots", "from keras_winit import commands"),
         ("monitor", "from keras_winit import plots"),
         ("monitor", "def draw():\n    from keras_winit import cli"),
         ("monitor", "from keras.src.backend import set_keras_mask"),
         ("monitor", "from keras_winit import experiments"),
+        ("monitor/capture", "from keras_winit.monitor.diagnosis import engine"),
+        ("monitor/diagnosis", "from keras_winit.monitor.output.history import History"),
+        ("monitor/output", "from keras_winit.monitor import callback"),
+        ("__init__", "from keras_winit import plots"),
     ],
 )
-def test_trespasses_are_found(here, source):
-    assert trespasses(source, here)
+def test_forbidden_imports_are_found(place, source):
+    assert violations(source, place)
+
+
+def test_dir_lists_the_public_names():
+    others = {"ActivationMonitor", "critical_point", "fans", "for_layer", "gain", "propagate"}
+    others |= {"symmetry", "__version__"}
+    schemes = {cls.__name__ for cls in REGISTRY.values()}
+    assert set(keras_winit.__all__) == schemes | others
+    assert dir(keras_winit) == sorted(keras_winit.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(set(keras_winit.__all__) - {"__version__"}))
+def test_public_names_are_of_this_package(name):
+    assert getattr(keras_winit, name).__module__.startswith("keras_winit.")
+
+
+@pytest.mark.parametrize("name", ["REGISTRY", "Scheme", "scheme", "cli", "lazy", "__main__"])
+def test_other_names_are_unknown(name):
+    with pytest.raises(AttributeError, match=f"^module 'keras_winit' has no attribute '{name}'$"):
+        keras_winit.__getattr__(name)
+
+
+@pytest.mark.parametrize("package", ["keras_winit", "keras_winit.theory"])
+def test_type_checkers_see_every_name_that_is_loaded_late(package):
+    tree = ast.parse(Path(importlib.import_module(package).__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    typed = {alias.name for node in block.body for alias in node.names}
+    (homes,) = (node for node in ast.walk(block) if isinstance(node, ast.Dict))
+    assert typed == {key.value for key in homes.keys}
 
 
 MODULES = [m.name for m in pkgutil.walk_packages(keras_winit.__path__, "keras_winit.")]
 
 
+@pytest.fixture
+def restored_registry():
+    """Forget the schemes that a test registers."""
+    before = dict(REGISTRY)
+    yield
+    for name in REGISTRY.keys() - before.keys():
+        cls = REGISTRY.pop(name)
+        del keras.saving.get_custom_objects()[cls.identifier]
+
+
+@pytest.mark.usefixtures("restored_registry")
 @pytest.mark.parametrize("name", [n for n in MODULES if not n.endswith("__main__")])
 def test_examples_in_docstrings_run(name):
     module = importlib.import_module(name)
@@ -106,17 +186,65 @@ def test_examples_in_docstrings_run(name):
     assert results.failed == 0
 
 
-IMPORTS = """
-import sys, keras
+FRESH_IMPORT = """
+import json, sys
+import keras
 before = set(sys.modules)
 import keras_winit
-new = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(sorted(new & {"tensorflow", "tensorboard", "jax", "torch", "matplotlib", "sklearn"}))
+after_import = sorted(set(sys.modules) - before)
+sparse = repr(keras.initializers.get("winit>sparse"))
+model = keras.models.load_model(sys.argv[1])
+after_load = sorted(name for name in sys.modules if name.startswith("keras_winit"))
+kernel = keras.ops.convert_to_numpy(model.layers[0].kernel).tolist()
+initializer = repr(model.layers[0].kernel_initializer)
+late = [keras_winit.monitor.__name__, keras_winit.plots.__name__, keras_winit.theory.__name__]
+print(json.dumps([after_import, sparse, after_load, kernel, initializer, late]))
 """
 
 
-def test_importing_loads_no_framework_that_keras_does_not(fresh_process):
-    assert fresh_process(IMPORTS).strip() == "[]"
+@pytest.fixture(scope="module")
+def fresh_import(fresh_process, tmp_path_factory):
+    """Import the package and load a model in a fresh process, and give what it saw."""
+    path = tmp_path_factory.mktemp("saved") / "model.keras"
+    layer = keras.layers.Dense(4, kernel_initializer=keras_winit.Sparse(connections=3, seed=1))
+    keras.Sequential([keras.Input((8,)), layer]).save(path)
+    names = ("after_import", "sparse", "after_load", "kernel", "initializer", "late")
+    seen = dict(zip(names, json.loads(fresh_process(FRESH_IMPORT, path)), strict=True))
+    return {**seen, "saved_kernel": keras.ops.convert_to_numpy(layer.kernel)}
+
+
+def test_importing_loads_no_framework_that_keras_does_not(fresh_import):
+    loaded = {name.partition(".")[0] for name in fresh_import["after_import"]}
+    frameworks = {"tensorflow", "tensorboard", "jax", "torch", "matplotlib", "sklearn"}
+    assert loaded & frameworks == set()
+
+
+def test_importing_loads_the_schemes_and_nothing_else_of_the_package(fresh_import):
+    loaded = {n for n in fresh_import["after_import"] if n.startswith("keras_winit.")}
+    schemes = {n for n in loaded if n.startswith("keras_winit.initializers")}
+    assert loaded - schemes == {
+        "keras_winit.lazy_loading",
+        "keras_winit.theory",
+        "keras_winit.theory.fans",
+    }
+
+
+def test_importing_is_enough_to_find_and_load_schemes(fresh_import):
+    assert fresh_import["sparse"] == "Sparse(connections=10, stddev=0.01)"
+    assert fresh_import["initializer"] == "Sparse(connections=3, stddev=0.01, seed=1)"
+    np.testing.assert_array_equal(
+        np.array(fresh_import["kernel"], np.float32), fresh_import["saved_kernel"]
+    )
+    parts = {name.split(".")[1] for name in fresh_import["after_load"] if "." in name}
+    assert parts == {"initializers", "lazy_loading", "theory"}
+
+
+def test_subpackages_are_attributes_without_an_import_of_their_own(fresh_import):
+    assert fresh_import["late"] == [
+        "keras_winit.monitor",
+        "keras_winit.plots",
+        "keras_winit.theory",
+    ]
 
 
 def test_one_version():

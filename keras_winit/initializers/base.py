@@ -1,4 +1,4 @@
-"""What every scheme shares: names, seeds, configs, and the way into Keras."""
+"""The base classes of all schemes: registered names, seeds, configs and argument checks."""
 
 import copy
 import dataclasses
@@ -15,29 +15,35 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 import keras
 import numpy as np
 
-from keras_winit.initializers.placement import Array, Part, Shape, native_dtype, place, take_state
+from keras_winit.initializers.placement import (
+    DrawPart,
+    Shape,
+    native_dtype,
+    next_state,
+    to_tensor,
+)
 from keras_winit.initializers.streams import Stream
 from keras_winit.theory.fans import Use
 
 PACKAGE = "winit"
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 
-# A source that several families share.
+# The `source` of schemes in several families.
 NOTES = "CS231n notes, Neural Networks Part 2, weight initialization"
 
 SchemeClass = TypeVar("SchemeClass", bound="type[Scheme]")
 
-# Every scheme by its name: the one list behind the table of the README, `keras-winit
-# list`, `__all__` and the tests. The names are the file format of saved models.
+# Every scheme by its name. The README's table, `keras-winit list` and the tests are made from
+# this registry. The names are part of the file format of saved models.
 REGISTRY: dict[str, "type[Scheme]"] = {}
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(field,))
 def scheme(cls: SchemeClass) -> SchemeClass:
-    """Make a class a scheme: its annotated attributes are its arguments and its config.
+    """Make a class a scheme and register it with Keras.
 
-    It is registered with Keras as `winit>name`, name being the class's in snake case, and
-    its docstring ends in its `source`.
+    Its annotated attributes become its arguments and its config. Its registered name is
+    `winit>` and the name of the class in snake case. Its `source` is added to its docstring.
     """
     made = dataclass(eq=False, repr=False)(cls)
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", made.__name__).lower()
@@ -49,69 +55,83 @@ def scheme(cls: SchemeClass) -> SchemeClass:
 
 @dataclass(eq=False, repr=False)
 class Scheme(keras.initializers.Initializer):
-    """A rule for the first values of a weight.
+    """A rule for the initial values of a weight.
 
-    A subclass states its arguments as annotated attributes, checks them in
-    `__post_init__`, and says in `plan` how any part of a kernel is made.
+    A subclass states its arguments as annotated attributes, checks them in `__post_init__`,
+    and implements `plan`.
     """
 
     identifier: ClassVar[str]
-    # What `keras-winit list` and the README print.
+    # Texts for `keras-winit list` and the README.
     formula: ClassVar[str]
     use: ClassVar[str]
     source: ClassVar[str]
 
-    # Which part of a kernel this is for; 0: all of it.
+    # Number of the block of a weight that this instance draws; 0 for a whole weight.
     _block = 0
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, layout: Any = None) -> Any:
-        """The first values of a weight, as a tensor of the current Keras backend.
+        """Return the initial values of a weight, as a tensor of the current Keras backend.
 
         Args:
-            shape: Of the weight. Sizes may be zero.
-            dtype: bfloat16, float16, float32 or float64. None: `keras.config.floatx()`.
-            layout: On JAX, how the weight is spread over devices. Keras passes it.
+            shape: Shape of the weight. Sizes may be zero.
+            dtype: "bfloat16", "float16", "float32" or "float64". Defaults to
+                `keras.config.floatx()`.
+            layout: On JAX, the distribution of the weight over devices. Keras passes it.
 
         Raises:
             ValueError: If the scheme has no rule for the shape, or the dtype is not one
                 of the four.
         """
-        known = self._known_shape(shape)
-        kind = self._float_dtype(dtype)
-        return place(self.plan(known, kind), known, kind, layout)
+        checked_shape = self._checked_shape(shape)
+        checked_dtype = self._checked_dtype(dtype)
+        draw = self.plan(checked_shape, checked_dtype)
+        return to_tensor(draw, checked_shape, checked_dtype, layout)
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
-        """How to make any part of a weight, in memory from `placement.empty` or `zeros`."""
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
+        """Return a function that makes any part of a weight.
+
+        The function takes a part, one slice for each axis, and returns its values in memory
+        from `placement.empty` or `placement.zeros`. A `SeedGenerator` advances here, not when
+        the function is called.
+        """
         raise NotImplementedError
 
     def __post_init__(self) -> None:
         """Check the arguments."""
 
     def bound(self, use: Use, shape: Shape | None = None) -> Self:
-        """This scheme for a weight that a layer uses in a certain way; itself if all the same.
+        """Return this scheme for a weight that a layer uses in a certain way.
 
         Args:
-            use: What the layer does with the weight or, if it is a bias, with its kernel.
-            shape: Of the kernel, if it is known.
+            use: How the layer uses the weight or, if the weight is a bias, its kernel.
+            shape: Shape of the kernel, if it is known.
+
+        Returns:
+            A new scheme, or this one if the use makes no difference.
         """
         return self
 
-    def block(self, number: int) -> Self:
-        """This scheme for the part `number`, from 0, of a kernel: it draws other values."""
+    def for_block(self, number: int) -> Self:
+        """Return this scheme for one block of a weight; each block draws other values.
+
+        Args:
+            number: Number of the block, from 0.
+        """
         twin = copy.copy(self)
         twin._block = (self._block << 16) + number + 1
         return twin
 
     def reseeded(self, seed: Any) -> Self:
-        """This scheme with another seed; itself if it draws nothing."""
+        """Return this scheme with another seed, or this one if it draws nothing."""
         return self
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments, ready for JSON: `from_config` gives an equal scheme."""
+        """Return the arguments as JSON values, from which `from_config` makes an equal scheme."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in self._arguments().items()}
 
     def __repr__(self) -> str:
-        """The arguments that differ from their defaults, the scheme's own first."""
+        """Show the arguments that differ from their defaults, keyword-only ones last."""
         fields = sorted(dataclasses.fields(self), key=lambda f: bool(f.kw_only))
         values = self._arguments()
         shown = (f"{f.name}={values[f.name]!r}" for f in fields if values[f.name] != f.default)
@@ -120,29 +140,30 @@ class Scheme(keras.initializers.Initializer):
     def _arguments(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
-    def _known_shape(self, shape: Sequence[int]) -> Shape:
+    def _checked_shape(self, shape: Sequence[int]) -> Shape:
         try:
-            known = tuple(operator.index(size) for size in shape)
+            sizes = tuple(operator.index(size) for size in shape)
         except TypeError:
-            known = (-1,)
-        if any(size < 0 for size in known):
+            sizes = (-1,)
+        if any(size < 0 for size in sizes):
             raise ValueError(
-                f"`{type(self).__name__}` needs a shape of known sizes. Received: shape={shape!r}."
+                f"`{type(self).__name__}` needs a shape of integers >= 0. "
+                f"Received: shape={shape!r}."
             )
-        return known
+        return sizes
 
-    def _float_dtype(self, dtype: Any) -> str:
+    def _checked_dtype(self, dtype: Any) -> str:
         try:
-            kind = str(keras.backend.standardize_dtype(dtype))
+            name = str(keras.backend.standardize_dtype(dtype))
         except ValueError:
-            kind = "unknown"
-        if kind not in DTYPES:
+            name = "unknown"
+        if name not in DTYPES:
             raise ValueError(
                 f"`{type(self).__name__}` makes weights of dtype {', '.join(DTYPES[:-1])} or "
-                f"{DTYPES[-1]}. Received: dtype={dtype!r}. Make them in one of these and "
-                f"cast or quantize them afterwards."
+                f"{DTYPES[-1]}. Received: dtype={dtype!r}. Use one of these dtypes, and cast or "
+                f"quantize the weights afterwards."
             )
-        return native_dtype(kind)
+        return native_dtype(name)
 
     def _require(self, name: str, requirement: str, valid: bool, error: type[Exception]) -> None:
         if not valid:
@@ -157,7 +178,7 @@ class Scheme(keras.initializers.Initializer):
         requirement: str = "a finite number",
         valid: Callable[[float], bool] = lambda value: True,
     ) -> None:
-        """Check a real argument, and keep it as a Python float."""
+        """Check a real argument, and store it as a Python float."""
         value = getattr(self, name)
         real = isinstance(value, numbers.Real) and not isinstance(value, bool)
         self._require(name, requirement, real, TypeError)
@@ -169,10 +190,9 @@ class Scheme(keras.initializers.Initializer):
         setattr(self, name, number)
 
     def _require_whole(self, name: str, least: int) -> None:
-        """Check an integer argument, and keep it as a Python int."""
-        value = getattr(self, name)
+        """Check an integer argument, and store it as a Python int."""
+        number = as_index(getattr(self, name))
         requirement = f"an integer >= {least}"
-        number = as_index(value)
         self._require(name, requirement, number is not None, TypeError)
         self._require(name, requirement, number >= least, ValueError)
         setattr(self, name, number)
@@ -182,20 +202,20 @@ class Scheme(keras.initializers.Initializer):
         value = getattr(self, name)
         self._require(name, requirement, isinstance(value, str) and value in choices, ValueError)
 
-    def _initializer(self, name: str, value: Any) -> Any:
-        """An initializer in any form that Keras takes, as an instance."""
+    def _checked_initializer(self, name: str, value: Any) -> Any:
+        """Return an instance of an initializer that was given in any form that Keras accepts."""
         requirement = "an initializer: its name, its config, its class or an instance"
         try:
-            found = keras.initializers.get(value)
+            initializer = keras.initializers.get(value)
         except ValueError:
             self._require(name, requirement, False, ValueError)
-        is_one = isinstance(found, keras.initializers.Initializer)
-        self._require(name, requirement, is_one, TypeError)
-        return found
+        valid = isinstance(initializer, keras.initializers.Initializer)
+        self._require(name, requirement, valid, TypeError)
+        return initializer
 
 
 def as_index(value: Any) -> Any:
-    """An integer of any kind as a Python int; None for anything else, booleans included."""
+    """Return an integer of any type as a Python int, and None for all else, also for booleans."""
     try:
         return None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
@@ -204,17 +224,21 @@ def as_index(value: Any) -> Any:
 
 @dataclass(eq=False, repr=False)
 class RandomScheme(Scheme):
-    """A scheme that draws.
+    """A scheme that draws random values.
 
     Args:
-        seed: An int gives the same values at every call, and wherever it is used: two
-            layers of one shape, or the query, key and value of an attention layer, start
-            equal. Any int of any size counts, modulo 2**64. None, the default: a seed of
-            its own for each instance, fixed by `keras.utils.set_random_seed`, and the
-            same values at every call of the instance. A `keras.random.SeedGenerator`:
-            the next values at every call, its state advancing by one; in a `tf.function`
-            or under `jax.jit` a call happens once, when it is traced. Attention layers make
-            a copy of it for each of their kernels, which then start equal.
+        seed: An integer, a `keras.random.SeedGenerator` or None.
+
+            - An integer gives the same values at every call and in every instance. Two layers
+              of one shape start equal, as do the query, key and value kernels of one attention
+              layer. It may have any size; it counts modulo 2**64.
+            - None, the default, gives each instance a seed of its own, which
+              `keras.utils.set_random_seed` determines. One instance gives the same values at
+              every call.
+            - A `SeedGenerator` gives new values at every call, and its state advances by one.
+              In a `tf.function` or under `jax.jit` a call happens once, during tracing.
+              Attention layers copy the generator for each of their kernels, which then start
+              equal.
 
     Raises:
         TypeError: At construction, if an argument has the wrong type.
@@ -228,8 +252,8 @@ class RandomScheme(Scheme):
             self.seed = keras.saving.deserialize_keras_object(self.seed)
         self._seeded = self.seed is not None
         if self.seed is None:
-            # What Keras' own initializers take from Python's generator: exchanging one
-            # for ours leaves the seeds of all other layers as they were.
+            # Keras' own initializers take the same number from Python's generator. Replacing
+            # one of them by a scheme therefore leaves the seeds of all other layers unchanged.
             self.seed = random.randint(1, int(1e9))
         elif not isinstance(self.seed, keras.random.SeedGenerator):
             number = as_index(self.seed)
@@ -249,15 +273,15 @@ class RandomScheme(Scheme):
         return {**super()._arguments(), "seed": self.seed if self._seeded else None}
 
     def stream(self) -> Stream:
-        """The random numbers of this call."""
+        """Return the random numbers of one call; a `SeedGenerator` advances."""
         if isinstance(self.seed, keras.random.SeedGenerator):
-            seed, count = take_state(self.seed)
+            seed, count = next_state(self.seed)
             return Stream(seed, 1 + count, self._block)
         assert isinstance(self.seed, int)
         return Stream(self.seed, block=self._block)
 
     def __copy__(self) -> Self:
-        # A shallow copy shares the generator, as it does in Keras.
+        # A shallow copy shares the `SeedGenerator`, as in Keras; `__getstate__` would not.
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         return twin
@@ -270,9 +294,10 @@ class RandomScheme(Scheme):
 
 
 class _PortableGenerator:
-    """What a `SeedGenerator` is pickled and deep-copied as, being neither by itself.
+    """Stands for a `SeedGenerator` in pickles and deep copies, which it does not support itself.
 
-    There is one for each generator, so that schemes which share it still do afterwards.
+    There is one for each generator, so that the copies of schemes that share a generator share
+    one as well.
     """
 
     def __init__(self, generator: keras.random.SeedGenerator) -> None:

@@ -1,15 +1,15 @@
-"""Biases that know their layer or their data."""
+"""Schemes for biases, set by the layer's number of inputs or by the frequencies of classes."""
 
 import copy
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 
 from keras_winit.initializers.base import RandomScheme, Scheme, scheme
-from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape
+from keras_winit.initializers.placement import Array, DrawPart, Part, Shape, empty, part_shape
 from keras_winit.theory.fans import Use, fans
 
 
@@ -17,12 +17,12 @@ from keras_winit.theory.fans import Use, fans
 class FanInBias(RandomScheme):
     """U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)): the biases of PyTorch's layers.
 
-    The kernel's fan_in cannot be seen from the shape of a bias and must be told. Without
-    inputs, `fan_in=0`, the bias is zero.
+    The shape of a bias does not show the fan_in of the layer's kernel, so `fan_in` must be
+    given. If it is 0, the bias is zero.
 
     Args:
-        fan_in: Of the kernel beside the bias: how many weights a unit adds up. A count,
-            at least 0. None, the default: to be told by `for_layer`.
+        fan_in: Number of weights that a unit of the layer sums over, at least 0. Defaults to
+            None: `for_layer` sets it.
         **shared: `seed`, as in `RandomScheme`.
 
     Raises:
@@ -34,7 +34,7 @@ class FanInBias(RandomScheme):
     """
 
     formula = "U(±1 / √fan_in)"
-    use = "to match PyTorch's default layers"
+    use = "biases that match PyTorch's default layers"
     source = "PyTorch documentation, torch.nn.Linear, bias"
 
     fan_in: int | None = None
@@ -51,7 +51,7 @@ class FanInBias(RandomScheme):
         twin.fan_in = round(fans(shape, **vars(use))[0])
         return twin
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         if self.fan_in is None:
             raise ValueError(
                 f"`FanInBias(fan_in=...)` must be given: the shape of a bias does not show how "
@@ -65,27 +65,30 @@ class FanInBias(RandomScheme):
 
 @scheme
 class PriorBias(Scheme):
-    """Outputs that start at what is known of the classes, instead of unlearning a half.
+    """Biases with which a classifier starts by predicting the known frequencies of the classes.
 
-    With sigmoid outputs, `probability`: the bias is log(p / (1 - p)), and the layer
-    starts by giving each class its probability p. With a softmax, `frequencies`: the bias
-    is log(f), f being the share of each class, and the layer starts by giving the shares.
+    Otherwise training begins by unlearning equal probabilities. For sigmoid outputs, give
+    `probability`: the bias is log(p / (1 - p)), and the layer starts with the output p. For a
+    softmax, give `frequencies`: the bias is log(f), f being the share of each class, and the
+    layer starts with the shares as its output.
 
     Args:
-        probability: Of a positive, in (0, 1): one number for all outputs, or one for
-            each along the last axis. Defaults to 0.01, unless `frequencies` is given.
-        frequencies: Instead of `probability`: how often each class occurs, as counts or
-            shares above 0, one for each along the last axis.
+        probability: Probability of a positive, in (0, 1): one number for all outputs, or one
+            for each output along the last axis. Defaults to 0.01, unless `frequencies` is
+            given.
+        frequencies: Given instead of `probability`: the frequency of each class along the last
+            axis, as counts or shares above 0.
 
     Raises:
-        ValueError: At construction, if a number is out of its range, or both are given.
-            At call, if the last axis does not have as many places as classes were given.
+        TypeError: At construction, if a value is not a number.
+        ValueError: At construction, if a number is out of range, or both arguments are given.
+            At call, if the size of the last axis is not the number of classes that was given.
 
     Example:
         >>> bias = keras_winit.PriorBias(frequencies=[900, 90, 10])
         >>> layer = keras.layers.Dense(3, "softmax", bias_initializer=bias)
 
-    Departs: The paper has one probability, 0.01, for all classes.
+    Departs: The paper uses one probability, 0.01, for all classes.
     """
 
     formula = "log(p / (1 - p)), p 0.01; or log(frequency)"
@@ -102,24 +105,25 @@ class PriorBias(Scheme):
                 f"probability={self.probability!r}, frequencies={self.frequencies!r}."
             )
         if self.frequencies is not None:
-            self._keep("frequencies", "numbers > 0, one for each class", math.inf)
+            self._require_positive("frequencies", "numbers > 0, one for each class", math.inf)
         elif isinstance(self.probability, Sequence | np.ndarray):
-            self._keep("probability", "a number in (0, 1), or one for each class", 1)
+            self._require_positive("probability", "a number in (0, 1), or one for each class", 1)
         else:
             self.probability = 0.01 if self.probability is None else self.probability
             requirement = "a number in (0, 1), or one for each class"
             self._require_real("probability", requirement, lambda value: 0 < value < 1)
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         if self.frequencies is not None:
             counts = np.array(self.frequencies)
+            # The sum of the counts themselves may overflow.
             bias = np.log(counts) - np.log(counts.max()) - np.log((counts / counts.max()).sum())
         else:
-            chances = np.array(self.probability)
-            bias = np.log(chances) - np.log1p(-chances)
+            probability = np.array(self.probability)
+            bias = np.log(probability) - np.log1p(-probability)
         if bias.ndim and shape[-1:] != bias.shape:
             raise ValueError(
-                f"`PriorBias` for {bias.size} classes needs as many places along the last axis. "
+                f"`PriorBias` for {bias.size} classes needs a bias whose last axis has that size. "
                 f"Received: shape={shape}."
             )
 
@@ -130,17 +134,17 @@ class PriorBias(Scheme):
 
         return draw
 
-    def _keep(self, name: str, requirement: str, bound: float) -> None:
-        """Check numbers above 0 and below a bound, and keep them as a tuple of floats."""
+    def _require_positive(self, name: str, requirement: str, bound: float) -> None:
+        """Check numbers above 0 and below a bound, and store them as a tuple of floats."""
         values = getattr(self, name)
         real = isinstance(values, Sequence | np.ndarray) and all(
             isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values
         )
         self._require(name, requirement, real, TypeError)
         try:
-            kept = tuple(float(value) for value in values)
+            floats = tuple(float(value) for value in values)
         except OverflowError:
-            kept = ()
-        inside = bool(kept) and all(0 < value < bound for value in kept)
+            floats = ()
+        inside = bool(floats) and all(0 < value < bound for value in floats)
         self._require(name, requirement, inside, ValueError)
-        setattr(self, name, kept)
+        setattr(self, name, floats)

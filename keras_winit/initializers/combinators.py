@@ -1,7 +1,7 @@
-"""Schemes made of other schemes: scaled, masked, side by side."""
+"""Schemes made from other initializers: scaled, masked, or side by side in blocks."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, Self
 
@@ -12,26 +12,27 @@ from keras_winit.initializers.base import as_index, scheme
 from keras_winit.initializers.kernels import (
     AxesScheme,
     WrappingScheme,
-    block_of,
     bound_to,
+    for_block,
     plan_of,
     reseeded,
 )
-from keras_winit.initializers.placement import Array, Part, Shape, side_by_side
+from keras_winit.initializers.placement import Array, DrawPart, Part, Shape, concatenated
 
 
 @scheme
 class Scaled(WrappingScheme):
-    """Another scheme, multiplied by a number.
+    """Another initializer, multiplied by a number.
 
     Args:
         inner: Any initializer. Defaults to `winit>xavier_normal`.
-        gain: Multiplies the weights. Defaults to 1.
+        gain: Factor of the weights. Defaults to 1.
         **shared: axes, `kind`, `groups`, `gates`, `strides`, as in `AxesScheme`.
 
     Raises:
-        TypeError: At construction, if `inner` is not an initializer or `gain` no number.
-        ValueError: At construction, if `inner` is the name of none or `gain` not finite.
+        TypeError: At construction, if `inner` is not an initializer or `gain` not a number.
+        ValueError: At construction, if `inner` is a name that Keras does not know, or `gain` is
+            not finite.
 
     Example:
         >>> scheme = keras_winit.Scaled("winit>orthogonal", gain=0.5)
@@ -39,7 +40,7 @@ class Scaled(WrappingScheme):
     """
 
     formula = "gain · inner"
-    use = "any scheme, larger or smaller"
+    use = "any initializer, larger or smaller"
     source = "by definition"
 
     inner: Any = "winit>xavier_normal"
@@ -49,33 +50,33 @@ class Scaled(WrappingScheme):
         super().__post_init__()
         self._require_real("gain")
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
-        return self.scaled_inner(shape, dtype, self.gain)
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
+        return self.scaled_inner_plan(shape, dtype, self.gain)
 
 
 @scheme
 class Masked(WrappingScheme):
-    """Another scheme with fixed places set to zero, such as those of a pruned network.
+    """Another initializer with some weights set to zero, such as those of a pruned network.
 
-    Training changes the weights behind the mask like any other; a constraint keeps them at
-    zero.
+    Training changes the masked weights like all others; only a constraint keeps them at zero.
 
     Args:
         inner: Any initializer. Defaults to `winit>he_normal`.
-        mask: 1 for the weights that stay, 0 for the others: an array, or nested lists, of
-            the kernel's shape or one that NumPy broadcasts to it. Defaults to 1: all.
+        mask: 1 for each weight that stays, 0 for each other one: an array or nested lists, in
+            the shape of the kernel or one that NumPy broadcasts to it. Defaults to 1, which
+            keeps all weights.
         **shared: axes, `kind`, `groups`, `gates`, `strides`, as in `AxesScheme`.
 
     Raises:
         TypeError: At construction, if `inner` is not an initializer.
-        ValueError: At construction, if `inner` is the name of none, or the mask holds
-            anything but 0 and 1. At call, if it does not fit the shape.
+        ValueError: At construction, if `inner` is a name that Keras does not know, or the mask
+            holds anything but 0 and 1. At call, if the mask does not broadcast to the shape.
 
     Example:
         >>> causal = keras_winit.Masked("winit>xavier_normal", np.triu(np.ones((64, 64))))
         >>> layer = keras.layers.Dense(64, kernel_initializer=causal)
 
-    Departs: The weights that stay are not made larger, as Frankle and Carbin leave them too.
+    Departs: Not from the source: as there, the weights that stay are not scaled up.
     """
 
     formula = "inner where the mask is 1, else 0"
@@ -95,20 +96,20 @@ class Masked(WrappingScheme):
         self._require("mask", "an array of 0 and 1", binary, ValueError)
         self.mask = values.astype(int).tolist()
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         mask = np.asarray(self.mask, bool)
         try:
-            stays = np.broadcast_to(mask, shape)
+            kernel_mask = np.broadcast_to(mask, shape)
         except ValueError:
             raise ValueError(
-                f"`Masked(mask=...)` must fit the kernel. Received: a mask of shape "
-                f"{mask.shape}, shape={shape}."
+                f"`Masked(mask=...)` must have a shape that broadcasts to the kernel. Received: a "
+                f"mask of shape {mask.shape}, shape={shape}."
             ) from None
-        inner = self.inner_plan(shape, dtype)
+        draw_inner = self.inner_plan(shape, dtype)
 
         def draw(part: Part) -> Array:
-            out = inner(part)
-            out[~stays[part]] = 0
+            out = draw_inner(part)
+            out[~kernel_mask[part]] = 0
             return out
 
         return draw
@@ -116,24 +117,25 @@ class Masked(WrappingScheme):
 
 @scheme
 class Blocks(AxesScheme):
-    """Several kernels side by side in one, each from a scheme of its own.
+    """Several kernels side by side in one, each from an initializer of its own.
 
-    For kernels that hold what could be several layers, such as the query, key and value
-    of an attention layer packed into `(in, 3 * out)`: drawn as one, they get the fans of
-    the whole.
+    This suits kernels that hold several layers, such as the query, key and value of an attention
+    layer packed into `(in, 3 * out)`. If such a kernel is drawn as one, each of its blocks gets
+    the fans of the whole.
 
     Args:
-        inners: One initializer for each block, of any kind. Two blocks never draw the
-            same numbers, even from one instance. Defaults to three `winit>xavier_uniform`.
-        sizes: Of the blocks along the axis. None, the default: all equal.
-        axis: Along which they stand. Defaults to the last.
+        inners: One initializer of any kind for each block. Two blocks draw different values,
+            even from the same instance. Defaults to three `winit>xavier_uniform`.
+        sizes: Sizes of the blocks along the axis. Defaults to None: all sizes are equal.
+        axis: Axis along which the blocks lie. Defaults to the last axis.
         **shared: axes, `kind`, `groups`, `gates`, `strides`, as in `AxesScheme`.
 
     Raises:
-        TypeError: At construction, if one of `inners` is not an initializer, or a size not
+        TypeError: At construction, if one of `inners` is not an initializer, or a size is not
             an integer.
-        ValueError: At construction, if there are none, one is the name of none, or there
-            are not as many sizes. At call, if the sizes do not add up to the axis.
+        ValueError: At construction, if `inners` is empty or holds a name that Keras does not
+            know, or the number of sizes differs from that of `inners`. At call, if the sizes do
+            not add up to the size of the axis.
 
     Example:
         >>> packed = keras_winit.Blocks(["winit>xavier_uniform"] * 2 + ["winit>orthogonal"])
@@ -152,20 +154,20 @@ class Blocks(AxesScheme):
         super().__post_init__()
         listed = isinstance(self.inners, list | tuple) and len(self.inners) > 0
         self._require("inners", "a list of initializers", listed, ValueError)
-        self.inners = tuple(self._initializer("inners", inner) for inner in self.inners)
+        self.inners = tuple(self._checked_initializer("inners", inner) for inner in self.inners)
         if self.sizes is not None:
             self.sizes = self._whole_numbers("sizes", "a list of integers, one for each block")
-            fitting = len(self.sizes) == len(self.inners) and min(self.sizes) >= 0
-            self._require("sizes", f"{len(self.inners)} integers >= 0", fitting, ValueError)
+            valid = len(self.sizes) == len(self.inners) and min(self.sizes) >= 0
+            self._require("sizes", f"{len(self.inners)} integers >= 0", valid, ValueError)
         self._require("axis", "an integer", as_index(self.axis) is not None, TypeError)
 
     def get_config(self) -> dict[str, Any]:
         inners = [keras.saving.serialize_keras_object(inner) for inner in self.inners]
         return {**super().get_config(), "inners": inners}
 
-    def block(self, number: int) -> Self:
-        twin = super().block(number)
-        twin.inners = tuple(block_of(inner, number) for inner in self.inners)
+    def for_block(self, number: int) -> Self:
+        twin = super().for_block(number)
+        twin.inners = tuple(for_block(inner, number) for inner in self.inners)
         return twin
 
     def reseeded(self, seed: Any) -> Self:
@@ -173,18 +175,19 @@ class Blocks(AxesScheme):
         twin.inners = tuple(reseeded(inner, seed) for inner in self.inners)
         return twin
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         rank, count = len(shape), len(self.inners)
-        along = shape[self.axis] if -rank <= self.axis < rank else -1
-        sizes = self.sizes or (along // count,) * count
-        if along < 0 or sum(sizes) != along:
+        total = shape[self.axis] if -rank <= self.axis < rank else -1
+        sizes = self.sizes or (total // count,) * count
+        if total < 0 or sum(sizes) != total:
             raise ValueError(
-                f"`Blocks` needs blocks that fill the axis. Received: {count} blocks, "
-                f"sizes={self.sizes}, axis={self.axis}, shape={shape}."
+                f"`Blocks` needs blocks whose sizes add up to the size of the axis. Received: "
+                f"{count} blocks, sizes={self.sizes}, axis={self.axis}, shape={shape}."
             )
         axis = self.axis % rank
-        plans = []
+        draws = []
         for number, (inner, size) in enumerate(zip(self.inners, sizes, strict=True)):
-            one = bound_to(block_of(inner, number), self.kernel_use)
-            plans.append(plan_of(one, (*shape[:axis], size, *shape[axis + 1 :]), dtype))
-        return side_by_side(plans, sizes, axis, dtype)
+            initializer = bound_to(for_block(inner, number), self.kernel_use)
+            block_shape = (*shape[:axis], size, *shape[axis + 1 :])
+            draws.append(plan_of(initializer, block_shape, dtype))
+        return concatenated(draws, sizes, axis, dtype)

@@ -1,18 +1,24 @@
-"""Schemes that draw nothing."""
-
-from collections.abc import Callable
+"""Schemes with one value for all entries of a weight."""
 
 import numpy as np
 
 from keras_winit.initializers.base import NOTES, Scheme, scheme
-from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape, zeros
+from keras_winit.initializers.placement import (
+    Array,
+    DrawPart,
+    Part,
+    Shape,
+    empty,
+    part_shape,
+    zeros,
+)
 
 
 @scheme
 class Zeros(Scheme):
-    """All zeros: for biases, and for what is meant to start switched off.
+    """All zeros: for biases, and for layers that are meant to start with no output.
 
-    As a kernel it never breaks the symmetry: all units of a layer get the same gradient
+    A kernel of zeros never breaks the symmetry: all units of the layer get the same gradient
     and stay equal.
 
     Example:
@@ -20,26 +26,26 @@ class Zeros(Scheme):
     """
 
     formula = "0"
-    use = "biases; heads that start switched off"
+    use = "biases; output layers that start at zero"
     source = NOTES
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         return lambda part: zeros(part_shape(part), dtype)
 
 
 @scheme
 class Constant(Scheme):
-    """One value everywhere: for biases, by default the small positive one of the notes.
+    """One value everywhere: for biases, by default the small positive value of the notes.
 
-    0.01 lets every ReLU fire at the start. As a kernel any constant keeps all units of a
-    layer equal for ever.
+    With a bias of 0.01 every ReLU fires at the start. A constant kernel keeps all units of the
+    layer equal forever.
 
     Args:
-        value: In weight units. Defaults to 0.01.
+        value: The value of all entries, in weight units. Defaults to 0.01.
 
     Raises:
         TypeError: At construction, if `value` is not a number.
-        ValueError: At construction, if `value` is not finite; at call, if it is not in
+        ValueError: At construction, if `value` is not finite. At call, if it is not finite in
             the dtype.
 
     Example:
@@ -55,7 +61,7 @@ class Constant(Scheme):
     def __post_init__(self) -> None:
         self._require_real("value")
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         with np.errstate(over="ignore"):
             fits = bool(np.isfinite(np.float64(self.value).astype(dtype)))
         self._require("value", f"finite in {dtype}", fits, ValueError)
@@ -70,9 +76,9 @@ class Constant(Scheme):
 
 @scheme
 class Ones(Scheme):
-    """All ones: for scales, such as the gamma of a normalization.
+    """All ones: for scales, such as the gamma of a normalization layer.
 
-    As a kernel it keeps all units of a layer equal for ever.
+    A kernel of ones keeps all units of the layer equal forever.
 
     Example:
         >>> layer = keras.layers.BatchNormalization(gamma_initializer="winit>ones")
@@ -82,5 +88,5 @@ class Ones(Scheme):
     use = "scales of normalization layers"
     source = NOTES
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         return Constant(1.0).plan(shape, dtype)

@@ -1,16 +1,23 @@
-"""Convolution kernels that are arranged by the spectra of their filters."""
+"""The convolution-aware scheme, which draws the spectra of filters instead of the filters."""
 
 import functools
 import math
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_winit.initializers.base import scheme
 from keras_winit.initializers.kernels import KernelScheme
-from keras_winit.initializers.orthogonal import reflected
-from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape, whole
+from keras_winit.initializers.orthogonal import orthonormal_columns
+from keras_winit.initializers.placement import (
+    Array,
+    DrawPart,
+    Part,
+    Shape,
+    empty,
+    part_shape,
+    whole,
+)
 from keras_winit.initializers.streams import Stream
 from keras_winit.theory.fans import kernel_axes
 
@@ -19,32 +26,32 @@ from keras_winit.theory.fans import kernel_axes
 class ConvolutionAware(KernelScheme):
     """Filters with orthonormal spectra: each input channel gets another set of frequencies.
 
-    For each filter of a kernel `(*window, in, out)`, its `in` windows are the inverse real
-    Fourier transforms of the rows of random orthogonal matrices, as many as it takes; a
-    row holds the real amplitudes of the window's half spectrum. Noise from N(0, noise**2)
-    is added, since a window with such a spectrum is symmetric. The kernel is then scaled
-    so that the mean square of its entries is scale / fan_in exactly. A window of a single
-    entry has no spectrum: its entries are normal. A depthwise kernel has one input for each
-    filter; of a transposed one the sides are taken as the layer uses them.
+    Each filter of a kernel `(*window, in, out)` has `in` windows. They are the inverse real
+    Fourier transforms of the rows of one or more random orthogonal matrices; a row holds the
+    real amplitudes of a window's half spectrum. A window with such a spectrum is symmetric, so
+    noise from N(0, noise**2) is added. The kernel is then scaled so that the mean square of its
+    entries is exactly scale / fan_in. A window of a single entry has no spectrum, and its
+    entries are normal. In a depthwise kernel each filter has one input. In a transposed kernel
+    inputs and outputs are those of the layer.
 
     Args:
-        scale: The mean square of the weights, times fan_in. At least 0. Defaults to 2.
-        noise: Standard deviation of the noise, before the kernel is scaled, when the
-            windows have norm about 1 / sqrt(entries). At least 0. Defaults to 0.05.
+        scale: Mean square of the weights times fan_in, at least 0. Defaults to 2.
+        noise: Standard deviation of the noise, at least 0, before the kernel is scaled; at that
+            point a window has a norm of about 1 / sqrt(entries). Defaults to 0.05.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
         ValueError: At construction, if `scale` or `noise` is negative or not finite. At
-            call, if the kernel has no window of one to three axes, or has been given axes.
+            call, if the kernel has no window of one to three axes, or axes were given.
 
     Example:
         >>> layer = keras.layers.Conv2D(
         ...     64, 3, activation="relu", kernel_initializer="winit>convolution_aware"
         ... )
 
-    Departs: The bases are uniform over all orthogonal matrices; the author's code takes
-        the singular vectors of symmetric ones. The last bits of a weight may differ
-        between machines, with their linear algebra.
+    Departs: The orthogonal matrices are uniformly distributed; the author's code uses the
+        singular vectors of symmetric random matrices. The last bits of a weight may differ
+        between machines with different linear algebra libraries.
     """
 
     formula = "F⁻¹(orthonormal) + N(0, noise²), scaled to E[w²] = scale / fan_in"
@@ -59,14 +66,14 @@ class ConvolutionAware(KernelScheme):
         for name in ("scale", "noise"):
             self._require_real(name, "a number >= 0", lambda value: value >= 0)
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         if len(shape) not in (3, 4, 5) or (self.input_axes, self.output_axes) != (None, None):
             raise ValueError(
                 f"`ConvolutionAware` needs the kernel of a convolution, of three to five axes. "
                 f"Received: shape={shape}. Use `winit>orthogonal`."
             )
         stream = self.stream()
-        # All weights share one scale: no part of them can do without the rest.
+        # All weights share one scale factor, so a part cannot be made without the rest.
         wide = "float64" if dtype == "float64" else "float32"
         kernel = functools.cache(lambda: self._kernel(stream, shape).astype(wide))
 
@@ -80,24 +87,24 @@ class ConvolutionAware(KernelScheme):
 
     def _kernel(self, stream: Stream, shape: Shape) -> npt.NDArray[np.float64]:
         axes = kernel_axes(shape, self.kernel_use)
-        kept = axes.apart + axes.outputs
-        window, into, out_of = (
-            [shape[i] for i in side] for side in (axes.window, axes.inputs, kept)
+        filter_axes = axes.apart + axes.outputs
+        window, inputs, outputs = (
+            [shape[axis] for axis in side] for side in (axes.window, axes.inputs, filter_axes)
         )
-        channels, filters = math.prod(into), math.prod(out_of)
-        half = (*window[:-1], window[-1] // 2 + 1)
-        size = math.prod(half)
-        blocks = -(-channels // size)
-        # Bases and noise are two stretches of one draw: they share no random number.
-        split = filters * blocks * size * size
+        channels, filters = math.prod(inputs), math.prod(outputs)
+        half_spectrum = (*window[:-1], window[-1] // 2 + 1)
+        size = math.prod(half_spectrum)
+        matrices = -(-channels // size)  # Number of orthogonal matrices for each filter.
+        # Matrices and noise come from one draw, so that they share no random number.
+        split = filters * matrices * size * size
         length = (split + math.prod(shape),)
         draws = stream.normal(length, "float32", whole(length), 1.0)
         bases = draws[:split].reshape(-1, size, size).astype(np.float64)
-        bases = reflected(bases) if size > 1 else bases
-        spectra = bases.reshape(filters, blocks * size, *half)[:, :channels]
+        bases = orthonormal_columns(bases) if size > 1 else bases
+        spectra = bases.reshape(filters, matrices * size, *half_spectrum)[:, :channels]
         kernel = np.fft.irfftn(spectra, window, tuple(range(2, 2 + len(window))))
         kernel += self.noise * draws[split:].reshape(kernel.shape)
         kernel *= math.sqrt(self.scale / self.fans(shape)[0] / np.mean(kernel**2))
-        # (out, in, *window) as it was drawn, to the axes of the layer.
-        drawn = kernel.reshape(*out_of, *into, *window)
-        return drawn.transpose(np.argsort(kept + axes.inputs + axes.window))
+        # The kernel was made in the order (out, in, *window).
+        kernel = kernel.reshape(*outputs, *inputs, *window)
+        return kernel.transpose(np.argsort(filter_axes + axes.inputs + axes.window))

@@ -1,4 +1,4 @@
-"""Schemes that know how deep the network is, and those of transformers."""
+"""Schemes for transformers, and schemes that depend on the depth of a residual network."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,10 +8,10 @@ from keras_winit.initializers.base import scheme
 from keras_winit.initializers.combinators import Scaled
 from keras_winit.initializers.distributions import SmallNormal
 from keras_winit.initializers.kernels import KernelScheme, WrappingScheme
-from keras_winit.initializers.placement import Array, Part, Shape
+from keras_winit.initializers.placement import DrawPart, Shape
 from keras_winit.initializers.scaling import HeNormal, XavierNormal
 
-# By what a rule multiplies the weights in a stack of n layers, and the scheme it is for.
+# For each rule, the factor of the weights in a stack of n layers, and the default initializer.
 RULES: Mapping[str, tuple[Callable[[int], float], Callable[[], Any]]] = {
     "gpt2": (lambda n: (2 * n) ** -0.5, lambda: SmallNormal(0.02)),
     "deepnorm": (lambda n: (8 * n) ** -0.25, XavierNormal),
@@ -20,7 +20,7 @@ RULES: Mapping[str, tuple[Callable[[int], float], Callable[[], Any]]] = {
     "sub_ln": (lambda n: math.sqrt(math.log(2 * n)), XavierNormal),
     "wang": (lambda n: 2 / n, lambda: Scaled(SmallInit(), math.sqrt(5 / 2))),
 }
-# The same where an encoder of n and a decoder of m layers stand together.
+# The factors in a network with an encoder of n layers and a decoder of m layers.
 ENCODER: Mapping[str, Callable[[int, int], float]] = {
     "deepnorm": lambda n, m: 0.87 * (n**4 * m) ** (-1 / 16),
     "sub_ln": lambda n, m: math.sqrt(math.log(3 * m) * math.log(2 * n) / 3),
@@ -35,31 +35,34 @@ DECODER: Mapping[str, Callable[[int], float]] = {
 
 @scheme
 class DepthScaled(WrappingScheme):
-    """Another scheme made smaller, or larger, by the depth of a residual network.
+    """Another initializer, scaled according to the depth of a residual network.
 
-    Each branch of a residual network adds to the signal, so that the last ones of many
-    must start small. For which weights a rule is, and what else it asks for:
+    Each branch of a residual network adds to the signal, so that the branches of a deep network
+    must start small. Each rule gives a factor for some of the weights, and has requirements for
+    the rest of the network:
 
-    | rule | the weights times | of | besides |
+    | rule | factor | for the weights of | other requirements |
     | --- | --- | --- | --- |
     | gpt2 | (2 depth)^-1/2 | the last layer of each branch | N(0, 0.02²) elsewhere |
     | deepnorm | (8 depth)^-1/4 | value, output and feed-forward | residuals times (2 depth)^1/4 |
-    | fixup | depth^(-1 / (2 layers - 2)) | all but the last of each branch | zeros in that one |
+    | fixup | depth^(-1 / (2 layers - 2)) | all but the last of each branch | zeros in the last |
     | t_fixup | 0.67 depth^-1/4 | value, output and feed-forward | no layer norm, no warm-up |
     | sub_ln | √ln(2 depth) | value, output and feed-forward | a norm within each branch |
     | wang | 2 / depth | the last layer of each branch | `small_init` elsewhere |
 
     Args:
-        inner: Any initializer. None, the default: the rule's own, N(0, 0.02²) for gpt2,
-            `he_normal` by fan_out for fixup, N(0, 1 / dim) for wang, dim being the smaller
-            fan, else `xavier_normal`.
-        depth: Layers of the stack, or residual branches for fixup. At least 1. Defaults
-            to 12.
-        rule: One of the above. Defaults to "gpt2".
-        layers: Of each branch, for fixup. At least 2, the default.
-        stack: "only", the default, or "encoder" or "decoder" of the two together, for
-            deepnorm, t_fixup and sub_ln.
-        decoder_depth: For the encoder of two: layers of the decoder. None: `depth`.
+        inner: Any initializer. Defaults to None, the initializer of the rule: N(0, 0.02²) for
+            gpt2, `he_normal` by fan_out for fixup, N(0, 1 / dim) for wang, where dim is the
+            smaller fan, and `xavier_normal` for the others.
+        depth: Number of layers of the stack or, for fixup, of residual branches, at least 1.
+            Defaults to 12.
+        rule: One of the rules above. Defaults to "gpt2".
+        layers: Number of layers of each branch, for fixup, at least 2. Defaults to 2.
+        stack: Place of the weights: "only" if the network has one stack, "encoder" or "decoder"
+            if it has both. The latter two exist for deepnorm, t_fixup and sub_ln. Defaults to
+            "only".
+        decoder_depth: For `stack="encoder"`: number of layers of the decoder, at least 1.
+            Defaults to `depth`.
         **shared: axes, `kind`, `groups`, `gates`, `strides`, as in `AxesScheme`.
 
     Raises:
@@ -71,8 +74,8 @@ class DepthScaled(WrappingScheme):
         >>> out = keras_winit.DepthScaled(depth=24, rule="deepnorm")
         >>> layer = keras.layers.Dense(64, kernel_initializer=out)
 
-    Departs: "depth" counts layers, each of two branches, except for fixup. GPT-2's own code
-        counts branches as well: its N is 2 depth.
+    Departs: Except for fixup, "depth" counts layers of two branches each. The N of GPT-2's own
+        code counts branches: it is 2 depth.
     """
 
     formula = "inner · (2 depth)^-½ (gpt2), (8 depth)^-¼ (deepnorm), ..."
@@ -103,7 +106,7 @@ class DepthScaled(WrappingScheme):
 
     @property
     def factor(self) -> float:
-        """What the weights are multiplied by."""
+        """Factor of the weights."""
         if self.stack == "encoder":
             return ENCODER[self.rule](self.depth, self.decoder_depth or self.depth)
         if self.stack == "decoder":
@@ -112,28 +115,30 @@ class DepthScaled(WrappingScheme):
             return float(self.depth ** (-1 / (2 * self.layers - 2)))
         return RULES[self.rule][0](self.depth)
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
-        return self.scaled_inner(shape, dtype, self.factor)
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
+        return self.scaled_inner_plan(shape, dtype, self.factor)
 
 
-class _ByWidth(KernelScheme):
+class _WidthNormal(KernelScheme):
+    """A normal distribution whose standard deviation depends on the shape only."""
+
     def _stddev(self, shape: Shape) -> float:
         raise NotImplementedError
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         stream, stddev = self.stream(), self._stddev(shape)
         return lambda part: stream.normal(shape, dtype, part, stddev)
 
 
 @scheme
-class SmallInit(_ByWidth):
-    """N(0, 2 / (5 dim)): the Xavier rule of a feed-forward layer, for all of a transformer.
+class SmallInit(_WidthNormal):
+    """N(0, 2 / (5 dim)): Xavier's variance for a feed-forward layer, in the whole transformer.
 
-    That layer goes from `dim` to `4 * dim`, and its variance, 2 / (dim + 4 dim), keeps the
-    attention's logits small without warm-up.
+    That layer goes from `dim` to `4 * dim`. Its variance, 2 / (dim + 4 dim), keeps the logits of
+    the attention small, also without warm-up.
 
     Args:
-        dim: Width of the model, at least 1. None, the default: the smaller fan.
+        dim: Width of the model, at least 1. Defaults to None: the smaller fan.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -159,11 +164,11 @@ class SmallInit(_ByWidth):
 
 
 @scheme
-class EmbeddingNormal(_ByWidth):
-    """N(0, 1 / dim) for a table `(vocabulary, dim)`: rows of norm 1.
+class EmbeddingNormal(_WidthNormal):
+    """N(0, 1 / dim) for a table `(vocabulary, dim)`: its rows have norm 1 on average.
 
-    A head that shares the table then gives logits of variance 1 to unit signals, and rows
-    times sqrt(dim), as transformers take them, have unit entries.
+    An output layer that shares the table then gives logits of variance 1 for signals of
+    variance 1. Transformers multiply the rows by sqrt(dim), which gives entries of variance 1.
 
     Args:
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
@@ -179,7 +184,7 @@ class EmbeddingNormal(_ByWidth):
     """
 
     formula = "N(0, 1 / dim), dim the last axis"
-    use = "embeddings, also tied to the output"
+    use = "embeddings, also those tied to the output layer"
     source = "Vaswani et al. 2017, arXiv:1706.03762, section 3.4"
 
     def _stddev(self, shape: Shape) -> float:

@@ -1,15 +1,15 @@
-"""Schemes with a width of their own, whatever the layer."""
+"""Schemes with a fixed scale, whatever the size of the layer."""
 
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from keras_winit.initializers.base import NOTES, RandomScheme, scheme
-from keras_winit.initializers.placement import Array, Part, Shape
-from keras_winit.initializers.streams import truncated_stddev
+from keras_winit.initializers.placement import Array, DrawPart, Part, Shape
+from keras_winit.initializers.unit_distributions import truncated_stddev
 
 EXPERIMENT = "CS231n lecture on training neural networks, activation statistics of ten layers"
 
@@ -21,20 +21,20 @@ class _Normal(RandomScheme):
         super().__post_init__()
         self._require_real("stddev", "a number >= 0", lambda value: value >= 0)
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         stream = self.stream()
         return lambda part: stream.normal(shape, dtype, part, self.stddev)
 
 
 @scheme
 class SmallNormal(_Normal):
-    """N(0, 0.01**2): breaks the symmetry, and fades to nothing in a deep network.
+    """N(0, 0.01**2): breaks the symmetry, but the signal vanishes in a deep network.
 
-    Ten tanh layers of 500 units shrink a signal of 1 to 3e-7, unless batch
-    normalization lifts it again in each.
+    Ten tanh layers of 500 units shrink a signal of standard deviation 1 to 3e-7, unless batch
+    normalization restores it in each layer.
 
     Args:
-        stddev: In weight units, at least 0. Defaults to 0.01.
+        stddev: Standard deviation of the weights, at least 0. Defaults to 0.01.
         **shared: `seed`, as in `RandomScheme`.
 
     Raises:
@@ -43,8 +43,8 @@ class SmallNormal(_Normal):
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>small_normal")
 
-    Departs: Nowhere. It is not cut, and neither is Keras' `random_normal`, whose stddev
-        is 0.05.
+    Departs: Not from the source. Keras' `random_normal` is not truncated either, but its
+        stddev is 0.05.
     """
 
     formula = "N(0, stddev²), stddev 0.01"
@@ -59,7 +59,7 @@ class LargeNormal(_Normal):
     """N(0, 1): saturates tanh and sigmoid, so that almost no gradient passes.
 
     Args:
-        stddev: In weight units, at least 0. Defaults to 1.
+        stddev: Standard deviation of the weights, at least 0. Defaults to 1.
         **shared: `seed`, as in `RandomScheme`.
 
     Raises:
@@ -70,7 +70,7 @@ class LargeNormal(_Normal):
     """
 
     formula = "N(0, stddev²), stddev 1"
-    use = "to see saturation"
+    use = "demonstrations of saturation"
     source = EXPERIMENT
 
     stddev: float = 1.0
@@ -78,14 +78,14 @@ class LargeNormal(_Normal):
 
 @scheme
 class NegativeNormal(_Normal):
-    """-abs(N(0, 0.05**2)): all weights negative, which kills ReLUs behind ReLUs.
+    """-abs(N(0, 0.05**2)): all weights are negative, which kills ReLUs that follow other ReLUs.
 
-    Inputs that are never negative, such as pixels or the output of a ReLU, then give
-    pre-activations that are never positive: output and gradient are zero for good.
+    If no input is negative, as with pixels or the output of a ReLU, then no pre-activation is
+    positive: output and gradient are zero for good.
 
     Args:
-        stddev: Of the normal before its sign is taken, in weight units, at least 0.
-            Defaults to 0.05.
+        stddev: Standard deviation of the normal distribution before the sign is set, at least
+            0. Defaults to 0.05.
         **shared: `seed`, as in `RandomScheme`.
 
     Raises:
@@ -96,16 +96,16 @@ class NegativeNormal(_Normal):
     """
 
     formula = "-|N(0, stddev²)|, stddev 0.05"
-    use = "to see dead ReLUs"
+    use = "demonstrations of dead ReLUs"
     source = 'CS231n notes, Neural Networks Part 1, "dying" ReLUs'
 
     stddev: float = 0.05
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
-        normal = super().plan(shape, dtype)
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
+        draw_normal = super().plan(shape, dtype)
 
         def draw(part: Part) -> Array:
-            values = normal(part)
+            values = draw_normal(part)
             return np.negative(np.abs(values, out=values), out=values)
 
         return draw
@@ -116,7 +116,7 @@ class SmallUniform(RandomScheme):
     """U(-0.01, 0.01): breaks the symmetry like `SmallNormal`, with no outliers.
 
     Args:
-        limit: Both bounds, in weight units, at least 0. Defaults to 0.01.
+        limit: Largest absolute value of the weights, at least 0. Defaults to 0.01.
         **shared: `seed`, as in `RandomScheme`.
 
     Raises:
@@ -136,31 +136,32 @@ class SmallUniform(RandomScheme):
         super().__post_init__()
         self._require_real("limit", "a number >= 0", lambda value: value >= 0)
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         stream = self.stream()
         return lambda part: stream.uniform(shape, dtype, part, self.limit)
 
 
 @scheme
 class TruncatedNormal(_Normal):
-    """A normal without its tails, which has the standard deviation that was asked for.
+    """A normal distribution without its tails, with exactly the standard deviation asked for.
 
-    With w = s * z, z from N(0, 1) on [low, high]: s = stddev / std(z) if `corrected`,
-    else s = stddev, and the weights spread less than stddev (0.88 of it at two standard
-    deviations). No weight lies beyond low * s or high * s, but for the rounding of a
-    bound to float16 or bfloat16.
+    The weights are w = s * z, with z from N(0, 1) on [low, high]. If `corrected`,
+    s = stddev / std(z). Otherwise s = stddev, and the weights have a smaller standard
+    deviation: 0.88 * stddev if the cut is at two standard deviations. No weight lies beyond
+    low * s or high * s, apart from the rounding of a bound to float16 or bfloat16.
 
     Args:
-        stddev: Of the weights if `corrected`, else of the normal before it is cut. In
-            weight units, at least 0. Defaults to 0.05.
-        bounds: `(low, high)`, in standard deviations of the normal before it is cut; one
-            number means plus and minus. May be infinite. Defaults to 2.
-        corrected: Whether the cut is made up for. Defaults to True.
+        stddev: Standard deviation, at least 0: of the weights if `corrected`, otherwise of the
+            normal distribution before it is cut. Defaults to 0.05.
+        bounds: `(low, high)`, in standard deviations of the normal distribution before it is
+            cut. One number means plus and minus that number. May be infinite. Defaults to 2.
+        corrected: Whether s makes up for the standard deviation that the cut removes. Defaults
+            to True.
         **shared: `seed`, as in `RandomScheme`.
 
     Raises:
-        ValueError: At construction, if `stddev` is negative or not finite, or `bounds`
-            are not two numbers of which the first is smaller.
+        ValueError: At construction, if `stddev` is negative or not finite, or `bounds` is
+            neither one number > 0 nor two numbers of which the first is smaller.
 
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>truncated_normal")
@@ -169,7 +170,7 @@ class TruncatedNormal(_Normal):
     """
 
     formula = "N(0, s²) cut at ±2 s, s = stddev / 0.8796, stddev 0.05"
-    use = "a fixed width without outliers"
+    use = "a fixed standard deviation without outliers"
     source = "Robert 1995, Simulation of truncated normal variables"
 
     stddev: float = 0.05
@@ -181,12 +182,15 @@ class TruncatedNormal(_Normal):
         requirement = "a number > 0, or two numbers of which the first is smaller"
         low, high = _pair(self.bounds)
         self._require("bounds", requirement, low < high, ValueError)
-        enough = "wide enough to leave a standard deviation of 1e-6, also relative to the bounds"
-        self._require("bounds", enough, _leaves_spread(low, high), ValueError)
+        requirement = (
+            "so far apart that the standard deviation between them exceeds 1e-6, and 1e-6 times "
+            "the bound closer to zero"
+        )
+        self._require("bounds", requirement, _leaves_spread(low, high), ValueError)
         self.bounds = (low, high)
         self._require("corrected", "True or False", isinstance(self.corrected, bool), TypeError)
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         stream = self.stream()
         low, high = cast("tuple[float, float]", self.bounds)
         stddev = self.stddev / (truncated_stddev(low, high) if self.corrected else 1.0)
@@ -194,7 +198,7 @@ class TruncatedNormal(_Normal):
 
 
 def _pair(bounds: Any) -> tuple[float, float]:
-    """Two floats; not-a-numbers if that is not what bounds mean."""
+    """Return the bounds as two floats, and as two NaNs if they are neither one number nor two."""
     if isinstance(bounds, numbers.Real):
         bounds = (-bounds, bounds)
     real = isinstance(bounds, Sequence | np.ndarray) and all(
@@ -208,7 +212,7 @@ def _pair(bounds: Any) -> tuple[float, float]:
 
 
 def _leaves_spread(low: float, high: float) -> bool:
-    """Whether float32 can hold what lies between the bounds."""
+    """Whether float32 can tell apart enough values between the bounds."""
     try:
         return truncated_stddev(low, high) > 1e-6 * max(1.0, min(abs(low), abs(high)))
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Kernels that pass their input on: identities, alone or at one tap of a window."""
+"""Schemes that pass the input on: identity and Hadamard matrices, also within a window."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,16 +8,17 @@ import numpy.typing as npt
 
 from keras_winit.initializers.base import Scheme, scheme
 from keras_winit.initializers.kernels import AxesScheme
-from keras_winit.initializers.placement import Array, Part, Shape, part_shape, zeros
+from keras_winit.initializers.placement import Array, DrawPart, Part, Shape, part_shape, zeros
 from keras_winit.theory.fans import kernel_axes, split_outputs
 
 Index = npt.NDArray[np.uint32]
-# Fills a matrix of zeros, given the row and the column of each entry, to be broadcast.
-Fill = Callable[[Array, Index, Index], None]
+# Fills zeros with a matrix. The two indices are the row and the column of each entry, in shapes
+# that broadcast to it.
+FillMatrix = Callable[[Array, Index, Index], None]
 
 
-class _Matrix(AxesScheme):
-    """A matrix of inputs by outputs, which lies at one tap where there is a window."""
+class _FixedMatrix(AxesScheme):
+    """A matrix of inputs by outputs that is not random; in a window it lies at one tap."""
 
     gain: float
 
@@ -25,7 +26,7 @@ class _Matrix(AxesScheme):
         super().__post_init__()
         self._require_real("gain")
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         rank = len(shape)
         if rank < 2:
             raise ValueError(
@@ -36,22 +37,22 @@ class _Matrix(AxesScheme):
         blocks = split_outputs(shape, self.kernel_use, axes)
         rows = math.prod(shape[axis] for axis in axes.inputs)
         columns = math.prod(shape[axis] for axis in axes.outputs) // blocks
-        fill = self._fill(rows, columns)
+        fill = self._matrix(rows, columns)
         sides = axes.inputs, axes.outputs
         return lambda part: _at_tap(shape, dtype, part, axes.window, sides, fill)
 
-    def _fill(self, rows: int, columns: int) -> Fill:
-        """For one block, given its rows and columns."""
+    def _matrix(self, rows: int, columns: int) -> FillMatrix:
+        """Return a function that fills in the matrix of one block of this size."""
         return _diagonal(self.gain, columns)
 
 
 @scheme
-class Identity(_Matrix):
+class Identity(_FixedMatrix):
     """Ones on the diagonal, zeros elsewhere: the layer passes its input on.
 
-    As a matrix of `prod(inputs)` rows and `prod(outputs)` columns; of a rectangular one the
-    smaller side is passed on, and what is left over stays zero. With a window,
-    `(*window, in, out)`, the matrix lies at the tap that passes signals on, as in `Dirac`.
+    The kernel is a matrix of `prod(inputs)` rows and `prod(outputs)` columns. If it is not
+    square, the layer drops the surplus inputs, or leaves the surplus outputs at zero. With a
+    window, `(*window, in, out)`, the matrix lies at the same tap as in `Dirac`.
 
     Args:
         gain: The value on the diagonal. Defaults to 1.
@@ -64,7 +65,7 @@ class Identity(_Matrix):
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>identity")
 
-    Departs: Keras' `identity` takes matrices only.
+    Departs: Keras' `identity` accepts matrices only.
     """
 
     formula = "gain · I (1)"
@@ -75,18 +76,18 @@ class Identity(_Matrix):
 
 
 @scheme
-class Hadamard(_Matrix):
-    """Identity where a layer narrows, a Hadamard matrix where it widens: nothing is drawn.
+class Hadamard(_FixedMatrix):
+    """Identity if a layer narrows, a Hadamard matrix if it widens; nothing is random.
 
-    With out <= in, the kernel is a partial identity. With out > in it holds
-    gain / sqrt(out) * H[i, j], H[i, j] = (-1)**(number of ones that i and j share in
-    binary): sums of the inputs with different signs, where outputs beyond an identity
-    would all be zero and stay alike. Each input goes out with norm gain; where `out` is a
-    power of two, they stay at right angles too, and the norm of any signal is kept. With
-    a window, the matrix lies at the tap that passes signals on, as in `Dirac`.
+    With out <= in, the kernel is a partial identity. With out > in it is
+    gain / sqrt(out) * H[i, j], where H[i, j] = (-1)**(number of ones that i and j share in
+    binary). The outputs are then sums of the inputs with different signs; with an identity, the
+    surplus outputs would all be zero and stay equal. Each row of the kernel has norm `gain`. If
+    `out` is a power of two, the rows are also orthogonal, and the layer keeps the norm of any
+    signal. With a window, the matrix lies at the same tap as in `Dirac`.
 
     Args:
-        gain: Multiplies the kernel. Defaults to 1.
+        gain: Factor of the kernel. Defaults to 1.
         **shared: axes, `kind`, `groups`, `gates`, as in `AxesScheme`.
 
     Raises:
@@ -96,10 +97,11 @@ class Hadamard(_Matrix):
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>hadamard")
 
-    Departs: The paper multiplies H by sqrt(2 / p), p being the next power of two from
-        `out` on, so that a layer that widens makes the norm sqrt(2 * out / p) times as
-        large; here it keeps it, and `gain` may say otherwise. What the paper does beyond
-        a kernel, such as zeros in the last layer of a residual branch, is left to you.
+    Departs: The paper multiplies H by sqrt(2 / p), p being the smallest power of two that is
+        not below `out`, so that a layer that widens multiplies the norm by
+        sqrt(2 * out / p). Here the layer keeps the norm, unless `gain` differs from 1. Other
+        rules of the paper, such as zeros in the last layer of a residual branch, are not part
+        of this scheme.
     """
 
     formula = "gain · I if out ≤ in, else gain · H / √out (Hadamard), gain 1"
@@ -108,9 +110,9 @@ class Hadamard(_Matrix):
 
     gain: float = 1.0
 
-    def _fill(self, rows: int, columns: int) -> Fill:
+    def _matrix(self, rows: int, columns: int) -> FillMatrix:
         if columns <= rows:
-            return super()._fill(rows, columns)
+            return super()._matrix(rows, columns)
 
         def fill(out: Array, row: Index, column: Index) -> None:
             out[...] = self.gain / math.sqrt(max(columns, 1))
@@ -122,13 +124,13 @@ class Hadamard(_Matrix):
 
 @scheme
 class Irnn(Scheme):
-    """The identity as recurrent kernel: a SimpleRNN of ReLUs that starts by remembering.
+    """The identity as a recurrent kernel: a SimpleRNN of ReLUs that starts by remembering.
 
-    Without input, the state is then the last one; errors come back over any number of
-    steps without growing or fading. Biases are meant to be zero, which is Keras' default.
+    Without input, the state stays as it is, and gradients pass back over any number of time
+    steps without growing or vanishing. The biases are meant to be zero, which is Keras' default.
 
     Args:
-        gain: The value on the diagonal; below 1 the network forgets. Defaults to 1.
+        gain: Value on the diagonal. Below 1 the network forgets. Defaults to 1.
 
     Raises:
         ValueError: At construction, if `gain` is not finite. At call, if the kernel is
@@ -147,7 +149,7 @@ class Irnn(Scheme):
     def __post_init__(self) -> None:
         self._require_real("gain")
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         if len(shape) != 2 or shape[0] != shape[1]:
             raise ValueError(
                 f"`Irnn` needs the recurrent kernel of a SimpleRNN, (units, units). "
@@ -158,30 +160,30 @@ class Irnn(Scheme):
 
 
 @scheme
-class Dirac(_Matrix):
+class Dirac(_FixedMatrix):
     """An identity at one tap of a convolution's window: `conv(x) == x`.
 
-    In each group, `kernel[*tap, d, d]` is gain for each channel d, and all else is zero.
-    The tap is `(size - 1) // 2` along each axis, which is where Keras' "same" padding
-    puts the input's own place, also in an even window. Filters without a channel of
-    their own, and channels without a filter, stay zero. For transposed convolutions of
-    stride 1 as well; in a depthwise one, the first filter of each channel passes it on.
+    In each group, `kernel[*tap, d, d]` is `gain` for each channel d, and all else is zero. The
+    tap is at `(size - 1) // 2` along each axis of the window: with Keras' "same" padding it
+    meets the input at the output's own position, also in a window of even size. Surplus filters
+    and surplus channels stay zero. The scheme also suits transposed convolutions of stride 1. In
+    a depthwise convolution, the first filter of each channel passes the channel on.
 
     Args:
-        groups: Of the layer. A count, at least 1. Defaults to 1.
-        gain: The value at the tap. Defaults to 1.
+        groups: Number of groups of the layer, at least 1. Defaults to 1.
+        gain: Value at the tap. Defaults to 1.
         **shared: axes, `kind`, `gates`, as in `AxesScheme`.
 
     Raises:
         ValueError: At construction, if `groups` is less than 1 or `gain` is not finite.
-            At call, if the kernel has no window of one to three axes, or its filters are
-            no multiple of `groups`.
+            At call, if the kernel has no window of one to three axes, or the number of its
+            filters is not a multiple of `groups`.
 
     Example:
         >>> layer = keras.layers.Conv2D(64, 3, padding="same", kernel_initializer="winit>dirac")
 
-    Departs: PyTorch's `dirac_` takes the tap `size // 2`, which moves the input by one
-        where Keras pads an even window.
+    Departs: PyTorch's `dirac_` uses the tap `size // 2`. In a window of even size, with Keras'
+        padding, that tap would shift the input by one.
     """
 
     formula = "gain · I (1) at the tap (size - 1) // 2, else 0"
@@ -191,7 +193,7 @@ class Dirac(_Matrix):
     groups: int = 1
     gain: float = 1.0
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         if len(shape) not in (3, 4, 5):
             raise ValueError(
                 f"`Dirac` needs the kernel of a convolution, of three to five axes. "
@@ -205,8 +207,8 @@ class Dirac(_Matrix):
         return super().plan(shape, dtype)
 
 
-def _diagonal(value: float, width: int) -> Fill:
-    """A value on the diagonal of each block of so many columns."""
+def _diagonal(value: float, width: int) -> FillMatrix:
+    """Return a function that sets the diagonal of each block of `width` columns."""
 
     def fill(out: Array, row: Index, column: Index) -> None:
         np.copyto(out, out.dtype.type(value), where=row == column % max(width, 1))
@@ -220,28 +222,34 @@ def _at_tap(
     part: Part,
     window: Sequence[int],
     sides: tuple[Sequence[int], Sequence[int]],
-    fill: Fill,
+    fill: FillMatrix,
 ) -> Array:
-    """Part of a kernel that is zero but for a matrix at the tap in its window."""
+    """Return a part of a kernel that is zero except for a matrix at one tap of its window.
+
+    `sides` are the axes of the matrix's rows and of its columns.
+    """
     out = zeros(part_shape(part), dtype)
-    held = list(part)
+    at_tap = list(part)
     for axis in window:
-        # What "same" padding puts before the input is (size - 1) // 2 long.
+        # "same" padding adds (size - 1) // 2 entries before the input.
         tap = (shape[axis] - 1) // 2
         if not part[axis].start <= tap < part[axis].stop:
             return out
-        held[axis] = slice(tap, tap + 1)
-    local = (slice(h.start - p.start, h.stop - p.start) for h, p in zip(held, part, strict=True))
-    row, column = (_flat(shape, tuple(held), side) for side in sides)
-    fill(out[tuple(local)], row, column)
+        at_tap[axis] = slice(tap, tap + 1)
+    local = tuple(
+        slice(tap.start - axis.start, tap.stop - axis.start)
+        for tap, axis in zip(at_tap, part, strict=True)
+    )
+    row, column = (_flat_index(shape, tuple(at_tap), side) for side in sides)
+    fill(out[local], row, column)
     return out
 
 
-def _flat(shape: Shape, part: Part, axes: Sequence[int]) -> Index:
-    """Where the entries of a part lie on some axes, flattened; to be broadcast over the part."""
+def _flat_index(shape: Shape, part: Part, axes: Sequence[int]) -> Index:
+    """Return the index of a part's entries on some axes, flattened, in a shape that broadcasts."""
     flat = np.zeros((1,) * len(shape), np.uint32)
     for axis in axes:
-        along = np.arange(part[axis].start, part[axis].stop, dtype=np.uint32)
-        lying = [-1 if other == axis else 1 for other in range(len(shape))]
-        flat = flat * np.uint32(shape[axis]) + along.reshape(lying)
+        index = np.arange(part[axis].start, part[axis].stop, dtype=np.uint32)
+        broadcast_shape = [-1 if other == axis else 1 for other in range(len(shape))]
+        flat = flat * np.uint32(shape[axis]) + index.reshape(broadcast_shape)
     return flat

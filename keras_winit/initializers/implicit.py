@@ -1,25 +1,25 @@
-"""Networks that are a signal: sine layers on coordinates."""
+"""The scheme for SIREN networks, which represent a signal by sine layers on coordinates."""
 
 import math
-from collections.abc import Callable
 
 from keras_winit.initializers.base import scheme
 from keras_winit.initializers.kernels import KernelScheme
-from keras_winit.initializers.placement import Array, Part, Shape
+from keras_winit.initializers.placement import DrawPart, Shape
 
 
 @scheme
 class Siren(KernelScheme):
-    """Uniform for layers with the activation sin(omega * x): sines of sines keep their law.
+    """Uniform for layers with the activation sin(omega * x), which keeps their distribution.
 
-    Hidden layers get U(±sqrt(6 / fan_in) / omega): omega times a pre-activation is N(0, 1)
-    on sines of evenly spread phases, and settles at a variance of 0.80, the solution of
-    v = 1 - exp(-2 * v), in deeper layers. The first layer, on coordinates in [-1, 1], gets
-    U(±1 / fan_in): the larger omega, the more periods of its sines they span.
+    Hidden layers get U(±sqrt(6 / fan_in) / omega). If the inputs are sines of evenly spread
+    phases, omega times a pre-activation is N(0, 1). In deeper layers its variance settles at
+    0.80, the solution of v = 1 - exp(-2 * v). The first layer, whose inputs are coordinates in
+    [-1, 1], gets U(±1 / fan_in): the larger omega is, the more periods of its sines the
+    coordinates span.
 
     Args:
-        first: Whether this is the layer on the coordinates. Defaults to False.
-        omega: Multiplies the pre-activations in the layer. Above 0. Defaults to 30.
+        first: Whether the inputs of the layer are the coordinates. Defaults to False.
+        omega: Factor of the pre-activations in the layer, above 0. Defaults to 30.
         **shared: `seed`, `input_axes`, `output_axes`, as in `KernelScheme`.
 
     Raises:
@@ -32,7 +32,7 @@ class Siren(KernelScheme):
     """
 
     formula = "U(±√(6 / fan_in) / omega), omega 30; first: U(±1 / fan_in)"
-    use = "sine layers of implicit representations"
+    use = "sine layers of implicit neural representations"
     source = "Sitzmann et al. 2020, arXiv:2006.09661, section 3.2"
 
     first: bool = False
@@ -43,7 +43,7 @@ class Siren(KernelScheme):
         self._require("first", "True or False", isinstance(self.first, bool), TypeError)
         self._require_real("omega", "a number > 0", lambda value: value > 0)
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         stream = self.stream()
         fan_in = max(self.fans(shape)[0], 1)
         limit = 1 / fan_in if self.first else math.sqrt(6 / fan_in) / self.omega

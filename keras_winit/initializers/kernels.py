@@ -1,10 +1,10 @@
-"""What schemes share that depend on the layer: axes, gains, and the wrapping of others."""
+"""The base classes of schemes for kernels, and functions that adapt any initializer to one."""
 
 import copy
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -14,6 +14,7 @@ import numpy as np
 from keras_winit.initializers.base import RandomScheme, Scheme, as_index
 from keras_winit.initializers.placement import (
     Array,
+    DrawPart,
     Part,
     Shape,
     empty,
@@ -21,40 +22,43 @@ from keras_winit.initializers.placement import (
     part_shape,
 )
 from keras_winit.theory.fans import KINDS, Use, fans
-from keras_winit.theory.gains import gain
 
 
 @dataclass(eq=False, repr=False)
 class AxesScheme(Scheme, keras.initializers.VarianceScaling):
-    """A scheme that depends on what the layer does with its kernel.
+    """A scheme that depends on how the layer uses its kernel.
 
-    Being a `keras.initializers.VarianceScaling` is what makes Keras' `EinsumDense`, and
-    with it the attention layers, pass their true axes; nothing else comes from there.
-    What a shape cannot tell of the other layers is said by the arguments below, all of
-    which `keras_winit.for_layer(scheme, layer)` reads from the layer.
+    It is a `keras.initializers.VarianceScaling` only because Keras' `EinsumDense`, and with it
+    the attention layers, pass the true axes of their kernels to instances of that class. It
+    uses nothing else of that class.
+
+    The shape of a kernel does not show how other layers use it. The arguments below say so;
+    `keras_winit.for_layer(scheme, layer)` reads all of them from the layer.
 
     Args:
-        input_axes: Axes of the kernel that are summed over. None: what `output_axes`
-            leaves, or by `kind`. Counted from 0, or from the end if negative.
-        output_axes: Axes of the kernel that the output keeps. None: what `input_axes`
-            leaves, or by `kind`. Axes named on neither side make kernels of their own.
-            Name both sides in an `EinsumDense`, which replaces both if either is None.
-        kind: How a kernel without axes is stored. "dense", the default, also of
+        input_axes: Axes of the kernel that the layer sums over. Counted from 0, or from the
+            end if negative. None, the default: all axes that are not in `output_axes` or, if
+            that is None as well, the axes that `kind` implies.
+        output_axes: Axes of the kernel that the output keeps. None, the default: likewise.
+            Axes on neither side separate independent kernels, such as those of experts. In an
+            `EinsumDense` give both sides, because the layer replaces both if one is None.
+        kind: Storage order of a kernel without given axes. "dense", the default, also for
             convolutions: `(*window, in, out)`. "depthwise": `(*window, channels, m)`.
             "transposed": `(*window, out, in)`.
-        groups: Of a convolution. At least 1, the default.
-        gates: Blocks of outputs side by side, 4 in an LSTM. At least 1, the default.
-        strides: Of a convolution, one for all axes of the window or one for each. At
-            least 1, the default.
+        groups: Number of groups of a convolution, at least 1. Defaults to 1.
+        gates: Number of blocks of outputs side by side, at least 1, such as 4 in an LSTM.
+            Defaults to 1.
+        strides: Strides of a convolution, at least 1: one number for all axes of the window,
+            or one for each. Defaults to 1.
 
     Raises:
         TypeError: At construction, if an argument has the wrong type.
-        ValueError: At construction, if a number is below 1, `kind` is not one of the
-            three, or is given beside axes. At call, if an axis lies outside the shape or
-            is named twice, or the outputs cannot be split into the groups and gates.
+        ValueError: At construction, if a number is below 1, `kind` is not one of the three, or
+            both `kind` and axes are given. At call, if an axis lies outside the shape or is
+            named twice, or the outputs cannot be split into the groups and gates.
     """
 
-    # `EinsumDense` passes one along with its axes.
+    # `EinsumDense` reads the seed of every initializer, and passes it to `from_config`.
     seed: ClassVar[Any] = None
 
     input_axes: Sequence[int] | None = field(default=None, kw_only=True)
@@ -94,17 +98,17 @@ class AxesScheme(Scheme, keras.initializers.VarianceScaling):
 
     @property
     def kernel_use(self) -> Use:
-        """What the layer does with the kernel, by the arguments of this scheme."""
+        """How the layer uses the kernel, according to the arguments of this scheme."""
         return Use(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Use)})
 
     def fans(self, shape: Shape) -> tuple[float, float]:
-        """`(fan_in, fan_out)` of a kernel, by the arguments of this scheme."""
+        """Return `(fan_in, fan_out)` of a kernel, according to the arguments of this scheme."""
         return fans(shape, **vars(self.kernel_use))
 
     def bound(self, use: Use, shape: Shape | None = None) -> Self:
-        fields = {f.name: f.default for f in dataclasses.fields(self)}
-        if any(getattr(self, name) != fields[name] for name in vars(use)):
-            return self  # Whoever made it has said it.
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        if any(getattr(self, name) != defaults[name] for name in vars(use)):
+            return self  # Arguments that were given explicitly take precedence.
         twin = copy.copy(self)
         for name, value in vars(use).items():
             setattr(twin, name, value)
@@ -112,14 +116,14 @@ class AxesScheme(Scheme, keras.initializers.VarianceScaling):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        # Not all schemes take the seed.
+        # `EinsumDense` adds a seed, which schemes without a `seed` argument must ignore.
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{k: v for k, v in config.items() if k in known or k != "seed"})
 
 
 @dataclass(eq=False, repr=False)
 class KernelScheme(RandomScheme, AxesScheme):
-    """A scheme that draws, and depends on what the layer does with its kernel.
+    """A scheme that draws random values and depends on how the layer uses its kernel.
 
     Args:
         **shared: `seed`, as in `RandomScheme`; axes, `kind`, `groups`, `gates`, `strides`,
@@ -129,12 +133,12 @@ class KernelScheme(RandomScheme, AxesScheme):
 
 @dataclass(eq=False, repr=False)
 class GainScheme(KernelScheme):
-    """A scheme whose size can follow the nonlinearity behind the kernel.
+    """A scheme whose scale can follow the activation that is applied after the kernel.
 
     Args:
         nonlinearity: An activation, by name or as a function of arrays, whose gain
-            multiplies the standard deviation. None, the default: 1.
-        **shared: What `KernelScheme` takes.
+            multiplies the standard deviation. Defaults to None: a gain of 1.
+        **shared: The arguments of `KernelScheme`.
 
     Raises:
         ValueError: At construction, if the nonlinearity is unknown or has no gain.
@@ -147,64 +151,70 @@ class GainScheme(KernelScheme):
         if self.nonlinearity is None:
             return
         if not isinstance(self.nonlinearity, str):
-            # As Keras does in its layers: a name where there is one. A function of another
-            # module may have that of one of Keras' own.
+            # A function of Keras is stored by its name, as in Keras' layers. A function of
+            # another module stays a function, even if one of Keras has the same name; Keras
+            # writes its name when it saves the config.
             function = keras.activations.get(self.nonlinearity)
             name = getattr(function, "__name__", None)
             known = isinstance(name, str) and getattr(keras.activations, name, None) is function
             self.nonlinearity = name if known else function
-        # A function stays one in the config: Keras writes down its name when it saves.
         self.nonlinearity_gain("second_moment")
 
     def nonlinearity_gain(self, mode: str) -> float:
-        """The gain of the nonlinearity by `keras_winit.gain`, 1 if there is none."""
+        """Return `keras_winit.gain` of the nonlinearity, or 1 if there is none."""
         return 1.0 if self.nonlinearity is None else _gain(self.nonlinearity, mode)
 
 
-# A function made of tensor operations takes a tenth of a second.
-_gain = functools.lru_cache(maxsize=64)(gain)
+# Cached because the gain of a function of tensors takes a tenth of a second to compute.
+@functools.lru_cache(maxsize=64)
+def _gain(nonlinearity: Any, mode: str) -> float:
+    # Imported here because few networks need a gain, and importing keras_winit must be fast.
+    from keras_winit.theory.gains import gain
+
+    return gain(nonlinearity, mode)
 
 
 @dataclass(eq=False, repr=False)
 class WrappingScheme(AxesScheme):
-    """A scheme that arranges or alters what another initializer gives.
+    """A scheme that arranges or changes the values of another initializer.
 
     Args:
-        inner: The other initializer, in any form that Keras takes. It keeps its seed, and
-            gets the axes and the use of the kernel from here unless it has its own. One
-            that is not of this package is drawn whole and in float32, once for a call.
-        **shared: axes, `kind`, `groups`, `gates`, `strides`, as in `AxesScheme`.
+        inner: The other initializer, in any form that Keras accepts. It keeps its own seed. A
+            scheme of this package takes the axes and the use of the kernel from here, unless
+            it has its own. An initializer from elsewhere is called once for the whole weight,
+            in float32.
+        **shared: Axes, `kind`, `groups`, `gates`, `strides`, as in `AxesScheme`.
 
     Raises:
         TypeError: At construction, if `inner` is not an initializer.
-        ValueError: At construction, if `inner` is the name of none.
+        ValueError: At construction, if `inner` is a name that Keras does not know.
     """
 
     inner: Any
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.inner = self._initializer("inner", self.inner)
+        self.inner = self._checked_initializer("inner", self.inner)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "inner": keras.saving.serialize_keras_object(self.inner)}
 
     @property
     def seed(self) -> Any:
-        """That of `inner`."""
+        """The seed of `inner`."""
         return getattr(self.inner, "seed", None)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         made = super().from_config(config)
         if config.get("seed") is not None:
-            # `EinsumDense` passes the live one on, which a config cannot hold.
+            # `EinsumDense` adds the seed object itself, which the config of `inner` cannot hold.
             made.inner = reseeded(made.inner, config["seed"])
         return made
 
-    def block(self, number: int) -> Self:
-        twin = super().block(number)
-        twin.inner = block_of(self.inner, number)
+    def for_block(self, number: int) -> Self:
+        twin = super().for_block(number)
+        twin.inner = for_block(self.inner, number)
         return twin
 
     def reseeded(self, seed: Any) -> Self:
@@ -212,16 +222,16 @@ class WrappingScheme(AxesScheme):
         twin.inner = reseeded(self.inner, seed)
         return twin
 
-    def inner_plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
-        """How to make any part of what `inner` gives for a kernel of this use."""
+    def inner_plan(self, shape: Shape, dtype: str) -> DrawPart:
+        """Return the plan of `inner` for a kernel of this use."""
         return plan_of(bound_to(self.inner, self.kernel_use), shape, dtype)
 
-    def scaled_inner(self, shape: Shape, dtype: str, factor: float) -> Callable[[Part], Array]:
-        """The same times a number, rounded to the dtype once."""
-        plan = self.inner_plan(shape, "float64" if dtype == "float64" else "float32")
+    def scaled_inner_plan(self, shape: Shape, dtype: str, factor: float) -> DrawPart:
+        """Return the plan of `inner` times a factor, rounded to the dtype only once."""
+        draw_inner = self.inner_plan(shape, "float64" if dtype == "float64" else "float32")
 
         def draw(part: Part) -> Array:
-            values = plan(part)
+            values = draw_inner(part)
             np.multiply(values, values.dtype.type(factor), out=values)
             if values.dtype == dtype:
                 return values
@@ -232,8 +242,8 @@ class WrappingScheme(AxesScheme):
         return draw
 
 
-def plan_of(initializer: Any, shape: Shape, dtype: str) -> Callable[[Part], Array]:
-    """How to make any part of what an initializer gives, be it of this package or not."""
+def plan_of(initializer: Any, shape: Shape, dtype: str) -> DrawPart:
+    """Return the plan of an initializer, of this package or any other."""
     if isinstance(initializer, Scheme):
         return initializer.plan(shape, dtype)
     with outside_of_traces():
@@ -248,7 +258,7 @@ def plan_of(initializer: Any, shape: Shape, dtype: str) -> Callable[[Part], Arra
 
 
 def bound_to(initializer: Any, use: Use, shape: Shape | None = None) -> Any:
-    """An initializer for a weight that a layer uses in a certain way."""
+    """Return an initializer for a weight that a layer uses in a certain way."""
     if isinstance(initializer, Scheme):
         return initializer.bound(use, shape)
     if isinstance(initializer, keras.initializers.VarianceScaling) and use.input_axes is not None:
@@ -260,19 +270,19 @@ def bound_to(initializer: Any, use: Use, shape: Shape | None = None) -> Any:
 
 
 def reseeded(initializer: Any, seed: Any) -> Any:
-    """The same initializer with another seed; itself if it draws nothing."""
+    """Return an initializer with another seed, or the same one if it draws nothing."""
     if isinstance(initializer, Scheme):
         return initializer.reseeded(seed)
     config = initializer.get_config() if hasattr(initializer, "get_config") else {}
     return initializer.from_config({**config, "seed": seed}) if "seed" in config else initializer
 
 
-def block_of(initializer: Any, number: int) -> Any:
-    """An initializer for the part `number`, from 0, of a kernel: it draws other values."""
+def for_block(initializer: Any, number: int) -> Any:
+    """Return an initializer for block `number`, from 0, of a weight; each draws other values."""
     if isinstance(initializer, Scheme):
-        return initializer.block(number)
+        return initializer.for_block(number)
     seed = getattr(initializer, "seed", None)
     if not isinstance(seed, int):
-        return initializer  # It draws nothing, or from a generator that moves on.
-    other = int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) >> 1
-    return initializer.from_config({**initializer.get_config(), "seed": other})
+        return initializer  # It draws nothing, or from a generator that advances by itself.
+    block_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) >> 1
+    return initializer.from_config({**initializer.get_config(), "seed": block_seed})

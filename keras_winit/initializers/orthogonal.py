@@ -1,17 +1,24 @@
-"""Schemes whose kernels keep lengths and angles: orthonormal rows or columns."""
+"""Orthogonal schemes: kernels with orthonormal rows or columns keep lengths and angles."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
 from keras_winit.initializers.base import scheme
 from keras_winit.initializers.kernels import GainScheme
-from keras_winit.initializers.placement import Array, Part, Shape, cut, empty, whole, zeros
+from keras_winit.initializers.placement import (
+    Array,
+    DrawPart,
+    Shape,
+    cut_from_whole,
+    empty,
+    whole,
+    zeros,
+)
 from keras_winit.initializers.streams import Stream
 from keras_winit.theory.fans import Axes, kernel_axes, split_outputs
 
-# Reflections that are applied at once, as products of matrices.
+# Number of reflections that are applied at once, as a product of matrices.
 PANEL = 64
 
 
@@ -31,34 +38,36 @@ class _Orthogonal(GainScheme):
         return kernel_axes(shape, self.kernel_use)
 
     def _fill(self, out: Array, stream: Stream, axes: Axes, scale: float) -> None:
-        """Fill an array with an orthogonal matrix for each kernel and block in it."""
-        rows = axes.window + axes.inputs
+        """Fill an array with one orthogonal matrix for each independent kernel and block."""
+        row_axes = axes.window + axes.inputs
         blocks = split_outputs(out.shape, self.kernel_use, axes)
-        *most, last = (out.shape[axis] for axis in axes.outputs) if axes.outputs else (1,)
-        kernels, inputs = (math.prod(out.shape[i] for i in side) for side in (axes.apart, rows))
-        outputs = math.prod(most) * last // blocks
+        *outer, last = (out.shape[axis] for axis in axes.outputs) if axes.outputs else (1,)
+        kernels = math.prod(out.shape[axis] for axis in axes.apart)
+        rows = math.prod(out.shape[axis] for axis in row_axes)
+        columns = math.prod(outer) * last // blocks
         wide = np.float64 if out.dtype == np.float64 else np.float32
-        matrices = _orthogonal(stream, kernels * blocks, inputs, outputs, wide)
+        matrices = _orthogonal_matrices(stream, kernels * blocks, rows, columns, wide)
         matrices *= wide(scale)
-        split = (kernels, blocks, inputs, math.prod(most), last // blocks)
-        joined = np.moveaxis(matrices.reshape(split), 1, 3)
-        order = axes.apart + rows + axes.outputs
+        # Blocks, such as gates, stand side by side on the last output axis.
+        split = matrices.reshape(kernels, blocks, rows, math.prod(outer), last // blocks)
+        joined = np.moveaxis(split, 1, 3)
+        order = axes.apart + row_axes + axes.outputs
         out.transpose(order)[...] = joined.reshape([out.shape[axis] for axis in order])
 
 
 @scheme
 class Orthogonal(_Orthogonal):
-    """A random orthogonal matrix, uniformly distributed: keeps the length of signals.
+    """A uniformly distributed random orthogonal matrix, which keeps the length of signals.
 
-    The kernel as a matrix of inputs by outputs, `(prod(window) * in, out)`, has
-    orthonormal columns or, if there are fewer inputs than outputs, orthonormal rows. Each
-    group, each gate, each expert and each depthwise channel is a matrix by itself, once
-    `for_layer` or the arguments below have told of them. The kernel is made as a whole,
-    also where JAX asks for one shard.
+    As a matrix of inputs by outputs, `(prod(window) * in, out)`, the kernel has orthonormal
+    columns or, if there are fewer inputs than outputs, orthonormal rows. Each group, gate,
+    expert and depthwise channel gets a matrix of its own, if `for_layer` or the arguments below
+    say that there are several. The kernel is always made as a whole, even if JAX asks for one
+    shard.
 
     Args:
-        gain: Multiplies the matrix. At least 0. Defaults to 1.
-        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        gain: Factor of the matrix, at least 0. Defaults to 1.
+        nonlinearity: An activation, whose gain multiplies `gain`. See `VarianceScaling`.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -68,10 +77,11 @@ class Orthogonal(_Orthogonal):
     Example:
         >>> layer = keras.layers.SimpleRNN(64, recurrent_initializer="winit>orthogonal")
 
-    Departs: Made of random reflections (Stewart 1980, SIAM Journal on Numerical Analysis
-        17, section 3) and not by decomposing a normal matrix, which has the same
-        distribution. In float32 at least, so that 16-bit layers build. Equal on all
-        backends of a machine; on another one, up to the rounding of its matrix products.
+    Departs: The matrix is a product of random reflections (Stewart 1980, SIAM Journal on
+        Numerical Analysis 17, section 3), which has the same distribution as the Q factor of a
+        normal matrix. It is computed in float32 or float64, so that 16-bit layers build. It is
+        equal on all backends of one machine, and on another machine up to the rounding of
+        matrix products.
     """
 
     formula = "gain · Q, Q uniform over orthogonal matrices"
@@ -80,7 +90,7 @@ class Orthogonal(_Orthogonal):
 
     gain: float = 1.0
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         axes = self._axes(shape)
         scale = self.gain * self.nonlinearity_gain("second_moment")
         split_outputs(shape, self.kernel_use, axes)
@@ -91,19 +101,25 @@ class Orthogonal(_Orthogonal):
             self._fill(out, stream, axes, scale)
             return out
 
-        return cut(make, shape, dtype)
+        return cut_from_whole(make, shape, dtype)
 
 
-class _Delta(_Orthogonal):
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+class _DeltaOrthogonal(_Orthogonal):
+    """An orthogonal matrix at the center of the window, zero elsewhere."""
+
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         axes = self._axes(shape)
         blocks = split_outputs(shape, self.kernel_use, axes)
         fan_in = math.prod(shape[axis] for axis in axes.inputs)
         fan_out = math.prod(shape[axis] for axis in axes.outputs) // blocks
         scale = self._scale(shape, fan_in, fan_out) * self.nonlinearity_gain("second_moment")
-        # Where Keras' "same" padding puts the window's own place, for even windows too.
+        # With Keras' "same" padding this window position meets the input at the output's own
+        # position, also in a window of even size.
         tap = {axis: (shape[axis] - 1) // 2 for axis in axes.window}
-        center = tuple(slice(tap[i], tap[i] + 1) if i in tap else slice(None) for i in _all(shape))
+        center = tuple(
+            slice(tap[axis], tap[axis] + 1) if axis in tap else slice(None)
+            for axis in range(len(shape))
+        )
         stream = self.stream()
 
         def make() -> Array:
@@ -111,23 +127,23 @@ class _Delta(_Orthogonal):
             self._fill(out[center], stream, axes, scale)
             return out
 
-        return cut(make, shape, dtype)
+        return cut_from_whole(make, shape, dtype)
 
     def _scale(self, shape: Shape, fan_in: int, fan_out: int) -> float:
         raise NotImplementedError
 
 
 @scheme
-class DeltaOrthogonal(_Delta):
+class DeltaOrthogonal(_DeltaOrthogonal):
     """An orthogonal matrix at the center of the window, zero elsewhere.
 
-    A convolution with stride 1 and "same" padding then keeps the length of its input
-    exactly, however deep the stack. The center is `(size - 1) // 2` along each axis of the
-    window, where Keras' padding wants it.
+    A convolution with stride 1 and "same" padding then keeps the length of its input exactly,
+    however many are stacked. The center is at `(size - 1) // 2` along each axis of the window,
+    as Keras' "same" padding requires.
 
     Args:
-        gain: Multiplies the matrix. At least 0. Defaults to 1.
-        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        gain: Factor of the matrix, at least 0. Defaults to 1.
+        nonlinearity: An activation, whose gain multiplies `gain`. See `VarianceScaling`.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -157,16 +173,16 @@ class DeltaOrthogonal(_Delta):
 
 
 @scheme
-class ScaledOrthogonal(_Delta):
-    """An orthogonal matrix, enlarged where there are more outputs than inputs.
+class ScaledOrthogonal(_DeltaOrthogonal):
+    """An orthogonal matrix, scaled up if there are more outputs than inputs.
 
-    The factor `max(sqrt(out / in), 1)` keeps the mean square of a signal, which a matrix
-    with orthonormal rows spreads over more units. In a convolution the matrix stands at
-    the center of the window, as in `DeltaOrthogonal`.
+    A matrix with orthonormal rows spreads a signal over more units. The factor
+    `max(sqrt(out / in), 1)` keeps its mean square. In a convolution the matrix lies at the
+    center of the window, as in `DeltaOrthogonal`.
 
     Args:
-        gain: Multiplies the matrix. At least 0. Defaults to 1.
-        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        gain: Factor of the matrix, at least 0. Defaults to 1.
+        nonlinearity: An activation, whose gain multiplies `gain`. See `VarianceScaling`.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -187,23 +203,23 @@ class ScaledOrthogonal(_Delta):
         return self.gain * math.sqrt(max(fan_out / max(fan_in, 1), 1))
 
 
-def _all(shape: Shape) -> range:
-    return range(len(shape))
-
-
-def _orthogonal(stream: Stream, count: int, rows: int, columns: int, wide: type) -> Array:
-    """`count` matrices with orthonormal columns or, if these are more, rows."""
+def _orthogonal_matrices(stream: Stream, count: int, rows: int, columns: int, dtype: type) -> Array:
+    """Return `count` matrices with orthonormal columns, or orthonormal rows if they are fewer."""
     tall = (count, max(rows, columns), min(rows, columns))
-    normal: Array = stream.normal(tall, "float32", whole(tall), 1.0).astype(wide, copy=False)
-    made = reflected(normal)
-    return made if rows >= columns else made.transpose(0, 2, 1)
+    normal: Array = stream.normal(tall, "float32", whole(tall), 1.0).astype(dtype, copy=False)
+    matrices = orthonormal_columns(normal)
+    return matrices if rows >= columns else matrices.transpose(0, 2, 1)
 
 
-def reflected(vectors: Array) -> Array:
-    """The first columns of products of Householder reflections, given normal vectors.
+def orthonormal_columns(vectors: Array) -> Array:
+    """Return uniformly distributed orthonormal columns, made from normal vectors.
 
-    As uniform as the Q of a normal matrix with its signs made good, without decomposing
-    one. `vectors`, of shape (count, rows, columns), is used up.
+    They are the first columns of products of Householder reflections. Their distribution is
+    that of the Q factor of a normal matrix with corrected signs, without a decomposition.
+
+    Args:
+        vectors: Draws from N(0, 1), of shape (count, rows, columns) with rows >= columns. They
+            are overwritten.
     """
     count, rows, columns = vectors.shape
     out = np.zeros((count, rows, columns), vectors.dtype)
@@ -217,13 +233,14 @@ def reflected(vectors: Array) -> Array:
         sign = np.where(leading < 0, -1, 1).astype(vectors.dtype)
         panel[:, diagonal, diagonal] += sign * np.linalg.norm(panel, axis=1)
         out[:, start + diagonal, start + diagonal] = -sign
-        # The reflections of a panel at once: I - V T V', T the inverse of what Puglisi 1992
-        # (SIAM Journal on Scientific and Statistical Computing 13) reads off V' V.
+        # The product of a panel's reflections is I - V T V'. The inverse of T is the triangular
+        # matrix that Puglisi 1992 (SIAM Journal on Scientific and Statistical Computing 13)
+        # reads off V' V.
         exact = panel.astype(np.float64)
         gram = exact.transpose(0, 2, 1) @ exact
         inverse = np.triu(gram)
         inverse[:, diagonal, diagonal] = np.maximum(gram[:, diagonal, diagonal] / 2, 1e-30)
-        rest = out[:, start:, start:]
-        shares = np.linalg.solve(inverse, panel.transpose(0, 2, 1) @ rest)
-        rest -= panel @ shares.astype(vectors.dtype)
+        block = out[:, start:, start:]
+        coefficients = np.linalg.solve(inverse, panel.transpose(0, 2, 1) @ block)
+        block -= panel @ coefficients.astype(vectors.dtype)
     return out

@@ -1,4 +1,4 @@
-"""Host memory that every backend adopts without a copy, and how it is handed over."""
+"""Host memory for new weights, and its conversion to tensors without a copy."""
 
 import contextlib
 import math
@@ -11,25 +11,28 @@ import numpy as np
 import numpy.typing as npt
 
 Shape = tuple[int, ...]
-# The part of a kernel that is wanted: one slice an axis, each without a step.
+# A part of a weight: one slice for each axis, each without a step.
 Part = tuple[slice, ...]
 Array = npt.NDArray[Any]
+# Makes the values of a part, in memory from `empty` or `zeros`.
+DrawPart = Callable[[Part], Array]
 
-# TensorFlow adopts memory from this alignment on (and aborts below it), JAX likewise.
+# Alignment in bytes from which TensorFlow and JAX adopt host memory without a copy. Given
+# memory of a smaller alignment, TensorFlow aborts the process.
 ALIGNMENT = 64
 
-# Up to so many bytes a TensorFlow graph gets weights as a constant, which XLA can compile
-# but which costs 16 times its size; larger ones are drawn by an op, which XLA lacks.
+# Largest weight, in bytes, that a TensorFlow graph holds as a constant. XLA can compile a
+# constant, but it costs 16 times its size; larger weights are drawn by an op, which XLA lacks.
 EMBEDDED = 1 << 24
 
 
 def whole(shape: Shape) -> Part:
-    """The part that is all of it."""
+    """Return the part that covers all of a weight."""
     return tuple(slice(0, size) for size in shape)
 
 
 def part_shape(part: Part) -> Shape:
-    """The shape of a part."""
+    """Return the shape of a part."""
     return tuple(axis.stop - axis.start for axis in part)
 
 
@@ -41,61 +44,62 @@ def _aligned(allocate: Callable[..., Array], shape: Shape, dtype: str) -> Array:
 
 
 def empty(shape: Shape, dtype: str) -> Array:
-    """Memory to be filled, ready for adoption."""
+    """Return uninitialized memory that backends can adopt."""
     return _aligned(np.empty, shape, dtype)
 
 
 def zeros(shape: Shape, dtype: str) -> Array:
-    """Zeros ready for adoption; the system supplies a page when it is first touched."""
+    """Return zeros that backends can adopt; the system supplies a page at its first use."""
     return _aligned(np.zeros, shape, dtype)
 
 
-def cut(make: Callable[[], Array], shape: Shape, dtype: str) -> Callable[[Part], Array]:
-    """How to make any part of what can only be made as a whole: once for all parts."""
-    kept: list[Array] = []
+def cut_from_whole(make: Callable[[], Array], shape: Shape, dtype: str) -> DrawPart:
+    """Return a `DrawPart` for a weight that can only be made as a whole: once for all parts."""
+    made: list[Array] = []
 
     def draw(part: Part) -> Array:
         if part == whole(shape):
-            return make()  # The backend adopts it: it is not ours to keep.
-        if not kept:
-            kept.append(make())
+            return make()  # Not kept: the backend adopts this memory and may overwrite it.
+        if not made:
+            made.append(make())
         out = empty(part_shape(part), dtype)
-        out[...] = kept[0][part]
+        out[...] = made[0][part]
         return out
 
     return draw
 
 
-def side_by_side(
-    plans: Sequence[Callable[[Part], Array]], sizes: Sequence[int], axis: int, dtype: str
-) -> Callable[[Part], Array]:
-    """How to make any part of kernels that stand side by side along an axis."""
+def concatenated(
+    draws: Sequence[DrawPart], sizes: Sequence[int], axis: int, dtype: str
+) -> DrawPart:
+    """Return a `DrawPart` for blocks side by side along an axis, each with a `DrawPart`."""
 
     def draw(part: Part) -> Array:
         out = empty(part_shape(part), dtype)
         wanted, start = part[axis], 0
-        for plan, size in zip(plans, sizes, strict=True):
+        for draw_block, size in zip(draws, sizes, strict=True):
             low, high = max(wanted.start, start), min(wanted.stop, start + size)
             if low < high:
-                inside = slice(low - start, high - start)
-                place = (slice(None),) * axis + (slice(low - wanted.start, high - wanted.start),)
-                out[place] = plan((*part[:axis], inside, *part[axis + 1 :]))
+                in_block = slice(low - start, high - start)
+                in_out = slice(low - wanted.start, high - wanted.start)
+                values = draw_block((*part[:axis], in_block, *part[axis + 1 :]))
+                out[(*(slice(None),) * axis, in_out)] = values
             start += size
         return out
 
     return draw
 
 
-def place(draw: Callable[[Part], Array], shape: Shape, dtype: str, layout: Any = None) -> Any:
-    """The values that `draw` gives, as a tensor of the current backend.
+def to_tensor(draw: DrawPart, shape: Shape, dtype: str, layout: Any = None) -> Any:
+    """Make a weight and return it as a tensor of the current backend.
 
     Args:
-        draw: Gives the values of a part of the kernel, in host memory of this module.
-            While a backend traces for shapes only, it is not called at all.
-        shape: Of the whole kernel.
-        dtype: Of the tensor, by its Keras name.
-        layout: On JAX, how the kernel lies on the devices: a `TensorLayout` or a
-            `NamedSharding`. `draw` is then asked for one shard after the other.
+        draw: Makes the values of a part. It is not called while a backend traces for shapes
+            only.
+        shape: Shape of the whole weight.
+        dtype: Keras name of the tensor's dtype.
+        layout: On JAX, the distribution of the weight over devices: a `TensorLayout` or a
+            `NamedSharding`. `draw` is then called for one shard after the other.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -108,7 +112,7 @@ def place(draw: Callable[[Part], Array], shape: Shape, dtype: str, layout: Any =
 
 
 def native_dtype(dtype: str) -> str:
-    """What the backend makes of a dtype: float64 is float32 on JAX, unless x64 is on."""
+    """Return the dtype that the backend uses: float32 for float64 on JAX, unless x64 is on."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -116,10 +120,11 @@ def native_dtype(dtype: str) -> str:
     return dtype
 
 
-def take_state(generator: keras.random.SeedGenerator) -> tuple[int, int]:
-    """The seed and the count of a `SeedGenerator`, whose count then moves on by one."""
-    # Read and advanced at once and on the host, also inside a trace. One at a time.
-    with _taking, outside_of_traces():
+def next_state(generator: keras.random.SeedGenerator) -> tuple[int, int]:
+    """Return the seed and the count of a `SeedGenerator`, and add one to its count."""
+    # The state is read and written on the host, also while the backend traces. The lock keeps
+    # two threads from drawing the same count.
+    with _state_lock, outside_of_traces():
         state = generator.state.value
         if getattr(state, "is_meta", False):
             return 0, 0
@@ -135,11 +140,11 @@ def take_state(generator: keras.random.SeedGenerator) -> tuple[int, int]:
     return seed % 2**64, count % 2**64
 
 
-_taking = threading.Lock()
+_state_lock = threading.Lock()
 
 
 def outside_of_traces() -> contextlib.AbstractContextManager[Any]:
-    """Where tensors have values, also while the backend traces a function."""
+    """Return a context in which tensors have values, also while the backend traces."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -151,7 +156,7 @@ def outside_of_traces() -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def _to_tensorflow(draw: Callable[[Part], Array], shape: Shape, dtype: str) -> Any:
+def _to_tensorflow(draw: DrawPart, shape: Shape, dtype: str) -> Any:
     import tensorflow as tf
 
     def values() -> Array:
@@ -161,8 +166,8 @@ def _to_tensorflow(draw: Callable[[Part], Array], shape: Shape, dtype: str) -> A
         return _adopted_by_tensorflow(values(), dtype)
     graph = getattr(tf.compat.v1.get_default_graph(), "name", "")
     size = math.prod(shape) * np.dtype(dtype).itemsize
+    # Keras infers shapes in a scratch graph, which never runs: the op is not called there.
     if graph.startswith("scratch_graph") or size > EMBEDDED:
-        # Keras infers shapes in a scratch graph and runs none of it.
         traced = tf.numpy_function(values, [], dtype, stateful=False)
         return tf.ensure_shape(traced, shape)
     return tf.constant(tf.autograph.experimental.do_not_convert(values)())
@@ -173,14 +178,14 @@ def _adopted_by_tensorflow(values: Array, dtype: str) -> Any:
 
     if values.nbytes == 0 or values.ctypes.data % ALIGNMENT:
         return tf.convert_to_tensor(values)
-    # Numpy has no DLPack code for bfloat16: hand over the bits.
+    # NumPy has no DLPack code for bfloat16, so its bits are passed on as uint16.
     bits = values.view(np.uint16) if dtype == "bfloat16" else values
     tensor = tf.experimental.dlpack.from_dlpack(bits.__dlpack__())
-    # Identity puts it on the device in scope, and copies nothing if that is the host.
+    # `identity` puts the tensor on the device in scope; if that is the host, it copies nothing.
     return tf.identity(tf.bitcast(tensor, tf.bfloat16) if dtype == "bfloat16" else tensor)
 
 
-def _to_jax(draw: Callable[[Part], Array], shape: Shape, dtype: str, layout: Any) -> Any:
+def _to_jax(draw: DrawPart, shape: Shape, dtype: str, layout: Any) -> Any:
     import jax
 
     if layout is not None:
@@ -188,18 +193,18 @@ def _to_jax(draw: Callable[[Part], Array], shape: Shape, dtype: str, layout: Any
     if not isinstance(jax.numpy.asarray(np.float32(0)), jax.core.Tracer):
         return jax.device_put(draw(whole(shape)))
     if not jax.sharding.get_abstract_mesh().empty:
-        # A callback cannot be compiled under a mesh.
+        # JAX cannot compile a callback under a mesh.
         return jax.numpy.asarray(draw(whole(shape)))
     spec = jax.ShapeDtypeStruct(shape, dtype)
     return jax.pure_callback(lambda: draw(whole(shape)), spec)
 
 
-def _to_jax_shards(draw: Callable[[Part], Array], shape: Shape, layout: Any) -> Any:
+def _to_jax_shards(draw: DrawPart, shape: Shape, layout: Any) -> Any:
     import jax
 
     sharding = getattr(layout, "backend_layout", layout)
     if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh):
-        # Keras passes this and sets the mesh with the devices around the call.
+        # Keras passes an abstract mesh, and sets the mesh with the devices around the call.
         sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), sharding.spec)
     devices: dict[tuple[tuple[int, int], ...], list[Any]] = {}
     indices: dict[Any, Any] = dict(sharding.addressable_devices_indices_map(shape))
@@ -216,7 +221,7 @@ def _to_jax_shards(draw: Callable[[Part], Array], shape: Shape, layout: Any) -> 
     return jax.make_array_from_single_device_arrays(shape, sharding, list(shards()))
 
 
-def _to_torch(draw: Callable[[Part], Array], shape: Shape, dtype: str) -> Any:
+def _to_torch(draw: DrawPart, shape: Shape, dtype: str) -> Any:
     import torch
 
     if keras.ops.convert_to_tensor(0.0).is_meta:

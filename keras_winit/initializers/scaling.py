@@ -1,26 +1,25 @@
-"""Schemes that scale with the layer: Var[w] = gain**2 * scale / fan."""
+"""Schemes whose variance depends on the fans of the kernel: Var[w] = gain**2 * scale / fan."""
 
 import math
-from collections.abc import Callable
 
 from keras_winit.initializers.base import scheme
 from keras_winit.initializers.kernels import GainScheme
-from keras_winit.initializers.placement import Array, Part, Shape
-from keras_winit.initializers.streams import truncated_stddev
+from keras_winit.initializers.placement import DrawPart, Shape
+from keras_winit.initializers.unit_distributions import truncated_stddev
 
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 
 
 class _Scaled(GainScheme):
-    """The family's law, of which `scale`, `mode` and `distribution` are the table row."""
+    """A scheme with Var[w] = gain**2 * scale / fan; subclasses set the three attributes."""
 
     scale: float
     mode: str
     distribution: str
 
     def stddev(self, shape: Shape) -> float:
-        """The standard deviation of the weights of a kernel."""
+        """Return the standard deviation of the weights of a kernel."""
         fan_in, fan_out = self.fans(shape)
         fan = {
             "fan_in": fan_in,
@@ -31,14 +30,14 @@ class _Scaled(GainScheme):
         gain = self.nonlinearity_gain("backward" if self.mode == "fan_out" else "second_moment")
         return gain * math.sqrt(self.scale / (fan or 1))
 
-    def plan(self, shape: Shape, dtype: str) -> Callable[[Part], Array]:
+    def plan(self, shape: Shape, dtype: str) -> DrawPart:
         stream = self.stream()
         stddev = self.stddev(shape)
         if self.distribution == "uniform":
             return lambda part: stream.uniform(shape, dtype, part, math.sqrt(3) * stddev)
         if self.distribution == "truncated_normal":
-            before = stddev / truncated_stddev(-2, 2)
-            return lambda part: stream.truncated_normal(shape, dtype, part, before, -2, 2)
+            uncut_stddev = stddev / truncated_stddev(-2, 2)
+            return lambda part: stream.truncated_normal(shape, dtype, part, uncut_stddev, -2, 2)
         return lambda part: stream.normal(shape, dtype, part, stddev)
 
 
@@ -51,21 +50,21 @@ class _Gained(_Scaled):
 
     @property
     def scale(self) -> float:  # type: ignore[override]
-        """Var[w] * fan."""
+        """Var[w] * fan, without the gain of the nonlinearity."""
         return self.gain * self.gain
 
 
 @scheme
 class FanInUniform(_Gained):
-    """U(-gain / sqrt(fan_in), gain / sqrt(fan_in)): the old heuristic.
+    """U(-gain / sqrt(fan_in), gain / sqrt(fan_in)): the heuristic that Xavier's schemes replaced.
 
-    Its variance is only gain**2 / (3 * fan_in), so signals shrink with depth unless
-    gain is sqrt(3) times what the nonlinearity needs. PyTorch's linear and convolution
-    layers start this way.
+    Its variance is only gain**2 / (3 * fan_in), so signals shrink with depth unless `gain` is
+    sqrt(3) times the gain of the activation. It is the default of PyTorch's linear and
+    convolution layers.
 
     Args:
-        gain: Multiplies the limit. At least 0. Defaults to 1.
-        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        gain: Factor of the limit, at least 0. Defaults to 1.
+        nonlinearity: An activation, whose gain multiplies `gain`. See `VarianceScaling`.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -76,7 +75,7 @@ class FanInUniform(_Gained):
     """
 
     formula = "U(±gain / √fan_in)"
-    use = "to match PyTorch's default layers"
+    use = "kernels that match PyTorch's default layers"
     source = "Glorot and Bengio 2010 (AISTATS), section 2.3, eq. 1"
     mode, distribution = "fan_in", "uniform"
 
@@ -89,13 +88,13 @@ class FanInUniform(_Gained):
 
 @scheme
 class LecunNormal(_Gained):
-    """Normal with Var[w] = gain**2 / fan_in: the `randn / sqrt(fan_in)` of the notes.
+    """Normal with Var[w] = gain**2 / fan_in: the `randn / sqrt(fan_in)` of the CS231n notes.
 
-    Unit inputs give pre-activations of variance gain**2, at any width.
+    Inputs of variance 1 give pre-activations of variance gain**2, at any width.
 
     Args:
-        gain: Multiplies the standard deviation. At least 0. Defaults to 1.
-        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        gain: Factor of the standard deviation, at least 0. Defaults to 1.
+        nonlinearity: An activation, whose gain multiplies `gain`. See `VarianceScaling`.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -104,7 +103,7 @@ class LecunNormal(_Gained):
     Example:
         >>> layer = keras.layers.Dense(64, "selu", kernel_initializer="winit>lecun_normal")
 
-    Departs: A true normal. Keras' `lecun_normal` is cut at two standard deviations.
+    Departs: It is not truncated. Keras' `lecun_normal` is cut at two standard deviations.
     """
 
     formula = "N(0, gain² / fan_in)"
@@ -120,8 +119,8 @@ class LecunUniform(_Gained):
     """Uniform with Var[w] = gain**2 / fan_in: the limit is gain * sqrt(3 / fan_in).
 
     Args:
-        gain: Multiplies the standard deviation. At least 0. Defaults to 1.
-        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        gain: Factor of the standard deviation, at least 0. Defaults to 1.
+        nonlinearity: An activation, whose gain multiplies `gain`. See `VarianceScaling`.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -141,11 +140,14 @@ class LecunUniform(_Gained):
 
 @scheme
 class XavierNormal(_Gained):
-    """Normal with Var[w] = gain**2 * 2 / (fan_in + fan_out): both directions in balance.
+    """Normal with Var[w] = gain**2 * 2 / (fan_in + fan_out).
+
+    This is the compromise between keeping the variance of signals, gain**2 / fan_in, and that of
+    gradients, gain**2 / fan_out.
 
     Args:
-        gain: Multiplies the standard deviation. At least 0. Defaults to 1.
-        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        gain: Factor of the standard deviation, at least 0. Defaults to 1.
+        nonlinearity: An activation, whose gain multiplies `gain`. See `VarianceScaling`.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -154,7 +156,7 @@ class XavierNormal(_Gained):
     Example:
         >>> layer = keras.layers.Dense(64, "tanh", kernel_initializer="winit>xavier_normal")
 
-    Departs: A true normal. Keras' `glorot_normal` is cut at two standard deviations.
+    Departs: It is not truncated. Keras' `glorot_normal` is cut at two standard deviations.
     """
 
     formula = "N(0, gain² 2 / (fan_in + fan_out))"
@@ -167,13 +169,13 @@ class XavierNormal(_Gained):
 
 @scheme
 class XavierUniform(_Gained):
-    """Uniform with Var[w] = gain**2 * 2 / (fan_in + fan_out), Keras' default.
+    """Uniform with Var[w] = gain**2 * 2 / (fan_in + fan_out), as Keras' default.
 
     The limit is gain * sqrt(6 / (fan_in + fan_out)).
 
     Args:
-        gain: Multiplies the limit. At least 0. Defaults to 1.
-        nonlinearity: An activation whose gain multiplies `gain`. See `VarianceScaling`.
+        gain: Factor of the limit, at least 0. Defaults to 1.
+        nonlinearity: An activation, whose gain multiplies `gain`. See `VarianceScaling`.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -207,7 +209,7 @@ class _He(_Scaled):
 
     @property
     def scale(self) -> float:  # type: ignore[override]
-        """Var[w] * fan: what makes up for the part of the signal that a rectifier takes."""
+        """Var[w] * fan for a leaky ReLU, or 1 if `nonlinearity` supplies the gain."""
         return 1.0 if self.nonlinearity is not None else 2 / (1 + self.negative_slope**2)
 
 
@@ -215,26 +217,27 @@ class _He(_Scaled):
 class HeNormal(_He):
     """Normal with Var[w] = gain**2 / fan, gain = sqrt(2 / (1 + negative_slope**2)).
 
-    Keeps the size of signals through ReLUs, which pass half of it: 2 / fan_in.
+    A ReLU passes half of the second moment of a signal; a variance of 2 / fan_in keeps it.
 
     Args:
-        negative_slope: Of a leaky ReLU. 0, the default: ReLU.
-        mode: "fan_in" keeps the forward signal, "fan_out" the gradient.
-        nonlinearity: Any activation instead of the leaky ReLU. See `VarianceScaling`.
+        negative_slope: Slope of a leaky ReLU below zero. Defaults to 0, a ReLU.
+        mode: "fan_in" keeps the size of signals, "fan_out" that of gradients. Defaults to
+            "fan_in".
+        nonlinearity: Any activation, instead of the leaky ReLU. See `VarianceScaling`.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
-        ValueError: At construction, if `negative_slope` is not finite or `mode` is not
-            one of the two.
+        ValueError: At construction, if `negative_slope` is not finite, `mode` is not one of
+            the two, or both `negative_slope` and `nonlinearity` are given.
 
     Example:
         >>> layer = keras.layers.Dense(64, "relu", kernel_initializer="winit>he_normal")
 
-    Departs: A true normal. Keras' `he_normal` is cut at two standard deviations.
+    Departs: It is not truncated. Keras' `he_normal` is cut at two standard deviations.
     """
 
     formula = "N(0, gain² / fan_in), gain √2 for ReLU"
-    use = "ReLU, leaky ReLU and their kin"
+    use = "ReLU, leaky ReLU and similar activations"
     source = "He et al. 2015, arXiv:1502.01852, section 2.2, eq. 10, 14, 15"
     distribution = "normal"
 
@@ -249,21 +252,22 @@ class HeUniform(_He):
     The limit is gain * sqrt(3 / fan).
 
     Args:
-        negative_slope: Of a leaky ReLU. 0, the default: ReLU.
-        mode: "fan_in" keeps the forward signal, "fan_out" the gradient.
-        nonlinearity: Any activation instead of the leaky ReLU. See `VarianceScaling`.
+        negative_slope: Slope of a leaky ReLU below zero. Defaults to 0, a ReLU.
+        mode: "fan_in" keeps the size of signals, "fan_out" that of gradients. Defaults to
+            "fan_in".
+        nonlinearity: Any activation, instead of the leaky ReLU. See `VarianceScaling`.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
-        ValueError: At construction, if `negative_slope` is not finite or `mode` is not
-            one of the two.
+        ValueError: At construction, if `negative_slope` is not finite, `mode` is not one of
+            the two, or both `negative_slope` and `nonlinearity` are given.
 
     Example:
         >>> layer = keras.layers.Dense(64, "relu", kernel_initializer="winit>he_uniform")
     """
 
     formula = "U(±gain √(3 / fan_in)), gain √2 for ReLU"
-    use = "ReLU, leaky ReLU and their kin"
+    use = "ReLU, leaky ReLU and similar activations"
     source = "He et al. 2015, arXiv:1502.01852, section 2.2, eq. 10, 14, 15"
     distribution = "uniform"
 
@@ -273,17 +277,17 @@ class HeUniform(_He):
 
 @scheme
 class VarianceScaling(_Scaled):
-    """The general form: Var[w] = scale / fan, in any mode and distribution.
+    """The general form, Var[w] = scale / fan, with any fan and distribution.
 
     Args:
-        scale: Var[w] times the fan. At least 0. Defaults to 1.
+        scale: Var[w] times the fan, at least 0. Defaults to 1.
         mode: The fan: "fan_in", "fan_out", "fan_avg" (their mean) or "fan_geo_avg"
             (their geometric mean). Defaults to "fan_in".
-        distribution: "normal" (not cut), "truncated_normal" (cut at two standard
-            deviations, which is made up for) or "uniform". Defaults to "normal".
+        distribution: "normal" (not truncated), "truncated_normal" (cut at two standard
+            deviations and scaled back to Var[w]) or "uniform". Defaults to "normal".
         nonlinearity: An activation, by name or as a function of arrays, whose gain
-            multiplies the standard deviation: the one that keeps the second moment of
-            signals or, where `mode` is "fan_out", of gradients. None, the default: 1.
+            multiplies the standard deviation. The gain keeps the second moment of signals or,
+            if `mode` is "fan_out", of gradients. Defaults to None: a gain of 1.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -294,12 +298,12 @@ class VarianceScaling(_Scaled):
         >>> scheme = keras_winit.VarianceScaling(2.0, "fan_geo_avg", "uniform")
         >>> layer = keras.layers.Dense(64, kernel_initializer=scheme)
 
-    Departs: "normal" is a true normal here; in Keras it means the truncated one, and
-        "untruncated_normal" the true one.
+    Departs: Here "normal" is not truncated. In Keras, "normal" means the truncated normal
+        distribution, and "untruncated_normal" this one.
     """
 
     formula = "Var[w] = scale / fan"
-    use = "anything between the named schemes"
+    use = "any fan, scale and distribution"
     source = "Glorot and Bengio 2010 (AISTATS), section 4.2.1, eq. 10 to 12"
 
     scale: float = 1.0

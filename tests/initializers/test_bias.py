@@ -1,4 +1,4 @@
-"""Biases: what a layer says before it has learned anything."""
+"""Schemes for biases: the outputs of layers before training."""
 
 import math
 
@@ -12,7 +12,7 @@ import keras_winit
 layers = keras.layers
 
 
-def first_words(activation, bias, units):
+def initial_outputs(activation, bias, units):
     layer = layers.Dense(units, activation, kernel_initializer="winit>zeros", bias_initializer=bias)
     return numpy(layer(np.ones((1, 5), "float32")))[0]
 
@@ -27,13 +27,13 @@ def first_words(activation, bias, units):
     ],
     ids=str,
 )
-def test_sigmoids_start_at_their_probability(probability, expected):
+def test_sigmoid_outputs_start_at_the_probability(probability, expected):
     bias = keras_winit.PriorBias(probability)
-    np.testing.assert_allclose(first_words("sigmoid", bias, 3), expected, rtol=1e-5)
+    np.testing.assert_allclose(initial_outputs("sigmoid", bias, 3), expected, rtol=1e-5)
 
 
-def test_by_name_it_is_the_paper_s():
-    # -log((1 - 0.01) / 0.01)
+def test_the_default_is_the_bias_of_the_paper():
+    # The paper's bias is -log((1 - 0.01) / 0.01).
     bias = numpy(keras.initializers.get("winit>prior_bias")((4,), "float64"))
     np.testing.assert_allclose(bias, -4.59511985013459, rtol=1e-7)
 
@@ -49,9 +49,9 @@ def test_by_name_it_is_the_paper_s():
     ],
     ids=str,
 )
-def test_softmax_starts_at_the_frequencies(frequencies, expected):
+def test_softmax_outputs_start_at_the_frequencies(frequencies, expected):
     bias = keras_winit.PriorBias(frequencies=frequencies)
-    np.testing.assert_allclose(first_words("softmax", bias, 3), expected, rtol=1e-5)
+    np.testing.assert_allclose(initial_outputs("softmax", bias, 3), expected, rtol=1e-5)
     shares = np.exp(numpy(bias((3,), "float32")))
     np.testing.assert_allclose(shares, expected, rtol=1e-5)
 
@@ -67,7 +67,7 @@ def test_classes_lie_along_the_last_axis():
     np.testing.assert_array_equal(numpy(head.bias), rows[0])
 
 
-def test_config_of_numbers_of_any_kind():
+def test_config_of_numbers_of_any_type():
     scheme = keras_winit.PriorBias(np.array([0.25, 0.5], np.float32))
     assert scheme.get_config() == {"probability": [0.25, 0.5], "frequencies": None}
     assert repr(scheme) == "PriorBias(probability=(0.25, 0.5))"
@@ -76,7 +76,7 @@ def test_config_of_numbers_of_any_kind():
 
 
 @pytest.mark.parametrize("shape", [(384,), (3, 128), ()], ids=str)
-def test_fan_in_bias_is_about_its_layer_not_its_shape(shape):
+def test_fan_in_bias_does_not_depend_on_its_shape(shape):
     drawn = [numpy(keras_winit.FanInBias(25, seed=seed)(shape)) for seed in range(100)]
     assert deviations(np.array(drawn), uniform(0.2)) == []
 
@@ -85,8 +85,8 @@ def test_fan_in_bias_without_inputs_is_zero():
     np.testing.assert_array_equal(numpy(keras_winit.FanInBias(0)((7,))), 0)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a torch matter")
-def test_fan_in_bias_is_what_torch_draws():
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="needs torch")
+def test_biases_of_torch_have_the_distribution_of_fan_in_bias():
     import torch
 
     torch.manual_seed(0)

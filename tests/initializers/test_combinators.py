@@ -1,4 +1,4 @@
-"""Schemes made of others: scaled, masked, side by side."""
+"""Schemes made from other initializers: scaled, masked, or side by side in blocks."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_masked(dtype):
     assert not numpy(row((20, 30)))[:, 1::2].any()
 
 
-def test_blocks_differ_and_follow_their_own_laws():
+def test_blocks_differ_and_have_their_own_distributions():
     scheme = keras_winit.Blocks([HE, HE, keras_winit.LecunNormal(seed=1)])
     kernel = numpy(scheme((256, 900)))
     first, second, third = np.split(kernel, 3, axis=1)
@@ -47,7 +47,7 @@ def test_blocks_differ_and_follow_their_own_laws():
     np.testing.assert_array_equal(numpy(scheme((256, 900))), kernel)
 
 
-def test_blocks_have_fans_of_their_own():
+def test_each_block_has_its_own_fans():
     xavier = [keras_winit.XavierNormal(seed=seed) for seed in range(3)]
     for block in np.split(numpy(keras_winit.Blocks(xavier)((256, 900))), 3, axis=1):
         assert deviations(block, normal(math.sqrt(2 / (256 + 300)))) == []
@@ -55,36 +55,36 @@ def test_blocks_have_fans_of_their_own():
         assert deviations(block, normal(math.sqrt(2 / 256))) == []
 
 
-def test_blocks_are_for_a_kernel_of_their_use():
+def test_blocks_pass_on_the_use_of_the_kernel():
     inners = [HE, HE, keras.initializers.HeNormal(seed=1)]
-    turned = keras_winit.Blocks(inners, input_axes=(1,), output_axes=(0,))
-    ours, _, theirs = np.split(numpy(turned((256, 900))), 3, axis=1)
+    transposed = keras_winit.Blocks(inners, input_axes=(1,), output_axes=(0,))
+    ours, _, theirs = np.split(numpy(transposed((256, 900))), 3, axis=1)
     assert deviations(ours, normal(math.sqrt(2 / 300))) == []
-    # Keras cuts its normal at two deviations and widens it by what that takes.
+    # Keras' normal is cut at two standard deviations and scaled back to the full variance.
     assert deviations(theirs, cut_normal(math.sqrt(2 / 300) / 0.87962566)) == []
     depthwise = keras_winit.Blocks([HE, HE], kind="depthwise")
     assert deviations(numpy(depthwise((5, 5, 128, 16))), normal(math.sqrt(2 / 25))) == []
 
 
 @pytest.mark.parametrize(("axis", "shape"), [(5, (2, 3)), (-3, (2, 3)), (-1, ())])
-def test_blocks_along_no_axis(axis, shape):
-    with pytest.raises(ValueError, match="needs blocks that fill the axis"):
+def test_blocks_along_an_axis_that_does_not_exist(axis, shape):
+    with pytest.raises(ValueError, match="needs blocks whose sizes add up to the size of the axis"):
         keras_winit.Blocks(["winit>xavier_uniform"], axis=axis)(shape)
 
 
-def test_blocks_of_sizes_along_an_axis():
+def test_blocks_of_given_sizes_along_an_axis():
     scheme = keras_winit.Blocks(["ones", "winit>zeros", "winit>identity"], (2, 3, 4), axis=0)
     kernel = numpy(scheme((9, 4)))
     np.testing.assert_array_equal(kernel, np.vstack([np.ones((2, 4)), np.zeros((3, 4)), np.eye(4)]))
 
 
-def test_blocks_in_blocks_share_no_numbers():
-    inside = keras_winit.Blocks([HE, HE])
-    kernel = numpy(keras_winit.Blocks([inside, keras_winit.PerGate(HE, gates=2), HE])((16, 96)))
+def test_nested_blocks_draw_different_values():
+    nested = keras_winit.Blocks([HE, HE])
+    kernel = numpy(keras_winit.Blocks([nested, keras_winit.PerGate(HE, gates=2), HE])((16, 96)))
     parts = [part.tobytes() for part in np.split(kernel[:, :64], 4, axis=1)]
     parts.append(kernel[:, 64:80].tobytes())
     assert len(set(parts)) == 5
-    twins = np.split(numpy(keras_winit.Blocks([inside, inside])((16, 64))), 4, axis=1)
+    twins = np.split(numpy(keras_winit.Blocks([nested, nested])((16, 64))), 4, axis=1)
     assert len({part.tobytes() for part in twins}) == 4
 
 
@@ -95,9 +95,9 @@ def test_blocks_in_blocks_share_no_numbers():
 )
 def test_blocks_of_one_instance_differ(inner):
     scheme = keras_winit.Blocks([inner, inner])
-    one, other = np.split(numpy(scheme((16, 64))), 2, axis=1)
-    assert not np.array_equal(one, other)
-    np.testing.assert_array_equal(numpy(scheme((16, 64))), np.hstack([one, other]))
+    first, second = np.split(numpy(scheme((16, 64))), 2, axis=1)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(numpy(scheme((16, 64))), np.hstack([first, second]))
 
 
 def test_a_packed_attention_kernel_in_an_einsum():
@@ -120,10 +120,10 @@ def test_a_packed_attention_kernel_in_an_einsum():
     ],
     ids=repr,
 )
-def test_any_part_can_be_drawn(scheme, monkeypatch):
+def test_a_part_drawn_alone_equals_that_part_of_the_whole(scheme, monkeypatch):
     monkeypatch.setattr(streams, "CHUNK", 64)
     generator = np.random.default_rng(0)
     for _ in range(20):
-        plan = scheme.plan((20, 30), "float32")
+        draw = scheme.plan((20, 30), "float32")
         part = tuple(slice(*sorted(generator.integers(0, n + 1, 2).tolist())) for n in (20, 30))
-        np.testing.assert_array_equal(plan(part), plan(whole((20, 30)))[part])
+        np.testing.assert_array_equal(draw(part), draw(whole((20, 30)))[part])

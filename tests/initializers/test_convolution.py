@@ -1,4 +1,4 @@
-"""Convolution-aware kernels: spectra written out as cosines, sizes exact, noise normal."""
+"""The convolution-aware scheme: its spectra written out as cosines, its scale and its noise."""
 
 import itertools
 import math
@@ -15,27 +15,28 @@ WINDOWS = [(5,), (4,), (3, 3), (2, 4), (3, 2), (5, 1), (3, 2, 3)]
 
 
 def waves(window):
-    """For each frequency of a half spectrum, the window that has it alone."""
+    """Yield, for each frequency of a half spectrum, the window with this frequency only."""
     time = np.meshgrid(*(np.arange(n) for n in window), indexing="ij")
     *others, last = window
     for frequency in itertools.product(*map(range, others), range(last // 2 + 1)):
         angle = sum(
             2 * math.pi * f * t / n for f, t, n in zip(frequency, time, window, strict=True)
         )
-        # A real transform leaves out what mirrors the frequencies within the last axis.
+        # A real transform leaves out the mirrored frequencies, except the first and the last one
+        # of an even axis, which are their own mirrors.
         twice = 0 < 2 * frequency[-1] < last
         yield (2 if twice else 1) * np.cos(angle) / math.prod(window)
 
 
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_channels_get_the_waves_of_their_spectra(window, monkeypatch):
+def test_channels_are_the_waves_of_their_spectra(window, monkeypatch):
     monkeypatch.setattr(
         convolution,
-        "reflected",
+        "orthonormal_columns",
         lambda draws: np.broadcast_to(np.eye(draws.shape[-1]), draws.shape),
     )
     each = list(waves(window))
-    # Two more channels than frequencies: the second basis begins.
+    # The last two of these channels come from a second orthogonal matrix.
     channels = len(each) + 2
     kernel = numpy(keras_winit.ConvolutionAware(noise=0.0, seed=1)((*window, channels, 3)))
     expected = np.stack([*each, *each[:2]], axis=-1)
@@ -55,14 +56,14 @@ def test_mean_square_is_exact(shape, fan_in, scale):
     assert abs((kernel**2).mean() * fan_in / scale - 1) < 1e-6
 
 
-def test_windows_are_symmetric_but_for_the_noise():
-    def mirrored(noise):
+def test_windows_are_symmetric_without_noise():
+    def asymmetry(noise):
         kernel = numpy(keras_winit.ConvolutionAware(noise=noise, seed=0)((5, 4, 3, 6)))
         other = np.roll(kernel[::-1, ::-1], (1, 1), (0, 1))
         return np.abs(kernel - other).max() / np.abs(kernel).max()
 
-    assert mirrored(0.0) < 1e-6
-    assert mirrored(0.05) > 0.1
+    assert asymmetry(0.0) < 1e-6
+    assert asymmetry(0.05) > 0.1
 
 
 def test_noise_and_single_entries_are_normal():
@@ -72,7 +73,7 @@ def test_noise_and_single_entries_are_normal():
     assert deviations(single, normal(math.sqrt(2 / 256))) == []
 
 
-def test_noise_is_drawn_apart_from_the_bases():
+def test_noise_is_independent_of_the_spectra():
     quiet, loud = (
         numpy(keras_winit.ConvolutionAware(noise=noise, seed=0)((1, 1, 128, 256)))
         for noise in (0.0, 1e6)
@@ -91,5 +92,6 @@ def test_signal_keeps_its_variance():
     )
     inputs = np.random.default_rng(1).standard_normal((8, 14, 14, 32)).astype(np.float32)
     outputs = numpy(layer(inputs)).astype(np.float64)
-    # Of 288 weights a filter, all filters together exact; one input serves nine places.
+    # The mean square of all weights is exact. An input serves nine outputs of a filter, so only
+    # a ninth of the outputs counts as independent.
     assert abs((outputs**2).mean() / 2 - 1) < 5 * math.sqrt(2 * 9 / (outputs[..., 0].size * 64))

@@ -1,4 +1,4 @@
-"""Rules of depth against the papers' numbers, written out here."""
+"""Schemes for deep networks, compared with the formulas of their papers, written out here."""
 
 import math
 
@@ -11,7 +11,7 @@ import keras_winit
 
 SHAPE = (256, 384)
 XAVIER = math.sqrt(2 / (256 + 384))
-# Arguments, and the standard deviation of the weights by the paper's own formula.
+# Arguments, and the standard deviation of the weights according to the paper.
 PAPER = [
     ({}, 0.02 / math.sqrt(24)),
     ({"depth": 48, "rule": "gpt2"}, 0.02 / math.sqrt(96)),
@@ -38,26 +38,26 @@ PAPER = [
 
 
 @pytest.mark.parametrize(("arguments", "stddev"), PAPER, ids=str)
-def test_rules(arguments, stddev):
+def test_rules_give_the_stddev_of_the_paper(arguments, stddev):
     keras.utils.set_random_seed(0)
     weights = numpy(keras_winit.DepthScaled(**arguments)(SHAPE))
     assert deviations(weights, normal(stddev)) == []
 
 
-def test_wang_goes_by_the_width_of_the_model():
-    # A feed-forward layer's way back, from four times the width.
+def test_wang_uses_the_width_of_the_model():
+    # The second layer of a feed-forward block, whose inputs are four times as many.
     keras.utils.set_random_seed(0)
     weights = numpy(keras_winit.DepthScaled(depth=24, rule="wang")((1024, 256)))
     assert deviations(weights, normal(2 / (24 * math.sqrt(256)))) == []
 
 
-def test_rules_by_depth_are_found_wrong_by_one_layer():
+def test_a_depth_that_is_off_by_one_fails():
     keras.utils.set_random_seed(0)
     weights = numpy(keras_winit.DepthScaled(depth=7)(SHAPE))
     assert deviations(weights, normal(0.02 / math.sqrt(2 * 8)))
 
 
-def test_a_projection_of_attention_gets_its_axes_through_the_rule():
+def test_attention_passes_its_axes_to_inner():
     keras.utils.set_random_seed(0)
     scheme = keras_winit.DepthScaled("winit>lecun_normal", depth=8)
     layer = keras.layers.MultiHeadAttention(8, 32, kernel_initializer=scheme)
@@ -82,7 +82,7 @@ def test_small_init_and_embeddings(seed):
     assert abs((table**2).sum(axis=1).mean() - 1) < 5 * math.sqrt(2 / table.size)
 
 
-def test_low_precision_is_rounded_once():
+def test_float16_weights_are_rounded_once():
     scheme = keras_winit.DepthScaled(keras_winit.HeNormal(seed=3), depth=5)
     exact, rounded = numpy(scheme(SHAPE)), numpy(scheme(SHAPE, "float16"))
     np.testing.assert_array_equal(rounded, exact.astype(np.float16))

@@ -1,4 +1,4 @@
-"""Every mistake with a scheme gets a sentence that names the argument, the value and the remedy."""
+"""Errors of the schemes: each message names the argument, the value and the remedy."""
 
 import re
 
@@ -10,7 +10,7 @@ import keras_winit as kw
 CHOICES = "'fan_in', 'fan_out', 'fan_avg', 'fan_geo_avg'"
 DTYPE = (
     "`HeNormal` makes weights of dtype bfloat16, float16, float32 or float64. "
-    "Received: dtype={}. Make them in one of these and cast or quantize them afterwards."
+    "Received: dtype={}. Use one of these dtypes, and cast or quantize the weights afterwards."
 )
 AXES = (
     "`input_axes` and `output_axes` must name different axes of the kernel, each from -2 to 1 "
@@ -25,8 +25,8 @@ BOUNDS = (
     "smaller. Received: bounds={}."
 )
 NARROW = (
-    "`TruncatedNormal(bounds=...)` must be wide enough to leave a standard deviation of 1e-6, "
-    "also relative to the bounds. Received: bounds={}."
+    "`TruncatedNormal(bounds=...)` must be so far apart that the standard deviation between them "
+    "exceeds 1e-6, and 1e-6 times the bound closer to zero. Received: bounds={}."
 )
 
 
@@ -229,22 +229,22 @@ WRONG = [
     (
         lambda: kw.HeNormal()((3, None)),
         ValueError,
-        "`HeNormal` needs a shape of known sizes. Received: shape=(3, None).",
+        "`HeNormal` needs a shape of integers >= 0. Received: shape=(3, None).",
     ),
     (
         lambda: kw.HeNormal()((3, -1)),
         ValueError,
-        "`HeNormal` needs a shape of known sizes. Received: shape=(3, -1).",
+        "`HeNormal` needs a shape of integers >= 0. Received: shape=(3, -1).",
     ),
     (
         lambda: kw.HeNormal()(3),
         ValueError,
-        "`HeNormal` needs a shape of known sizes. Received: shape=3.",
+        "`HeNormal` needs a shape of integers >= 0. Received: shape=3.",
     ),
 ]
 
 
-@pytest.mark.parametrize(("mistake", "error", "sentence"), WRONG, ids=lambda v: str(v)[:50])
-def test_mistake(mistake, error, sentence):
-    with pytest.raises(error, match=f"^{re.escape(sentence)}$"):
+@pytest.mark.parametrize(("mistake", "error", "message"), WRONG, ids=lambda v: str(v)[:50])
+def test_error_message(mistake, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
         mistake()

@@ -1,4 +1,4 @@
-"""Mistakes with schemes of a structure of their own: identities, convolutions, biases."""
+"""Errors of the schemes with a special structure: identities, convolutions, biases."""
 
 import re
 
@@ -94,7 +94,7 @@ WRONG = [
     (
         lambda: kw.Icnr()((3, 3, 4, 6)),
         ValueError,
-        "`Icnr` needs filters in blocks of block_size**2 = 4. "
+        "`Icnr` needs a number of filters that is a multiple of block_size**2 = 4. "
         "Received: block_size=2, shape=(3, 3, 4, 6).",
     ),
     (
@@ -106,8 +106,8 @@ WRONG = [
     (
         lambda: kw.Bilinear()((4, 3, 8, 8)),
         ValueError,
-        "`Bilinear` needs windows of 2 * s - s % 2 for strides of s, which are 1, 4, 5, 8, 9 "
-        "and so on. Received: shape=(4, 3, 8, 8).",
+        "`Bilinear` needs a window of size 2 * s - s % 2 for stride s: 1, 4, 5, 8, 9 and so on. "
+        "Received: shape=(4, 3, 8, 8).",
     ),
     (
         lambda: kw.Siren(first=1),
@@ -157,7 +157,7 @@ WRONG = [
         (
             lambda shape=shape: kw.PriorBias(frequencies=[1, 2, 3])(shape),
             ValueError,
-            "`PriorBias` for 3 classes needs as many places along the last axis. "
+            "`PriorBias` for 3 classes needs a bias whose last axis has that size. "
             f"Received: shape={shape}.",
         )
         for shape in ((4,), (1,), (), (3, 4))
@@ -195,13 +195,14 @@ WRONG = [
     (
         lambda: kw.Masked(mask=[[1, 0, 1]])((3, 4)),
         ValueError,
-        "`Masked(mask=...)` must fit the kernel. Received: a mask of shape (1, 3), shape=(3, 4).",
+        "`Masked(mask=...)` must have a shape that broadcasts to the kernel. Received: a mask of "
+        "shape (1, 3), shape=(3, 4).",
     ),
     (
         lambda: kw.Masked(mask=[[[1]]])((3, 4)),
         ValueError,
-        "`Masked(mask=...)` must fit the kernel. Received: a mask of shape (1, 1, 1), "
-        "shape=(3, 4).",
+        "`Masked(mask=...)` must have a shape that broadcasts to the kernel. Received: a mask of "
+        "shape (1, 1, 1), shape=(3, 4).",
     ),
     *(
         (
@@ -243,7 +244,7 @@ WRONG = [
         (
             lambda sizes=sizes, axis=axis: kw.Blocks(["zeros", "ones"], sizes, axis=axis)((4, 5)),
             ValueError,
-            "`Blocks` needs blocks that fill the axis. Received: 2 blocks, "
+            "`Blocks` needs blocks whose sizes add up to the size of the axis. Received: 2 blocks, "
             f"sizes={sizes}, axis={axis}, shape=(4, 5).",
         )
         for sizes, axis in ((None, -1), ((1, 2), 0), (None, 2), (None, -3))
@@ -251,7 +252,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("mistake", "error", "sentence"), WRONG, ids=lambda v: str(v)[:50])
-def test_mistake(mistake, error, sentence):
-    with pytest.raises(error, match=f"^{re.escape(sentence)}$"):
+@pytest.mark.parametrize(("mistake", "error", "message"), WRONG, ids=lambda v: str(v)[:50])
+def test_error_message(mistake, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
         mistake()

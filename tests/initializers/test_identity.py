@@ -1,4 +1,4 @@
-"""Identities: real layers that give back what they get, to the bit."""
+"""Identity and Hadamard schemes: real layers that return their input exactly."""
 
 import json
 
@@ -16,7 +16,7 @@ TRANSPOSED = {1: layers.Conv1DTranspose, 2: layers.Conv2DTranspose, 3: layers.Co
 
 
 def signal(*shape):
-    """Numbers that a sum of products with ones and zeros gives back exactly."""
+    """Return whole numbers, which float32 adds and multiplies exactly."""
     return np.random.default_rng(0).integers(-99, 99, shape).astype(np.float32)
 
 
@@ -26,9 +26,10 @@ def test_identity_of_a_matrix(shape):
     np.testing.assert_array_equal(numpy(keras_winit.Identity(-0.5)(shape)), -0.5 * np.eye(*shape))
 
 
-# An axis on neither side, between those of the output; and outputs before inputs.
-SPLIT = np.stack([np.eye(4).reshape(4, 2, 2)] * 3, axis=2)
-TURNED = np.stack([np.eye(3, 5)] * 4, axis=1)
+# Expected kernels with an axis on neither side between the output axes, and with the output axis
+# before the input axis.
+BETWEEN = np.stack([np.eye(4).reshape(4, 2, 2)] * 3, axis=2)
+OUTPUT_FIRST = np.stack([np.eye(3, 5)] * 4, axis=1)
 
 
 @pytest.mark.parametrize(
@@ -36,9 +37,9 @@ TURNED = np.stack([np.eye(3, 5)] * 4, axis=1)
     [
         ((8, 2, 4), {"input_axes": [0]}, np.eye(8).reshape(8, 2, 4)),
         ((2, 4, 8), {"output_axes": [-1]}, np.eye(8).reshape(2, 4, 8)),
-        ((4, 2, 3, 2), {"input_axes": [0], "output_axes": [1, 3]}, SPLIT),
+        ((4, 2, 3, 2), {"input_axes": [0], "output_axes": [1, 3]}, BETWEEN),
         ((3, 4, 5), {"input_axes": [1], "output_axes": [2]}, np.stack([np.eye(4, 5)] * 3)),
-        ((3, 4, 5), {"input_axes": [2], "output_axes": [0]}, TURNED),
+        ((3, 4, 5), {"input_axes": [2], "output_axes": [0]}, OUTPUT_FIRST),
     ],
     ids=str,
 )
@@ -55,7 +56,7 @@ def test_identity_in_einsum_and_attention():
         assert layer.kernel_initializer.input_axes is None
     back = layers.EinsumDense("abcd,cde->abe", (5, 12), kernel_initializer="winit>identity")
     np.testing.assert_array_equal(numpy(back(inputs.reshape(2, 5, 3, 4))), inputs)
-    # Softmax of equal logits averages; all else in the layer passes values on.
+    # The softmax of equal logits averages the values, and all projections are identities.
     attention = layers.MultiHeadAttention(3, 4, kernel_initializer="winit>identity")
     same = np.repeat(inputs[:, :1], 5, axis=1)
     np.testing.assert_allclose(numpy(attention(same, same)), same, rtol=1e-5)
@@ -75,7 +76,7 @@ WINDOWS = [(1,), (2,), (3,), (4,), (3, 2), (4, 5), (2, 3, 4)]
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_dirac_gives_back_its_input(window, groups):
+def test_dirac_returns_its_input(window, groups):
     inputs = signal(2, *(7, 6, 5)[: len(window)], 4)
     layer = CONVOLUTIONS[len(window)](
         4,
@@ -94,7 +95,7 @@ def test_dirac_in_a_transposed_convolution(window):
     np.testing.assert_array_equal(numpy(layer(inputs)), inputs)
 
 
-def test_pytorch_s_tap_would_move_the_input():
+def test_the_tap_of_pytorch_would_shift_the_input():
     kernel = np.zeros((2, 4, 4), np.float32)
     kernel[1] = np.eye(4)
     layer = layers.Conv1D(4, 2, padding="same", use_bias=False)
@@ -107,7 +108,7 @@ def test_pytorch_s_tap_would_move_the_input():
 
 def test_dirac_with_more_or_fewer_filters():
     inputs = signal(2, 9, 6)
-    # Three groups of two channels, each with four filters, of which two have a channel.
+    # Each of three groups has two channels and four filters, two of which are surplus.
     wide = layers.Conv1D(
         12, 3, padding="same", groups=3, kernel_initializer=keras_winit.Dirac(3, gain=2.0)
     )
@@ -130,7 +131,7 @@ def test_irnn_remembers():
 
 
 def sylvester(size):
-    """Doubling from [[1]], as Sylvester wrote it down."""
+    """Return Sylvester's Hadamard matrix, by doubling from [[1]]."""
     matrix = np.ones((1, 1))
     while len(matrix) < size:
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
@@ -138,7 +139,7 @@ def sylvester(size):
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 16), (16, 32), (5, 6), (1, 9), (31, 33)])
-def test_hadamard_where_a_layer_widens(rows, columns):
+def test_hadamard_if_a_layer_widens(rows, columns):
     kernel = numpy(keras_winit.Hadamard()((rows, columns))).astype(np.float64)
     expected = sylvester(64)[:rows, :columns] / columns**0.5
     np.testing.assert_allclose(kernel, expected, rtol=2**-23)
@@ -149,12 +150,12 @@ def test_hadamard_where_a_layer_widens(rows, columns):
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (16, 16), (9, 4)], ids=str)
-def test_hadamard_where_a_layer_does_not_widen(shape):
+def test_hadamard_if_a_layer_does_not_widen(shape):
     np.testing.assert_array_equal(numpy(keras_winit.Hadamard(3.0)(shape)), 3 * np.eye(*shape))
 
 
 def test_hadamard_with_the_constant_of_the_paper():
-    # c = 2**(-(m - 1) / 2), m = ceil(log2(out)): for out = 24, m is 5.
+    # The constant is c = 2**(-(m - 1) / 2) with m = ceil(log2(out)); for out = 24, m is 5.
     kernel = numpy(keras_winit.Hadamard(gain=(2 * 24 / 32) ** 0.5)((10, 24)))
     np.testing.assert_allclose(np.abs(kernel), 2 ** (-(5 - 1) / 2), rtol=1e-6)
 
@@ -169,7 +170,7 @@ def test_hadamard_at_the_tap_and_with_axes():
 
 
 @pytest.mark.parametrize("name", ["Identity", "Hadamard"])
-def test_the_config_that_keras_makes_has_a_seed(name):
+def test_from_config_ignores_the_seed_that_einsum_dense_adds(name):
     cls = getattr(keras_winit, name)
     scheme = cls(2.0)
     assert scheme.seed is None
@@ -188,11 +189,11 @@ def test_the_config_that_keras_makes_has_a_seed(name):
     ],
     ids=lambda v: str(v)[:20],
 )
-def test_parts(scheme, shape):
-    plan = scheme.plan(shape, "float32")
-    complete = plan(whole(shape))
+def test_a_part_drawn_alone_equals_that_part_of_the_whole(scheme, shape):
+    draw = scheme.plan(shape, "float32")
+    complete = draw(whole(shape))
     generator = np.random.default_rng(1)
     for _ in range(30):
         ends = [sorted(generator.integers(0, size + 1, 2).tolist()) for size in shape]
         part = tuple(slice(*pair) for pair in ends)
-        np.testing.assert_array_equal(plan(part), complete[part])
+        np.testing.assert_array_equal(draw(part), complete[part])

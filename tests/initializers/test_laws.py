@@ -1,4 +1,4 @@
-"""Each scheme against the law of its paper, written down here; the code is never asked."""
+"""Draws of each scheme, compared with the distribution in its paper, written out here."""
 
 import json
 import math
@@ -9,13 +9,13 @@ import pytest
 from support.laws import cut_normal, deviations, negative_half_normal, normal, numpy, uniform
 
 import keras_winit
-from keras_winit.initializers import REGISTRY, streams
+from keras_winit.initializers import REGISTRY, unit_distributions
 
-# Shape and its true fans, by hand: they differ, so that swapping them shows.
+# Shapes and their true fans, worked out by hand. The fans differ, so that swapping them fails.
 FANS = {(256, 384): (256, 384), (3, 3, 64, 128): (576, 1152)}
-CUT = 0.87962566103423978  # standard deviation of N(0, 1) cut at two of them
+CUT = 0.87962566103423978  # Standard deviation of N(0, 1) cut at -2 and 2.
 
-# Scheme, arguments, and the law as a function of fan_in and fan_out.
+# Scheme, arguments, and the distribution as a function of fan_in and fan_out.
 PAPER = [
     ("small_normal", {}, lambda i, o: normal(0.01)),
     ("small_normal", {"stddev": 0.3}, lambda i, o: normal(0.3)),
@@ -57,7 +57,7 @@ PAPER = [
     ("siren", {"first": True}, lambda i, o: uniform(1 / i)),
     ("fan_in_bias", {"fan_in": 64}, lambda i, o: uniform(1 / 8)),
 ]
-# Tested for what they are: exactly, or in files of their own.
+# Schemes that are tested below exactly, or in other files.
 ELSEWHERE = {"zeros", "ones", "constant", "sparse"}  # test_sparse.py
 ELSEWHERE |= {"identity", "hadamard", "irnn", "dirac"}  # test_identity.py
 ELSEWHERE |= {"icnr", "bilinear"}  # test_upsampling.py
@@ -100,7 +100,7 @@ def test_law_in_other_dtypes(name, dtype):
     assert deviations(weights, laws[name]) == []
 
 
-# Bounds where the closed form cancels, the tail is far, or one side is open.
+# Among them bounds where the closed form cancels, bounds far from zero and open intervals.
 BOUNDS = [(-2, 2), (-1, 3), (0, math.inf), (2, 3), (-0.01, 0.01), (-math.inf, -1), (4, math.inf)]
 
 
@@ -120,7 +120,7 @@ def test_truncated_normal_without_spread(bounds):
 
 
 @pytest.mark.parametrize("bounds", BOUNDS, ids=str)
-def test_truncated_normal_has_the_stddev_that_was_asked_for(bounds):
+def test_truncated_normal_has_the_stddev_of_the_argument(bounds):
     weights = numpy(keras_winit.TruncatedNormal(0.1, bounds, seed=1)((300, 400)))
     kurtosis = cut_normal(1, *bounds).kurtosis
     ratio = (weights.astype(np.float64).std() / 0.1) ** 2
@@ -128,9 +128,9 @@ def test_truncated_normal_has_the_stddev_that_was_asked_for(bounds):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_rounding_carries_no_weight_beyond_a_bound(dtype, monkeypatch):
-    # Draws that lie on the bound itself; 2 * 0.1 in float32 is above 0.2.
-    monkeypatch.setattr(streams, "_normal", lambda generator, out: out.fill(2.0))
+def test_rounding_moves_no_weight_beyond_a_bound(dtype, monkeypatch):
+    # All draws lie on the bound itself; 2 * 0.1 in float32 is above 0.2.
+    monkeypatch.setattr(unit_distributions, "fill_normal", lambda generator, out: out.fill(2.0))
     scheme = keras_winit.TruncatedNormal(0.1, corrected=False)
     weights = numpy(scheme((3, 4), dtype)).astype(np.float64)
     assert (weights <= 0.2).all()
@@ -160,12 +160,12 @@ def test_no_uniform_weight_lies_on_a_bound_or_at_zero():
     }.values(),
     ids=lambda v: None,
 )
-def test_planted_wrongs_are_found(wrong, law):
+def test_wrong_distributions_are_found(wrong, law):
     z = np.random.default_rng(0).standard_normal(256 * 384)
     assert deviations(wrong(z), law)
 
 
-# A layer's true fans: unit inputs give pre-activations of variance gain**2.
+# Layers with the true fan_in: inputs of variance 1 give pre-activations of variance gain**2.
 def _dense():
     return keras.layers.Dense(384, kernel_initializer="winit>he_normal"), (512, 256), 256
 
@@ -205,7 +205,7 @@ def test_signal_keeps_its_variance(make):
     outputs = numpy(layer(inputs))
     kernel = layer.kernel.shape
     units = math.prod(kernel) // fan_in
-    # For one unit: gain^2 times the mean square of fan_in weights; over units and samples.
+    # The outputs vary with the weights of each unit and with the samples.
     error = math.sqrt(2 / (fan_in * units) + 2 / (shape[0] * units))
     assert abs((outputs.astype(np.float64) ** 2).mean() / 2 - 1) < 5 * error
 

@@ -1,4 +1,4 @@
-"""Orthogonal kernels: exact identities, and the uniform distribution by its moments."""
+"""Orthogonal schemes: orthonormality up to rounding, and the moments of the distribution."""
 
 import math
 
@@ -15,8 +15,8 @@ L = keras.layers
 EPS = float(np.finfo(np.float32).eps)
 
 
-def off(matrix, scale=1.0):
-    """How far rows or columns, whichever are fewer, are from orthonormal, in EPS."""
+def deviation(matrix, scale=1.0):
+    """Return how far the rows or columns, whichever are fewer, are from orthonormal, in EPS."""
     exact = np.asarray(matrix, np.float64) / scale
     gram = exact.T @ exact if exact.shape[0] >= exact.shape[1] else exact @ exact.T
     return np.abs(gram - np.eye(len(gram))).max() / EPS
@@ -25,40 +25,40 @@ def off(matrix, scale=1.0):
 @pytest.mark.parametrize("shape", [(64, 64), (200, 30), (30, 200), (1, 7), (7, 1), (300, 260)])
 @pytest.mark.parametrize("gain", [1.0, 3.0])
 def test_matrix(shape, gain):
-    assert off(numpy(keras_winit.Orthogonal(gain, seed=0)(shape)), gain) < 10
+    assert deviation(numpy(keras_winit.Orthogonal(gain, seed=0)(shape)), gain) < 10
 
 
-def test_window_is_part_of_the_matrix():
+def test_the_window_counts_as_inputs():
     kernel = numpy(keras_winit.Orthogonal(seed=0)((3, 5, 4, 20)))
-    assert off(kernel.reshape(60, 20)) < 10
+    assert deviation(kernel.reshape(60, 20)) < 10
     transposed = numpy(keras_winit.Orthogonal(seed=0, kind="transposed")((3, 5, 20, 4)))
-    assert off(transposed.transpose(0, 1, 3, 2).reshape(60, 20)) < 10
+    assert deviation(transposed.transpose(0, 1, 3, 2).reshape(60, 20)) < 10
 
 
-def test_gates_groups_experts_and_channels_are_matrices_by_themselves():
+def test_each_gate_group_expert_and_channel_is_a_matrix():
     lstm = numpy(keras_winit.Orthogonal(seed=0, gates=4)((24, 96)))
     gates = lstm.reshape(24, 4, 24)
-    assert max(off(gates[:, gate]) for gate in range(4)) < 10
-    assert off(lstm) < 10 * 4 or np.abs(lstm @ lstm.T - 4 * np.eye(24)).max() < 1e-5
+    assert max(deviation(gates[:, gate]) for gate in range(4)) < 10
+    assert deviation(lstm) < 10 * 4 or np.abs(lstm @ lstm.T - 4 * np.eye(24)).max() < 1e-5
     grouped = numpy(keras_winit.Orthogonal(seed=0, groups=3)((2, 2, 8, 30)))
-    assert max(off(grouped.reshape(32, 3, 10)[:, group]) for group in range(3)) < 10
+    assert max(deviation(grouped.reshape(32, 3, 10)[:, group]) for group in range(3)) < 10
     both = numpy(keras_winit.Orthogonal(seed=0, groups=2, gates=3)((8, 48)))
-    assert max(off(both.reshape(8, 6, 8)[:, block]) for block in range(6)) < 10
+    assert max(deviation(both.reshape(8, 6, 8)[:, block]) for block in range(6)) < 10
     experts = numpy(keras_winit.Orthogonal(seed=0, input_axes=(1,), output_axes=(2,))((6, 16, 9)))
-    assert max(off(expert) for expert in experts) < 10
+    assert max(deviation(expert) for expert in experts) < 10
     depthwise = numpy(keras_winit.Orthogonal(seed=0, kind="depthwise")((3, 3, 16, 2)))
-    assert max(off(depthwise[:, :, c].reshape(9, 2)) for c in range(16)) < 10
-    # No two of them are the same, nor each other's negative.
+    assert max(deviation(depthwise[:, :, c].reshape(9, 2)) for c in range(16)) < 10
+    # No matrix equals another one or its negative.
     for blocks in (gates.transpose(1, 0, 2), experts, depthwise.transpose(2, 0, 1, 3)):
         assert len(np.unique(np.abs(blocks.reshape(len(blocks), -1)), axis=0)) == len(blocks)
 
 
 @pytest.mark.parametrize("scheme", ["Orthogonal", "DeltaOrthogonal", "ScaledOrthogonal"])
-def test_a_generator_advances_when_it_is_asked(scheme):
+def test_a_generator_advances_when_the_plan_is_made(scheme):
     generator = keras.random.SeedGenerator(1)
     draw = getattr(keras_winit, scheme)(seed=generator).plan((4, 4), "float32")
     assert numpy(generator.state).tolist() == [1, 1]
-    # Whoever runs the drawing again, as a compiled function may, gets the same.
+    # A compiled function may draw again, and must get the same values.
     np.testing.assert_array_equal(draw(whole((4, 4))), draw(whole((4, 4))))
     assert numpy(generator.state).tolist() == [1, 1]
 
@@ -66,14 +66,14 @@ def test_a_generator_advances_when_it_is_asked(scheme):
 def test_attention_heads():
     layer = L.MultiHeadAttention(4, 8, kernel_initializer="winit>orthogonal")
     layer.build((2, 5, 32), (2, 5, 32))
-    assert off(numpy(layer.query_dense.kernel).reshape(32, 32)) < 10
-    assert off(numpy(layer.output_dense.kernel).reshape(32, 32)) < 10
+    assert deviation(numpy(layer.query_dense.kernel).reshape(32, 32)) < 10
+    assert deviation(numpy(layer.output_dense.kernel).reshape(32, 32)) < 10
 
 
-def test_keras_matrix_of_an_attention_is_found_wrong():
+def test_the_orthogonal_scheme_of_keras_fails_in_attention():
     layer = L.MultiHeadAttention(4, 8, kernel_initializer="orthogonal")
     layer.build((2, 5, 32), (2, 5, 32))
-    assert off(numpy(layer.query_dense.kernel).reshape(32, 32)) > 1e5
+    assert deviation(numpy(layer.query_dense.kernel).reshape(32, 32)) > 1e5
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -91,7 +91,7 @@ def test_low_precision_recurrent_layers_build(make, shape, dtype):
     layer.build(shape)
     kernel = numpy(keras.ops.cast(layer.cell.recurrent_kernel, "float32"))
     rounding = {"bfloat16": 2**-8, "float16": 2**-11}[dtype]
-    assert off(kernel.reshape(-1, kernel.shape[-1])) * EPS < 4 * rounding
+    assert deviation(kernel.reshape(-1, kernel.shape[-1])) * EPS < 4 * rounding
 
 
 def test_float64_is_orthogonal_to_its_own_precision():
@@ -101,8 +101,8 @@ def test_float64_is_orthogonal_to_its_own_precision():
 
 
 def test_entries_of_uniform_matrices():
-    # sqrt(n) times an entry of a uniform orthogonal matrix is nearly normal; its traces have
-    # mean 0 and variance 1 exactly, and so do those of its transpose times another one.
+    # The trace of a uniform orthogonal matrix has mean 0 and variance 1 exactly, and so has the
+    # trace of its transpose times another one.
     n, draws = 24, 4000
     stream = keras_winit.Orthogonal(seed=1, input_axes=(1,), output_axes=(2,))
     matrices = numpy(stream((draws, n, n))).astype(np.float64)
@@ -112,16 +112,17 @@ def test_entries_of_uniform_matrices():
     ):
         assert abs(values.mean()) < 5 / math.sqrt(draws)
         assert abs((values**2).mean() - 1) < 5 * math.sqrt(2 / draws)
-    # E[q_ij**4] = 3 / (n (n + 2)), at every place alike.
+    # E[q_ij**4] = 3 / (n (n + 2)) for every entry. Its error follows from sqrt(n) times an entry
+    # being nearly normal: E[z**8] = 105, E[z**4] = 3.
     fourth = (matrices**4).mean(axis=0) * n * (n + 2) / 3
-    spread = math.sqrt((35 / 3 - 1) / draws)  # from E[z**8] = 105, E[z**4] = 3
+    spread = math.sqrt((35 / 3 - 1) / draws)
     assert np.abs(fourth - 1).max() < 6.5 * spread
-    # Both orientations occur, in every size of panel.
+    # Both signs of the determinant occur equally often.
     signs = np.sign(np.linalg.det(matrices))
     assert abs(signs.sum()) < 5 * math.sqrt(draws)
 
 
-def test_large_matrices_cross_panels():
+def test_matrices_of_several_panels():
     kernel = numpy(keras_winit.Orthogonal(seed=2)((400, 300)))
     assert deviations(kernel[:, ::7].ravel()[::11] * 20, normal(1.0)) == []
     mean = kernel.mean(axis=0) * math.sqrt(400) * math.sqrt(400)
@@ -148,7 +149,7 @@ def test_delta_of_groups_and_transposed_kernels():
     assert abs(np.linalg.norm(y) / np.linalg.norm(x) - 1) < 1e-5
     kernel = numpy(keras_winit.DeltaOrthogonal(seed=0, groups=2)((3, 4, 8)))
     assert not kernel[[0, 2]].any()
-    assert max(off(kernel[1].reshape(4, 2, 4)[:, group]) for group in range(2)) < 10
+    assert max(deviation(kernel[1].reshape(4, 2, 4)[:, group]) for group in range(2)) < 10
 
 
 @pytest.mark.parametrize("shape", [(16, 64), (64, 16), (3, 3, 16, 64), (3, 3, 64, 16)])
@@ -156,14 +157,14 @@ def test_scaled_orthogonal(shape):
     kernel = numpy(keras_winit.ScaledOrthogonal(seed=0)(shape))
     center = kernel[tuple(1 for _ in shape[:-2])]
     factor = math.sqrt(max(shape[-1] / shape[-2], 1))
-    assert off(center, factor) < 10
+    assert deviation(center, factor) < 10
     assert np.count_nonzero(kernel) == center.size
 
 
 def test_gain_of_a_nonlinearity():
-    plain = numpy(keras_winit.Orthogonal(seed=0)((20, 30)))
-    relu = numpy(keras_winit.Orthogonal(seed=0, nonlinearity="relu")((20, 30)))
-    np.testing.assert_allclose(relu, math.sqrt(2) * plain, rtol=1e-6)
+    without_gain = numpy(keras_winit.Orthogonal(seed=0)((20, 30)))
+    with_gain = numpy(keras_winit.Orthogonal(seed=0, nonlinearity="relu")((20, 30)))
+    np.testing.assert_allclose(with_gain, math.sqrt(2) * without_gain, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -174,5 +175,5 @@ def test_gain_of_a_nonlinearity():
         lambda q: q + 1e-4,
     ],
 )
-def test_what_is_not_orthogonal_is_found(wrong):
-    assert off(wrong(numpy(keras_winit.Orthogonal(seed=0)((64, 64))))) > 100
+def test_matrices_that_are_not_orthogonal_are_found(wrong):
+    assert deviation(wrong(numpy(keras_winit.Orthogonal(seed=0)((64, 64))))) > 100

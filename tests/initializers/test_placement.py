@@ -1,4 +1,4 @@
-"""Traced, lazy and spread-out variables get the values that an eager one gets."""
+"""Traced, lazily built and distributed variables get the same values as eager ones."""
 
 import keras
 import numpy as np
@@ -6,12 +6,12 @@ import pytest
 from support.laws import numpy
 
 import keras_winit
-from keras_winit.initializers import placement
+from keras_winit.initializers import REGISTRY, placement
 
 BACKEND = keras.backend.backend()
 SHAPE = (200, 300)
 only = {
-    name: pytest.mark.skipif(name != BACKEND, reason=f"a {name} matter")
+    name: pytest.mark.skipif(name != BACKEND, reason=f"needs {name}")
     for name in ("tensorflow", "jax", "torch")
 }
 
@@ -26,7 +26,7 @@ def expected():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Sizes of all host memory that is asked for."""
+    """Record the number of entries of each allocation of host memory."""
     sizes = []
     allocate = placement._aligned
 
@@ -65,7 +65,7 @@ def test_lazily_built_models_draw_each_kernel_once(how, drawn):
     np.testing.assert_array_equal(numpy(model.first.kernel), expected())
 
 
-def test_lazily_built_models_take_from_a_generator_once():
+def test_lazily_built_models_advance_a_generator_once_per_kernel():
     generator = keras.random.SeedGenerator(5)
     model = Lazy(keras_winit.HeNormal(seed=generator))
     model(np.ones((2, SHAPE[0]), "float32"))
@@ -75,19 +75,20 @@ def test_lazily_built_models_take_from_a_generator_once():
     np.testing.assert_array_equal(numpy(model.second.kernel), numpy(again((SHAPE[1], 4))))
 
 
-def test_stateless_scope():
+def test_variables_in_a_stateless_scope():
     with keras.StatelessScope():
         variable = keras.Variable(scheme(), shape=SHAPE, dtype="float32")
     np.testing.assert_array_equal(numpy(variable.value), expected())
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_memory_outlives_everything_else(dtype):
+def test_tensors_keep_the_memory_that_they_adopted(dtype):
     tensors = [scheme()(SHAPE, dtype) for _ in range(20)]
-    rubbish = [np.full(SHAPE, 7.0, "float32") for _ in range(40)]
+    # These arrays would overwrite memory that was freed too early.
+    other_arrays = [np.full(SHAPE, 7.0, "float32") for _ in range(40)]
     for tensor in tensors:
         np.testing.assert_array_equal(numpy(tensor), numpy(scheme()(SHAPE, dtype)))
-    del rubbish
+    del other_arrays
 
 
 @only["tensorflow"]
@@ -106,7 +107,7 @@ def test_in_a_tensorflow_function(compiled):
 
 
 @only["tensorflow"]
-def test_in_a_tensorflow_function_beyond_what_a_graph_holds(monkeypatch):
+def test_in_a_tensorflow_function_with_weights_too_large_for_a_constant(monkeypatch):
     import tensorflow as tf
 
     monkeypatch.setattr(placement, "EMBEDDED", 0)
@@ -195,7 +196,7 @@ def test_shards_are_built_one_by_one(spec, name, drawn):
     mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"))
     layout_map = keras.distribution.LayoutMap(mesh)
     layout_map[".*kernel"] = spec
-    initializer = keras_winit.REGISTRY[name]
+    initializer = REGISTRY[name]
     seeded = {} if name in ("constant", "identity") else {"seed": 1}
     reference = numpy(initializer(**seeded)(SHAPE))
     drawn.clear()
@@ -215,7 +216,7 @@ def test_shards_are_built_one_by_one(spec, name, drawn):
 
 
 @only["jax"]
-def test_replicas_train_apart_from_the_memory_they_came_from():
+def test_replicas_do_not_share_the_memory_that_they_came_from():
     mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"))
     distribution = keras.distribution.ModelParallel(
         layout_map=keras.distribution.LayoutMap(mesh), batch_dim_name="batch"
@@ -276,14 +277,14 @@ class Noisy(keras.layers.Layer):
 
 
 @only["jax"]
-def test_a_traced_generator_gets_a_sentence():
+def test_a_traced_generator_raises_an_error_with_a_remedy():
     model = keras.Sequential([keras.Input((8,)), Noisy()])
     with pytest.raises(ValueError, match=r"whose state is being traced\. Draw in `build`"):
         model.predict(np.ones((2, 8)), verbose=0)
 
 
 @only["jax"]
-def test_a_layout_may_be_given_by_hand():
+def test_a_layout_may_be_passed_directly():
     import jax
 
     mesh = jax.make_mesh((4,), ("all",))
@@ -311,7 +312,7 @@ print(keras_winit.HeNormal(seed=1)((3, 4), "float64").dtype)
 
 
 @only["torch"]
-def test_on_the_meta_device_nothing_is_drawn(drawn):
+def test_nothing_is_drawn_on_the_meta_device(drawn):
     generator = keras.random.SeedGenerator(5)
     with keras.device("meta"):
         value = keras_winit.HeNormal(seed=generator)(SHAPE, "bfloat16")

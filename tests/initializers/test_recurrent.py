@@ -1,4 +1,4 @@
-"""Schemes for gated layers, in the layers they are for."""
+"""Schemes for recurrent layers with gates, tested in such layers."""
 
 import math
 import re
@@ -14,17 +14,17 @@ from keras_winit import for_layer
 L = keras.layers
 
 
-def test_each_gate_is_drawn_by_itself():
+def test_gates_are_independent_and_have_their_own_fans():
     scheme = keras_winit.PerGate(keras_winit.XavierNormal(seed=0), gates=3)
     gates = numpy(scheme((200, 3 * 300))).reshape(200, 3, 300)
     for gate in range(3):
         assert deviations(gates[:, gate], normal(math.sqrt(2 / 500))) == []
-    for one, other in ((0, 1), (0, 2), (1, 2)):
-        product = gates[:, one].ravel() @ gates[:, other].ravel().astype(np.float64)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        product = gates[:, first].ravel() @ gates[:, second].ravel().astype(np.float64)
         assert abs(product) * 250 / math.sqrt(200 * 300) < 5
 
 
-def test_a_kernel_drawn_at_once_is_found_wrong():
+def test_gates_drawn_as_one_kernel_fail():
     gates = numpy(keras_winit.XavierNormal(seed=0)((200, 900))).reshape(200, 3, 300)
     assert deviations(gates[:, 0], normal(math.sqrt(2 / 500)))
 
@@ -38,7 +38,7 @@ def test_default_makes_each_gate_orthogonal():
 
 
 @pytest.mark.parametrize("inner", ["glorot_normal", "winit>sparse", "winit>irnn", "zeros"])
-def test_any_scheme_inside(inner):
+def test_inner_may_be_any_initializer(inner):
     scheme = keras_winit.PerGate(inner)
     kernel = numpy(scheme((20, 80))).reshape(20, 4, 20)
     np.testing.assert_array_equal(numpy(scheme((20, 80))).reshape(20, 4, 20), kernel)
@@ -68,13 +68,12 @@ def test_forget_bias_of_an_lstm():
 
 
 @pytest.mark.parametrize("reset_after", [True, False])
-def test_gates_that_keep_the_state_keep_it(reset_after):
-    # With a large bias, no inputs and no recurrence, the state of a GRU stays what it was.
+def test_a_large_bias_keeps_the_state_of_a_gru(reset_after):
     layer = L.GRU(6, reset_after=reset_after, kernel_initializer="zeros", return_sequences=True)
     layer.cell.bias_initializer = for_layer(keras_winit.ForgetBias(30.0), layer, "bias")
     state = np.random.default_rng(0).standard_normal((2, 6), np.float32)
-    out = numpy(layer(np.zeros((2, 40, 5), "float32"), initial_state=state))
-    np.testing.assert_allclose(out[:, -1], state, rtol=1e-5)
+    outputs = numpy(layer(np.zeros((2, 40, 5), "float32"), initial_state=state))
+    np.testing.assert_allclose(outputs[:, -1], state, rtol=1e-5)
     assert numpy(layer.cell.bias).shape == ((2, 18) if reset_after else (18,))
 
 
@@ -83,11 +82,11 @@ def test_chrono_of_an_lstm():
     bias = numpy(scheme((4 * 20_000,))).reshape(4, -1).astype(np.float64)
     np.testing.assert_array_equal(bias[0], -bias[1])
     assert not bias[2:].any()
-    # exp(b) is uniform on [1, 49]: mean 25, half width 24.
+    # exp(bias) is uniform on [1, 49], which has the mean 25 and the half width 24.
     assert deviations(np.exp(bias[1]) - 25, uniform(24.0)) == []
 
 
-def test_chrono_of_a_gru_keeps():
+def test_chrono_of_a_gru_sets_the_update_gate():
     bias = numpy(keras_winit.Chrono(50, gates=3, seed=0)((2, 60)))
     assert (bias[0, :20] > 0).all()
     assert not bias[0, 20:].any()
@@ -100,20 +99,21 @@ def test_chrono_of_a_gru_keeps():
     ("make", "shape"),
     [(L.LSTM, (2, 3, 5)), (lambda n, **o: L.ConvLSTM1D(n, 3, **o), (2, 3, 9, 5))],
 )
-def test_a_forget_gate_that_keras_sets_gets_a_sentence(name, units, make, shape):
+def test_a_layer_that_sets_its_forget_gate_raises_an_error(name, units, make, shape):
     layer = make(units, bias_initializer=f"winit>{name}")
-    said = re.escape(
-        "makes the whole bias of an LSTM, but Keras asks for pieces of it and sets the forget "
-        f"gate itself. Received: shape=({units},). Give the layer `unit_forget_bias=False`."
+    message = re.escape(
+        "makes the whole bias of an LSTM, but this LSTM asks for parts of it and sets the bias of "
+        f"the forget gate itself. Received: shape=({units},). Give the layer "
+        "`unit_forget_bias=False`."
     )
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         layer.build(shape)
     wrapped = make(units, bias_initializer=keras_winit.Scaled(f"winit>{name}"))
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         wrapped.build(shape)
 
 
-def test_other_biases_of_such_a_layer_are_left_alone():
+def test_other_schemes_work_in_a_layer_that_sets_its_forget_gate():
     layer = L.LSTM(8, bias_initializer="winit>constant")
     layer.build((2, 3, 5))
     np.testing.assert_allclose(numpy(layer.cell.bias)[8:16], 1)

@@ -1,4 +1,4 @@
-"""Strings in real layers, and models that come back, also where nobody saw them made."""
+"""Schemes in real layers, and models that are saved and loaded, also in a fresh process."""
 
 import functools
 import json
@@ -16,7 +16,8 @@ from keras_winit.initializers import REGISTRY
 layers = keras.layers
 BACKEND = keras.backend.backend()
 
-# A layer of each kind, given the initializer for its kernels and one for its biases.
+# For each kind, a function from the initializers of kernels and biases to a layer, and the shape
+# of its input.
 LAYERS = {
     "dense": (lambda k, b: layers.Dense(6, kernel_initializer=k, bias_initializer=b), (4, 8)),
     "conv1d": (
@@ -81,45 +82,47 @@ FORMS = {
 }
 
 
-ASKED = []
+KERNEL_SHAPES = []
 
 
-class Witness(keras.initializers.Zeros):
-    """Notes the shapes that it is asked for."""
+class ShapeRecorder(keras.initializers.Zeros):
+    """An initializer that records the shapes for which it is called."""
 
     def __call__(self, shape, dtype=None):
-        ASKED.append(tuple(shape))
+        KERNEL_SHAPES.append(tuple(shape))
         return super().__call__(shape, dtype)
 
 
 @functools.cache
-def kernels(kind):
-    ASKED.clear()
+def kernel_shapes(kind):
+    KERNEL_SHAPES.clear()
     make_layer, shape = LAYERS[kind]
-    layer = make_layer(Witness(), "zeros")
-    (_with_itself(layer) if kind == "attention" else layer)(np.ones(shape, "float32"))
-    return tuple(ASKED)
+    layer = make_layer(ShapeRecorder(), "zeros")
+    (_self_attention(layer) if kind == "attention" else layer)(np.ones(shape, "float32"))
+    return tuple(KERNEL_SHAPES)
 
 
-# Layers that take a name take all forms alike, but for attention, which copies them.
+# Layers treat all forms of an initializer alike, except attention layers, which copy it. So the
+# other layers are tested with the name only.
 @each
 @pytest.mark.parametrize(
     ("kind", "form"),
     [(k, f) for k in LAYERS for f in FORMS if f == "string" or k in ("dense", "attention")],
 )
-def test_works_in_a_layer_and_comes_back_from_its_config(name, kind, form):
+def test_a_layer_builds_and_is_restored_from_its_config(name, kind, form):
     make_layer, shape = LAYERS[kind]
     layer = make_layer(FORMS[form](name), FORMS[form](bias_for(name).removeprefix("winit>")))
     inputs = np.ones(shape, "float32")
-    wanting = name in NEEDED and form in ("string", "class") and kernels(kind)
-    # Keras says of these that they are no convolutions.
-    other = name == "convolution_aware" and kind in ("einsum", "attention")
-    if wanting or other or not all(fits(name, kernel) for kernel in kernels(kind)):
+    lacks_argument = name in NEEDED and form in ("string", "class") and kernel_shapes(kind)
+    # These layers pass axes, with which a kernel is not that of a convolution.
+    has_axes = name == "convolution_aware" and kind in ("einsum", "attention")
+    unfit = not all(fits(name, shape) for shape in kernel_shapes(kind))
+    if lacks_argument or has_axes or unfit:
         with pytest.raises(ValueError, match=r"Received: .*shape="):
-            (_with_itself if kind == "attention" else lambda layer: layer(inputs))(layer)
+            (_self_attention if kind == "attention" else lambda layer: layer(inputs))(layer)
         return
     if kind == "attention":
-        layer = _with_itself(layer)
+        layer = _self_attention(layer)
     assert np.isfinite(numpy(layer(inputs))).all()
     config = json.loads(json.dumps(keras.layers.serialize(layer)))
     text = json.dumps(config)
@@ -130,14 +133,14 @@ def test_works_in_a_layer_and_comes_back_from_its_config(name, kind, form):
     assert [tuple(w.shape) for w in twin.weights] == [tuple(w.shape) for w in layer.weights]
 
 
-def _with_itself(attention):
-    """Attention as a layer of one input."""
+def _self_attention(attention):
+    """Return a model that applies an attention layer to one input."""
     inputs = keras.Input((3, 8))
     return keras.Model(inputs, attention(inputs, inputs))
 
 
-def _initializers(name):
-    """Every initializer argument in the config of a model, found anywhere inside."""
+def _scheme_names(config):
+    """Return the names of all schemes anywhere in the config of a model."""
 
     def walk(node):
         if isinstance(node, dict):
@@ -149,33 +152,33 @@ def _initializers(name):
             for value in node:
                 yield from walk(value)
 
-    return sorted(walk(name))
+    return sorted(walk(config))
 
 
 def big_model():
-    """Every scheme as a kernel and, where it can be one, as a bias; one of each layer kind."""
+    """Return a model with every scheme as a kernel and, where possible, also as a bias."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((5,), dtype="int32")
     x = layers.Embedding(20, 16, embeddings_initializer="winit>small_normal")(inputs)
     x = layers.MultiHeadAttention(2, 8, kernel_initializer="winit>sparse")(x, x)
     x = layers.Bidirectional(layers.LSTM(8, kernel_initializer="winit>xavier_uniform"))(x)
     for name in REGISTRY:
-        own = {
+        initializers = {
             "kernel_initializer": make(name) if name in NEEDED else f"winit>{name}",
             "bias_initializer": bias_for(name),
         }
         if fits(name, (16, 16)):
-            x = layers.Dense(16, "tanh", **own)(x)
+            x = layers.Dense(16, "tanh", **initializers)(x)
         elif fits(name, (1, 16, 16)):
-            x = layers.Conv1D(16, 1, activation="tanh", **own)(layers.Reshape((1, 16))(x))
+            x = layers.Conv1D(16, 1, activation="tanh", **initializers)(layers.Reshape((1, 16))(x))
             x = layers.Flatten()(x)
         elif fits(name, (16,)):
             x = layers.Dense(16, "tanh", bias_initializer=f"winit>{name}")(x)
         else:
-            x = layers.Dense(16, "tanh")(layers.Dense(15, **own)(x))
+            x = layers.Dense(16, "tanh")(layers.Dense(15, **initializers)(x))
     seeded = keras_winit.HeNormal(0.2, seed=keras.random.SeedGenerator(3), mode="fan_out")
-    cut = keras_winit.TruncatedNormal(bounds=(-1, 3), seed=4)
-    x = layers.Dense(16, kernel_initializer=seeded, bias_initializer=cut)(x)
+    truncated = keras_winit.TruncatedNormal(bounds=(-1, 3), seed=4)
+    x = layers.Dense(16, kernel_initializer=seeded, bias_initializer=truncated)(x)
     x = layers.Dense(3, kernel_initializer=keras_winit.Sparse(sparsity=0.5, gain=1.0))(x)
     model = keras.Model(inputs, x)
     model.compile("sgd", keras.losses.MeanSquaredError())
@@ -185,33 +188,33 @@ def big_model():
 INPUTS = np.arange(20).reshape(4, 5) % 20
 
 
-def test_keras_file_comes_back(tmp_path):
+def test_a_keras_file_is_loaded(tmp_path):
     model = big_model()
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert _initializers(loaded.get_config()) == _initializers(model.get_config())
+    assert _scheme_names(loaded.get_config()) == _scheme_names(model.get_config())
     np.testing.assert_array_equal(numpy(loaded(INPUTS)), numpy(model(INPUTS)))
 
 
-@pytest.mark.parametrize("lazy", [True, False])
-def test_h5_file_comes_back(tmp_path, lazy):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_an_h5_file_is_loaded(tmp_path, compiled):
     model = big_model()
     model.save(tmp_path / "model.h5")
-    loaded = keras.models.load_model(tmp_path / "model.h5", compile=not lazy)
-    assert _initializers(loaded.get_config()) == _initializers(model.get_config())
+    loaded = keras.models.load_model(tmp_path / "model.h5", compile=compiled)
+    assert _scheme_names(loaded.get_config()) == _scheme_names(model.get_config())
     np.testing.assert_array_equal(numpy(loaded(INPUTS)), numpy(model(INPUTS)))
 
 
-def test_json_clone_and_pickle_come_back():
+def test_a_model_is_restored_from_json_its_config_and_a_pickle():
     model = big_model()
-    expected = _initializers(model.get_config())
+    expected = _scheme_names(model.get_config())
     assert len(expected) > 2 * len(REGISTRY)
     for twin in (
         keras.models.model_from_json(model.to_json()),
         keras.models.clone_model(model),
         keras.Model.from_config(model.get_config()),
     ):
-        assert _initializers(twin.get_config()) == expected
+        assert _scheme_names(twin.get_config()) == expected
         twin.set_weights(model.get_weights())
         np.testing.assert_array_equal(numpy(twin(INPUTS)), numpy(model(INPUTS)))
     again = pickle.loads(pickle.dumps(model))
@@ -235,7 +238,7 @@ np.save(folder / "seeded.npy", keras.ops.convert_to_numpy(seeded((30, 40))))
 """
 
 
-def test_files_come_back_in_a_fresh_process(tmp_path, fresh_process):
+def test_files_are_loaded_in_a_fresh_process(tmp_path, fresh_process):
     model = big_model()
     model.save(tmp_path / "model.keras")
     model.save(tmp_path / "model.h5")
@@ -251,8 +254,8 @@ def test_files_come_back_in_a_fresh_process(tmp_path, fresh_process):
     np.testing.assert_array_equal(np.load(tmp_path / "seeded.npy"), numpy(seeded((30, 40))))
 
 
-def test_training_moves_adopted_memory_only_where_it_should():
-    """The weights lie in memory that came from numpy: updates must not reach a twin."""
+def test_training_one_variable_changes_no_other():
+    # Variables lie in memory that the backend adopted from NumPy.
     seeded = keras_winit.HeNormal(seed=1)
     twin = keras.Variable(seeded, shape=(8, 64), dtype="float32")
     before = numpy(twin).copy()

@@ -1,4 +1,4 @@
-"""Sparse: exactly the connections asked for, at places drawn uniformly over all subsets."""
+"""The sparse scheme: exact numbers of connections, uniformly distributed over all subsets."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ from keras_winit.initializers.streams import Stream
     ],
     ids=str,
 )
-def test_exactly_so_many_connections(shape, arguments, inputs, count):
+def test_the_number_of_connections_is_exact(shape, arguments, inputs, count):
     weights = numpy(keras_winit.Sparse(**arguments, seed=0)(shape))
     assert weights.shape == shape
     assert set(np.unique((weights != 0).sum(inputs))) == {count}
@@ -57,29 +57,29 @@ def test_gain_keeps_the_variance_of_unit_inputs():
     outputs = inputs @ weights.astype(np.float64)
     error = math.sqrt(2 / (10 * 10_000) + 2 / (400 * 500))
     assert abs((outputs**2).mean() / 4 - 1) < 5 * error
-    # A unit with fewer inputs than connections: by those that it has.
+    # A unit with fewer inputs than connections uses the number of its inputs.
     few = numpy(keras_winit.Sparse(gain=2.0, seed=0)((4, 20_000)))
     assert deviations(few, normal(1.0)) == []
 
 
-def test_gain_counts_what_the_strides_of_a_transposed_convolution_leave():
+def test_gain_counts_the_connections_of_one_output_of_a_transposed_convolution():
     layer = keras.layers.Conv2DTranspose(256, 4, strides=2, padding="same", use_bias=False)
     sparse = keras_winit.Sparse(connections=64, gain=2.0, seed=0)
     layer.kernel_initializer = keras_winit.for_layer(sparse, layer)
     inputs = np.random.default_rng(0).standard_normal((16, 12, 12, 32)).astype("float32")
     outputs = numpy(layer(inputs)).astype(np.float64)[:, 2:-2, 2:-2]
-    # Each place has a quarter of the window: about 16 connections of N(0, 2**2 / 16).
+    # A quarter of the window reaches each output: about 16 connections of N(0, 2**2 / 16).
     assert np.mean(outputs**2) / 4 == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("stddev", [0.01, 1e-6, 1e-30])
-def test_no_chosen_weight_is_rounded_to_zero(dtype, stddev):
+def test_no_connection_is_rounded_to_zero(dtype, stddev):
     weights = numpy(keras_winit.Sparse(stddev=stddev, seed=0)((50, 5000), dtype))
     assert set(np.unique((weights != 0).sum(0))) == {10}
     assert np.isfinite(weights.astype(np.float64)).all()
     chosen = weights[weights != 0].astype(np.float64)
-    # Half of them negative: the sign survives.
+    # Half of them are negative: the replacement keeps the sign.
     assert abs((chosen > 0).mean() - 0.5) * 2 * math.sqrt(chosen.size) < 5
 
 
@@ -92,7 +92,7 @@ def test_attention_kernels_need_no_axes():
             assert set(np.unique((numpy(weight) != 0).sum(inputs))) == {10}
 
 
-# Samplers of `count` different rows of `rows` for each column, most of them wrong.
+# Samplers of `count` different rows out of `rows` for each column; all but the first are wrong.
 def _ours(rows, count, columns):
     return Stream(11).subsets(rows, count, columns, 0)
 
@@ -127,7 +127,7 @@ def _stride(rows, count, columns):
 
 
 def _feistel(rows, count, columns):
-    """Four rounds on the next even number of bits, walking until inside."""
+    """Four rounds of a Feistel network, repeated until the result is below `rows`."""
     half = -(-(rows - 1).bit_length() // 2)
     keys = np.random.default_rng(6).integers(0, 2**32, (4, columns), np.uint64)
     mask = np.uint64(2**half - 1)
@@ -151,7 +151,7 @@ COLUMNS = 120_000
 
 
 def subset_score(chosen, rows, count):
-    """How far the frequencies of all C(rows, count) subsets are from equal."""
+    """Return the chi-square score of equal frequencies of all C(rows, count) subsets."""
     code = (1 << np.arange(rows))[chosen].sum(0)
     subsets = [sum(1 << i for i in s) for s in itertools.combinations(range(rows), count)]
     observed = np.array([np.count_nonzero(code == subset) for subset in subsets])
@@ -160,7 +160,7 @@ def subset_score(chosen, rows, count):
 
 
 def pair_score(chosen, rows, count):
-    """The largest deviation of any pair of rows, in standard errors."""
+    """Return the largest deviation of the frequency of a pair of rows, in standard errors."""
     table = np.zeros((rows, chosen.shape[1]), np.float32)
     np.put_along_axis(table, chosen, 1, axis=0)
     together = (table @ table.T)[np.triu_indices(rows, 1)]
@@ -168,10 +168,10 @@ def pair_score(chosen, rows, count):
     return np.abs((together - chosen.shape[1] * p) / math.sqrt(chosen.shape[1] * p * (1 - p))).max()
 
 
-@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("vectorized", [True, False])
 @pytest.mark.parametrize(("rows", "count"), [(8, 3), (7, 3), (12, 2), (9, 4), (7, 5), (6, 4)])
-def test_all_subsets_are_equally_likely(rows, count, listed, monkeypatch):
-    monkeypatch.setattr(streams, "LISTED", 128 if listed else 0)
+def test_all_subsets_are_equally_likely(rows, count, vectorized, monkeypatch):
+    monkeypatch.setattr(streams, "VECTORIZED_SUBSET", 128 if vectorized else 0)
     assert abs(subset_score(_ours(rows, count, COLUMNS), rows, count)) < 5
 
 
@@ -180,8 +180,8 @@ def test_wrong_samplers_are_found_by_their_subsets(wrong):
     assert subset_score(wrong(8, 3, COLUMNS), 8, 3) > 5
 
 
-# 1225 and 79,800 pairs: 6.5 standard errors leave one false alarm in 100,000. The last two
-# are drawn column by column.
+# The cases have 1,225 and 79,800 pairs, for which a bound of 6.5 standard errors gives one false
+# alarm in 100,000. The subsets of the last two cases are drawn column by column.
 @pytest.mark.parametrize(("rows", "count"), [(50, 10), (400, 150), (400, 250)])
 def test_all_pairs_are_equally_likely(rows, count):
     assert pair_score(_ours(rows, count, 20_000), rows, count) < 6.5
@@ -197,7 +197,7 @@ def test_neighbouring_columns_are_independent():
     table = np.zeros((rows, columns), bool)
     np.put_along_axis(table, _ours(rows, count, columns), True, axis=0)
     shared = (table[:, 1:] & table[:, :-1]).sum(0)
-    # Hypergeometric: mean k^2/n, variance k^2 (n-k)^2 / (n^2 (n-1)).
+    # The hypergeometric distribution has mean k^2/n and variance k^2 (n-k)^2 / (n^2 (n-1)).
     variance = (count * (rows - count) / rows) ** 2 / (rows - 1)
     assert abs(shared.mean() - count**2 / rows) * math.sqrt(columns / variance) < 5
     # The kurtosis of such counts is below 4.
@@ -250,10 +250,10 @@ def test_a_million_inputs_take_no_more_memory_than_the_kernel(fresh_process):
 
 
 @pytest.mark.skipif(_linux_memory() < 12e6, reason="needs Linux and 12 GB of free memory")
-def test_more_than_2_to_the_31_entries(fresh_process):
+def test_kernels_of_more_than_2_to_the_31_entries(fresh_process):
     shape = (2_200_000, 1000)
     peak, counts, last = fresh_process(MEMORY, shape, "float16").split("\n")[:3]
     assert float(peak) < 1.2
     assert counts == "[10] (2200000, 4)"
-    # Places that were cut to 31 bits would not reach the last rows.
+    # Row numbers that were truncated to 31 bits would not reach the last rows.
     assert int(last) > 0.9 * shape[0]

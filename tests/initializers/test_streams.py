@@ -1,4 +1,4 @@
-"""The numbers behind a seed: the same everywhere, and never two things from one counter."""
+"""Random streams: a seed gives the same values everywhere, and no counter is used twice."""
 
 import hashlib
 import random
@@ -15,8 +15,8 @@ from keras_winit.initializers import REGISTRY, streams
 from keras_winit.initializers.placement import whole
 from keras_winit.initializers.streams import Stream
 
-SHAPE = (500, 700)  # several chunks
-# These go through a linear algebra library, whose last bits vary between machines.
+SHAPE = (500, 700)  # Several chunks.
+# Schemes that use a linear algebra library, whose last bits vary between machines.
 ALGEBRA = {"orthogonal", "delta_orthogonal", "scaled_orthogonal", "convolution_aware"}
 RANDOM = sorted(name for name, cls in REGISTRY.items() if "seed" in cls().get_config())
 
@@ -27,7 +27,7 @@ def digest(values):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_values_are_the_same_on_every_backend_and_numpy(golden, dtype):
-    # The golden file holds for all backends: that is the promise.
+    # One golden file serves all backends.
     names = [name for name in RANDOM if name not in ALGEBRA]
     kernels = {name: numpy(make(name, seed=7)(fitting(name, SHAPE), dtype)) for name in names}
     kernels["truncated_normal (2, 3)"] = numpy(
@@ -48,7 +48,7 @@ def test_values_are_the_same_on_every_backend_and_numpy(golden, dtype):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", RANDOM)
-def test_16_bits_are_the_same_values_rounded_once(name, dtype):
+def test_16_bit_weights_are_float32_weights_rounded_once(name, dtype):
     scheme, shape = make(name, seed=7), fitting(name, SHAPE)
     exact = numpy(scheme(shape, "float32"))
     rounded = numpy(scheme(shape, dtype))
@@ -59,7 +59,7 @@ def test_16_bits_are_the_same_values_rounded_once(name, dtype):
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_float64_is_the_same_network(name):
+def test_float64_weights_are_float32_weights_up_to_rounding(name):
     scheme, shape = make(name, seed=7), fitting(name, SHAPE)
     exact = numpy(scheme(shape, "float64")).astype(np.float64)
     single = numpy(scheme(shape, "float32"))
@@ -67,7 +67,7 @@ def test_float64_is_the_same_network(name):
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_thread_count_does_not_matter(name, monkeypatch):
+def test_weights_do_not_depend_on_the_number_of_threads(name, monkeypatch):
     results = set()
     for cores in (1, 2, 7):
         monkeypatch.setattr(streams, "_cores", lambda cores=cores: cores)
@@ -76,8 +76,8 @@ def test_thread_count_does_not_matter(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_a_part_is_a_part_of_the_whole(name, monkeypatch):
-    monkeypatch.setattr(streams, "CHUNK", 64)  # parts that begin and end within chunks
+def test_a_part_drawn_alone_equals_that_part_of_the_whole(name, monkeypatch):
+    monkeypatch.setattr(streams, "CHUNK", 64)  # Makes parts begin and end within chunks.
     generator = np.random.default_rng(0)
     scheme = make(name, **({"seed": 3} if name in RANDOM else {}))
     for _ in range(30):
@@ -85,8 +85,8 @@ def test_a_part_is_a_part_of_the_whole(name, monkeypatch):
         shape = fitting(name, shape)
         ends = [sorted(generator.integers(0, size + 1, 2).tolist()) for size in shape]
         part = tuple(slice(*pair) for pair in ends)
-        plan = scheme.plan(shape, "float32")
-        np.testing.assert_array_equal(plan(part), plan(whole(shape))[part])
+        draw = scheme.plan(shape, "float32")
+        np.testing.assert_array_equal(draw(part), draw(whole(shape))[part])
 
 
 def test_no_counter_is_used_twice(monkeypatch):
@@ -110,8 +110,9 @@ def test_no_counter_is_used_twice(monkeypatch):
     assert len(set(used)) == len(used)
 
 
-def test_streams_do_not_resemble_each_other():
-    # Neighbours in seed, draw, purpose and chunk: correlations of 2**17 independent pairs.
+def test_streams_with_neighbouring_addresses_are_uncorrelated():
+    # The addresses differ by one in seed, draw, purpose or chunk. Each correlation is that of
+    # 2**17 pairs.
     named = [Stream(5), Stream(6), Stream(5, 1), Stream(5, 2)]
     drawn = [s.generator(0, 0).standard_normal(1 << 17) for s in named]
     drawn += [Stream(5).generator(1, 0).standard_normal(1 << 17)]
@@ -121,7 +122,7 @@ def test_streams_do_not_resemble_each_other():
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_global_generators_are_left_alone(name):
+def test_global_generators_do_not_advance(name):
     def states():
         numpy_state = np.random.get_state()
         backend = keras.backend.backend()
@@ -139,7 +140,7 @@ def test_global_generators_are_left_alone(name):
     assert states() == before
 
 
-def test_unseeded_takes_from_python_what_keras_takes():
+def test_an_unseeded_scheme_advances_the_generator_of_python_as_keras_does():
     keras.utils.set_random_seed(0)
     keras.initializers.HeNormal()
     after_keras = random.getstate()
@@ -149,7 +150,7 @@ def test_unseeded_takes_from_python_what_keras_takes():
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_set_random_seed_fixes_the_unseeded(name):
+def test_set_random_seed_determines_unseeded_schemes(name):
     def draw():
         keras.utils.set_random_seed(4)
         first, second = make(name), make(name)
@@ -161,7 +162,7 @@ def test_set_random_seed_fixes_the_unseeded(name):
     assert not np.array_equal(first, second)
 
 
-def test_seeds_of_any_kind_and_size():
+def test_seeds_of_any_type_and_size():
     def draw(seed):
         return digest(numpy(keras_winit.LargeNormal(seed=seed)((5, 6))))
 
@@ -172,7 +173,7 @@ def test_seeds_of_any_kind_and_size():
     assert keras_winit.LargeNormal(seed=-1).get_config()["seed"] == 2**64 - 1
 
 
-def test_one_seed_gives_the_same_at_every_call_and_a_generator_the_next():
+def test_a_fixed_seed_repeats_its_values_and_a_generator_advances():
     fixed = keras_winit.LargeNormal(seed=3)
     np.testing.assert_array_equal(numpy(fixed((5, 6))), numpy(fixed((5, 6))))
     unseeded = keras_winit.LargeNormal()
@@ -185,7 +186,7 @@ def test_one_seed_gives_the_same_at_every_call_and_a_generator_the_next():
     assert numpy(generator.state).tolist() == [3, 3]
 
 
-def test_the_state_of_a_generator_is_what_counts():
+def test_a_generator_whose_state_is_reset_repeats_its_values():
     generator = keras.random.SeedGenerator(3)
     scheme = keras_winit.LargeNormal(seed=generator)
     first = numpy(scheme((5, 6)))
@@ -195,7 +196,7 @@ def test_the_state_of_a_generator_is_what_counts():
 
 
 @pytest.mark.parametrize("cores", [1, 3])
-def test_an_error_in_any_thread_gets_out(cores, monkeypatch):
+def test_an_error_in_any_thread_is_raised(cores, monkeypatch):
     done = []
 
     def work(item):
@@ -210,7 +211,7 @@ def test_an_error_in_any_thread_gets_out(cores, monkeypatch):
     streams.in_threads(done.append, range(0))
 
 
-def test_threads_do_not_share_a_draw():
+def test_calls_in_parallel_threads_draw_different_values():
     scheme = keras_winit.LargeNormal(seed=keras.random.SeedGenerator(3))
     with ThreadPoolExecutor(4) as pool:
         drawn = list(pool.map(lambda _: digest(numpy(scheme((5, 6)))), range(200)))

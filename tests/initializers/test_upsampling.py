@@ -1,4 +1,4 @@
-"""Layers that enlarge: held against repetition and the backend's own interpolation."""
+"""Schemes that enlarge images, compared with repetition and with the backend's interpolation."""
 
 import itertools
 
@@ -37,7 +37,7 @@ INNER = {
 
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("block", [2, 3])
-def test_icnr_is_a_small_convolution_with_each_value_repeated(inner, block):
+def test_icnr_repeats_each_value_of_a_small_convolution(inner, block):
     inputs = signal(2, 6, 7, 5)
     large = layers.Conv2D(4 * block**2, 3, padding="same", use_bias=False)
     small = layers.Conv2D(4, 3, padding="same", use_bias=False)
@@ -46,7 +46,7 @@ def test_icnr_is_a_small_convolution_with_each_value_repeated(inner, block):
     enlarged = numpy(keras.ops.depth_to_space(enlarged, block))
     expected = with_kernel(small, inputs, INNER[inner]()((3, 3, 5, 4), "float32"))
     np.testing.assert_allclose(enlarged, repeated(expected, block), rtol=1e-5, atol=1e-5)
-    # No pattern within a block, not in the last bit of a weight.
+    # The filters of a block are equal to the last bit.
     blocks = numpy(scheme((3, 3, 5, 4 * block**2))).reshape(3, 3, 5, block**2, 4)
     np.testing.assert_array_equal(blocks, np.repeat(blocks[:, :, :, :1], block**2, axis=3))
 
@@ -65,13 +65,13 @@ def test_icnr_by_default_has_the_fan_in_of_the_layer():
     assert type(keras_winit.Icnr().inner) is keras_winit.HeNormal
 
 
-def test_icnr_parts():
+def test_a_part_of_icnr_drawn_alone_equals_that_part_of_the_whole():
     shape = (3, 2, 4, 12)
-    plan = keras_winit.Icnr(keras_winit.HeNormal(seed=3)).plan(shape, "float32")
-    complete = plan(whole(shape))
+    draw = keras_winit.Icnr(keras_winit.HeNormal(seed=3)).plan(shape, "float32")
+    complete = draw(whole(shape))
     for start, stop in itertools.combinations(range(13), 2):
         part = (slice(0, 3), slice(1, 2), slice(2, 4), slice(start, stop))
-        np.testing.assert_array_equal(plan(part), complete[part])
+        np.testing.assert_array_equal(draw(part), complete[part])
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_bilinear_weights(size, weights):
 
 
 @pytest.mark.parametrize(("stride", "size"), [(1, 1), (2, 4), (3, 5), (4, 8)])
-def test_bilinear_is_the_resize_of_the_backend(stride, size):
+def test_bilinear_equals_the_resize_of_the_backend(stride, size):
     inputs = signal(2, 7, 6, 3)
     layer = layers.Conv2DTranspose(
         3, size, strides=stride, padding="same", kernel_initializer="winit>bilinear"
@@ -124,11 +124,11 @@ def test_bilinear_in_one_and_three_dimensions_keeps_a_ramp(layer, axes):
     )
 
 
-# Each with the strides for which it would be nearest to right.
+# Window sizes with the strides for which they come closest to interpolating.
 @pytest.mark.parametrize(
     ("size", "stride"), [(2, 1), (2, 2), (3, 1), (3, 2), (6, 3), (7, 3), (7, 4)]
 )
-def test_windows_that_bilinear_refuses_do_not_interpolate(size, stride):
+def test_window_sizes_that_bilinear_refuses_do_not_interpolate(size, stride):
     triangle = 1 - np.abs(np.arange(size) - (size - 1) / 2) / -(-size // 2)
     inputs = np.arange(9, dtype=np.float32).reshape(1, 9, 1)
     layer = layers.Conv1DTranspose(1, size, strides=stride, padding="same", use_bias=False)

@@ -1,4 +1,4 @@
-"""Schemes around others: any initializer may be inside, and parts of it can be drawn."""
+"""Wrapping schemes: `inner` may be any initializer, and any part of it can be drawn."""
 
 import copy
 import json
@@ -16,12 +16,12 @@ from keras_winit.initializers import streams
 from keras_winit.initializers.kernels import WrappingScheme
 from keras_winit.initializers.placement import whole
 
-FOREIGN = keras.initializers.GlorotUniform(seed=3)
+KERAS_UNIFORM = keras.initializers.GlorotUniform(seed=3)
 
 
 @dataclass(eq=False, repr=False)
-class Upright(WrappingScheme):
-    """What is inside, as it is: not registered, but for the tests of this file."""
+class Unchanged(WrappingScheme):
+    """A scheme with the values of `inner`, for the tests of this file."""
 
     inner: object = "winit>he_normal"
 
@@ -38,53 +38,53 @@ class Upright(WrappingScheme):
         {"class_name": "GlorotUniform", "config": {"seed": 3}},
         keras_winit.HeNormal,
         keras_winit.HeNormal(seed=3),
-        FOREIGN,
+        KERAS_UNIFORM,
     ],
     ids=lambda v: str(v)[:40],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_any_form_of_initializer(inner, dtype):
-    scheme = Upright(inner)
+    scheme = Unchanged(inner)
     expected = numpy(scheme.inner((20, 30), "float32"))
     values = numpy(scheme((20, 30), dtype))
     np.testing.assert_array_equal(values, expected.astype(values.dtype))
     config = json.loads(json.dumps(scheme.get_config()))
-    twin = Upright.from_config(config)
+    twin = Unchanged.from_config(config)
     assert type(twin.inner) is type(scheme.inner)
     assert twin.get_config() == scheme.get_config()
 
 
-@pytest.mark.parametrize("inner", ["winit>sparse", FOREIGN], ids=str)
-def test_parts(inner, monkeypatch):
+@pytest.mark.parametrize("inner", ["winit>sparse", KERAS_UNIFORM], ids=str)
+def test_a_part_drawn_alone_equals_that_part_of_the_whole(inner, monkeypatch):
     monkeypatch.setattr(streams, "CHUNK", 64)
-    plan = Upright(inner).plan((20, 30), "float32")
+    draw = Unchanged(inner).plan((20, 30), "float32")
     for part in ((slice(3, 17), slice(5, 6)), (slice(0, 20), slice(4, 4))):
-        np.testing.assert_array_equal(plan(part), plan(whole((20, 30)))[part])
+        np.testing.assert_array_equal(draw(part), draw(whole((20, 30)))[part])
 
 
 @pytest.mark.parametrize("kind", [keras_winit.HeNormal, keras.initializers.HeNormal])
-def test_a_generator_advances_once_a_call(kind):
+def test_a_generator_advances_once_per_plan(kind):
     generator = keras.random.SeedGenerator(5)
-    scheme = Upright(kind(seed=generator))
-    plan = scheme.plan((20, 30), "float32")
-    np.testing.assert_array_equal(plan(whole((20, 30))), plan(whole((20, 30))))
+    scheme = Unchanged(kind(seed=generator))
+    draw = scheme.plan((20, 30), "float32")
+    np.testing.assert_array_equal(draw(whole((20, 30))), draw(whole((20, 30))))
     again = kind(seed=keras.random.SeedGenerator(5))
-    np.testing.assert_array_equal(plan(whole((20, 30))), numpy(again((20, 30), "float32")))
+    np.testing.assert_array_equal(draw(whole((20, 30))), numpy(again((20, 30), "float32")))
     np.testing.assert_array_equal(numpy(scheme((20, 30))), numpy(again((20, 30), "float32")))
 
 
 @pytest.mark.parametrize(
     "duplicate", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))]
 )
-def test_copies_of_an_unseeded_one(duplicate):
-    scheme = Upright()
+def test_copies_of_an_unseeded_scheme_draw_the_same(duplicate):
+    scheme = Unchanged()
     np.testing.assert_array_equal(numpy(duplicate(scheme)((20, 30))), numpy(scheme((20, 30))))
     assert not np.array_equal(numpy(scheme.clone()((20, 30))), numpy(scheme((20, 30))))
 
 
-@pytest.mark.parametrize("inner", ["winit>he_normal", FOREIGN], ids=str)
-def test_traced(inner):
-    scheme = Upright(inner)
+@pytest.mark.parametrize("inner", ["winit>he_normal", KERAS_UNIFORM], ids=str)
+def test_traced_values_equal_eager_ones(inner):
+    scheme = Unchanged(inner)
     expected = numpy(scheme((20, 30)))
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -103,7 +103,7 @@ def test_traced(inner):
 
 
 REQUIREMENT = (
-    "`Upright(inner=...)` must be an initializer: its name, its config, its class or an "
+    "`Unchanged(inner=...)` must be an initializer: its name, its config, its class or an "
     "instance. Received: inner={}."
 )
 
@@ -119,7 +119,7 @@ REQUIREMENT = (
     ],
     ids=str,
 )
-def test_what_is_no_initializer(inner, error, shown):
+def test_inner_that_is_not_an_initializer(inner, error, shown):
     pattern = re.escape(REQUIREMENT.format(shown)).replace("name=dense", r"name=dense\w*")
     with pytest.raises(error, match=f"^{pattern}$"):
-        Upright(inner)
+        Unchanged(inner)
