@@ -168,7 +168,7 @@ def _elementwise_activation(activation: Any) -> Any:
 
 def _layer_output(output: Any, saturated_share: Any) -> LayerOutput:
     output = ops.stop_gradient(output)
-    tensors = statistics.joined([statistics.reduced(*statistics.flatten(output))])
+    tensors, _ = statistics.join_units([statistics.reduce_units(*statistics.flatten(output))])
     arrays = (ops.convert_to_numpy(tensor)[None].astype(np.float64) for tensor in tensors)
     units = statistics.Units(*arrays)
     summary = {name: float(value[0]) for name, value in statistics.summary(units).items()}

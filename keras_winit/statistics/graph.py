@@ -61,6 +61,11 @@ def in_graph(tensor: Any) -> bool:
     return False
 
 
+def is_traced_by_jax(tensor: Any) -> bool:
+    """Return whether JAX traces the function that computes a tensor."""
+    return backend_is("jax") and in_graph(tensor)
+
+
 def cond(is_true: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
     """Do as `ops.cond`, but choose in Python outside of graphs, which is far cheaper."""
     if in_graph(is_true):

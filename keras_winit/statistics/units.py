@@ -22,6 +22,7 @@ from keras_winit.statistics.graph import (
     count_on_torch,
     finite,
     float32,
+    is_traced_by_jax,
     traced_once,
 )
 
@@ -250,8 +251,8 @@ def join_units(layers: Sequence[Moments | Units]) -> tuple[Units, Any]:
 
     Returns:
         The joined `Units`, and a boolean: whether they are exact. If not, the careful measure
-        is needed; only JAX leaves that to the caller, because XLA would take most of its
-        compile time for a branch that hardly ever runs.
+        is needed; only a function that JAX traces leaves that to the caller, because XLA would
+        take most of its compile time for a branch that hardly ever runs.
     """
     quick = [layer for layer in layers if isinstance(layer, Moments)]
     parts, sound = [layer for layer in layers if isinstance(layer, Units)], True
@@ -262,7 +263,7 @@ def join_units(layers: Sequence[Moments | Units]) -> tuple[Units, Any]:
         joined = _joined(quick, *columns)
         if not backend_is("torch"):
             sound = _sound(low, high, mean, variance)
-        if backend_is("tensorflow"):
+        if not backend_is("torch") and not is_traced_by_jax(low):
             joined = cond(sound, lambda: joined, lambda: _all_careful(quick))
             sound = True
         parts.insert(0, Units(*joined))

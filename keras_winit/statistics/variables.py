@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from keras_winit.statistics.graph import as_matrix, backend_is, cond, traced_once
+from keras_winit.statistics.graph import as_matrix, backend_is, cond, is_traced_by_jax, traced_once
 
 # The squares of entries between these bounds neither over- nor underflow in a sum.
 LEAST, MOST = 1e-12, 1e18
@@ -126,16 +126,17 @@ def norms(tensors: Callable[[], Sequence[Any]], careful: bool = False) -> tuple[
 
     Returns:
         Two float32 tensors of shape (N,), and a boolean: whether they are exact. If not, the
-        careful measure is needed; only JAX leaves that to the caller, as in `join_units`.
+        careful measure is needed; a function that JAX traces leaves that to the caller, as in
+        `join_units`.
     """
     if careful:
         return *_careful(tensors()), True
     quick = tensors()
     lengths = _quick_norms(quick)
-    if backend_is("jax"):
+    if is_traced_by_jax(lengths):
         return lengths, ops.zeros_like(lengths), ops.all(ops.isfinite(lengths))
     sound = ops.logical_and(lengths > LEAST, lengths < MOST)
-    if backend_is("tensorflow"):
+    if not backend_is("torch"):
         exact = cond(
             ops.all(sound),
             lambda: (lengths, ops.zeros_like(lengths)),
