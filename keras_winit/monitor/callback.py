@@ -1,9 +1,6 @@
-"""The callback that watches the layers of a model while it trains."""
+"""`ActivationMonitor`: the callback that watches a model while it trains."""
 
-import functools
-import itertools
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,81 +8,73 @@ from os import PathLike
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 
 from keras_winit.models.layers import LayerInfo, describe_layers
 from keras_winit.models.names import Names
 from keras_winit.monitor import arguments
-from keras_winit.monitor.capture.collector import Watch, reason
-from keras_winit.monitor.capture.layout import NUMBER, read
+from keras_winit.monitor.capture.collector import Capture, one_line
 from keras_winit.monitor.capture.plan import Plan
-from keras_winit.monitor.capture.step_counter import Steps
-from keras_winit.monitor.capture.train_function import Keep, Once, Tapped, note_loops
-from keras_winit.monitor.diagnosis.engine import Diagnosis
+from keras_winit.monitor.capture.step_counter import StepCounter
+from keras_winit.monitor.capture.switch import Switch
+from keras_winit.monitor.capture.train_function import note_layers_in_loops
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts, collect_model_facts
 from keras_winit.monitor.diagnosis.rules import RULES, Rule
 from keras_winit.monitor.output.finding_reporter import FindingReporter, print_safely
 from keras_winit.monitor.output.history import History
+from keras_winit.monitor.recording import Recording
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import ends_in_mark
 
-# For so many seconds a record may wait to be read together with others: one by one, between
-# steps that fill the caches with something else, takes three times as long.
-LONGEST = 0.1
-
-# How many compiled functions are kept: one for each company of monitors at a step, of which
-# three make four.
-FUNCTIONS = 8
-
-# Of pictures, in `keras_winit.plots`.
+# Pictures of `keras_winit.plots` that `ActivationMonitor.plot` draws.
 KINDS = ("layers", "health", "strips", "profile", "updates")
 
 
 class ActivationMonitor(keras.callbacks.Callback):
-    """Statistics of every layer and variable, from the training step itself.
+    """Records statistics of every layer and variable from the training step itself.
 
-    On the steps that `every` chooses, a second train function takes the place of the
-    model's for one call. It does the same and measures besides: the real batch in training
-    mode, each call of each layer, the gradients as the optimizer gets them and the updates
-    it makes of them. Between these steps nothing is different from training without the
-    monitor; the training itself never is.
+    On the steps that `every` chooses, a second train function takes the place of the model's
+    for one call. It does the same and measures besides: the real batch in training mode, each
+    call of each layer, the gradients as the optimizer gets them and the updates that it makes.
+    Between these steps nothing differs from training without the monitor, and the training
+    itself never does.
 
-    What was measured may wait on the device for a tenth of a second, to be read together with
-    what comes after. Who looks at `history` or `findings` sees all, and where there are
-    writers, or `on_finding` is not "warn", nothing waits.
+    Measurements may stay on the device for a tenth of a second, to be read together with those
+    of later steps. `history` and `findings` always hold all of them; with writers, or if
+    `on_finding` is not "warn", nothing waits.
 
-    With another model it starts anew, in memory and in the files of `log_dir`; a run that is
-    to stay in TensorBoard takes a monitor with a `log_dir` of its own.
+    With another model the monitor starts anew, in memory and in the files of `log_dir`. To keep
+    both runs in TensorBoard, use a monitor with its own `log_dir` for each model.
 
     Args:
-        log_dir: Where TensorBoard looks. None: nothing is written.
-        every: Watch each step of which this is a divisor, or a predicate `step -> bool`.
-            Steps count on over several `fit`. None: 0, 1, 2, 3, 5, 8, 12, 20, 30, then
-            every 50.
-        layers: What to watch: a pattern of names such as "dense*" or, of what lies within a
-            block, "block1/*"; a layer or a layer class, a predicate `layer -> bool`, or
-            several of them. None: every layer, save those that hold others without work of
-            their own or only reshape.
-        statistics: Names out of `keras_winit.monitor.STATISTICS`, or "all". None: all but
-            "quantiles" and "histogram", which cost more.
-        samples: Reduce only the first samples of each batch, at least 1. None: all.
-        keep: How many records stay in memory, the last ones, at least 1: writers have them
-            all. None: every one.
-        writers: More places to write to, see `keras_winit.monitor.Writer`.
-        verbose: "auto" prints what the rules find when it comes up, if it is more than an
-            "info", to the standard error; 1 or 2 all of it, and the table at the end of each
-            epoch; 0 nothing.
-        on_finding: What else to do with a warning or an error that comes up. "warn": nothing.
-            "raise": raise a `FindingError` that names the layer. "stop": end `fit` after the
-            step. Or a function of the `Finding`, which gets an "info" too.
-        rules: To apply to each watched step, see `keras_winit.monitor.Rule`.
+        log_dir: Directory of TensorBoard logs to write to. Defaults to None: none is written.
+        every: Record every `every`-th step, or the steps for which a predicate `every(step)`
+            is true. Steps count on over several `fit` calls. Defaults to None: steps 0, 1, 2,
+            3, 5, 8, 12, 20, 30, then every 50th.
+        layers: Layers to watch: a pattern of names such as "dense*", or "block1/*" for those
+            within a block; a layer, a layer class, a predicate `layer -> bool`, or a list of
+            these. Defaults to None: every layer, except models that only contain other layers,
+            and layers that only reshape.
+        statistics: Names out of `keras_winit.monitor.STATISTICS`, or "all". Defaults to None:
+            all except "quantiles" and "histogram", which cost more.
+        samples: Number of samples of each batch to measure, the first ones; at least 1.
+            Defaults to None: all.
+        keep: Number of records to keep in memory, the last ones; at least 1. Writers get all
+            records. Defaults to None: all.
+        writers: Further writers, see `keras_winit.monitor.Writer`. Defaults to none.
+        verbose: "auto" prints warnings and errors that the rules find to the standard error; 1
+            or 2 print infos as well, and the table at the end of each epoch to the standard
+            output; 0 prints nothing. Defaults to "auto".
+        on_finding: Reaction to a new warning or error. "warn" does nothing more, "raise" raises
+            a `FindingError` that names the layer, "stop" ends `fit` after the step. A function
+            is called with each `Finding`, infos included. Defaults to "warn".
+        rules: Rules to apply to each record, see `keras_winit.monitor.Rule`. Defaults to
+            `keras_winit.monitor.RULES`.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If a number is too small, a statistic, an action or `verbose` unknown, or
-            two rules have one `id`.
+        TypeError: At construction, if an argument is of the wrong type.
+        ValueError: At construction, if a number is too small, if a statistic, `on_finding` or
+            `verbose` is unknown, or if two rules have the same `id`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="d")])
@@ -115,68 +104,71 @@ class ActivationMonitor(keras.callbacks.Callback):
         instances = "instances of `keras_winit.monitor.Rule`"
         rules = arguments.several("rules", rules, lambda one: isinstance(one, Rule), instances)
         self.on_finding, self.rules = on_finding, tuple(rules)
-        self._reporter = FindingReporter(verbose, on_finding)
-        self._due = arguments.schedule(every)
-        self._chosen = arguments.choice(layers)
+        reporter = FindingReporter(verbose, on_finding)
+        self._is_due = arguments.schedule(every)
+        self._is_chosen = arguments.choice(layers)
         for name, number in (("samples", samples), ("keep", keep)):
             if number is not None:
                 arguments.require_whole(name, number)
-        self.plan = Plan(arguments.statistics(statistics), samples)
-        self._history = History(keep)
-        self._diagnosis = Diagnosis(self.rules, keep)
+        self.plan, self._keep = Plan(arguments.statistics(statistics), samples), keep
         writes = "writers, such as `JsonLinesWriter(path)` of `keras_winit.monitor`"
-        self.writers = arguments.several("writers", writers, _writes, writes)
+        self.writers = arguments.several("writers", writers, _is_writer, writes)
         if log_dir is not None:
             from keras_winit.monitor.output.writers import TensorBoardWriter
 
             self.writers.insert(0, TensorBoardWriter(log_dir))
-        self._steps = Steps()
-        self._parts: dict[int, LayerInfo] | None = None
-        self._resting: ModelFacts | None = None
-        # Steps and what they measured, still on the device; since when there is any.
-        self._unread: list[tuple[int, Any]] = []
-        self._since, self._reading = 0.0, False
-        # What has come up and not been told yet.
-        self._new: list[Finding] = []
-        # What writers know of.
-        self._written: list[dict[str, Any]] = []
+        self._recording = self._new_recording(reporter)
+        self._steps, self._switch = StepCounter(), Switch()
+        # The watched model, the names of its layers, and what is captured from it.
         self._watched: Any = None
         self._names: Any = None
-        # The model's own train function, when it was last looked at.
+        self._capture: Capture | None = None
+        # The model's own train function, as last seen.
         self._function: Any = None
-        self._watch: Watch | None = None
-        # By what is watched: another monitor may want the same step.
-        self._tapped: dict[tuple[Watch, ...], Tapped] = {}
-        self._began = self._epoch_began = True
-        self._ended = self._noted = False
+        self._layers_info: dict[int, LayerInfo] | None = None
+        self._facts: ModelFacts | None = None
+        self._fit_began = self._epoch_began = True
+        self._ended = self._first_seen = False
+
+    def _new_recording(self, reporter: FindingReporter) -> Recording:
+        return Recording(
+            self.rules,
+            self._keep,
+            self.writers,
+            reporter,
+            on_record=self._note_once,
+            model_facts=self._model_facts,
+            on_failure=self._end,
+        )
 
     def __str__(self) -> str:
         return str(self.history)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy has: all that was measured and found, and no model."""
-        self._read()
-        without = {"_model": None, "params": None, "_due": None, "_chosen": None}
-        without |= {"_function": None, "_watched": None, "_names": None, "_watch": None}
-        without |= {"_parts": None, "_resting": None}
-        return {**self.__dict__, **without, "_tapped": {}, "_steps": Steps()}
+        """Return the state of a copy: everything measured and found, but no model."""
+        self._recording.read()
+        without = dict.fromkeys(
+            ("_model", "params", "_is_due", "_is_chosen", "_function", "_watched", "_names")
+        )
+        without |= dict.fromkeys(("_capture", "_layers_info", "_facts"))
+        return {**self.__dict__, **without, "_switch": Switch(), "_steps": StepCounter()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._due = arguments.schedule(self.every)
-        self._chosen = arguments.choice(self.layers)
+        self._is_due = arguments.schedule(self.every)
+        self._is_chosen = arguments.choice(self.layers)
 
     @property
     def history(self) -> History:
-        """All that was measured so far."""
-        self._read()
-        return self._history
+        """The records so far, as a `keras_winit.monitor.History`."""
+        self._recording.read()
+        return self._recording.history
 
     @property
     def findings(self) -> Findings:
-        """What the rules have found so far, one for each cause; the worst first."""
-        self._read()
-        return self._diagnosis.findings
+        """The findings so far, one for each cause; the worst first."""
+        self._recording.read()
+        return self._recording.findings
 
     def _repr_html_(self) -> str:
         if not self.history.records:
@@ -184,21 +176,20 @@ class ActivationMonitor(keras.callbacks.Callback):
         return self.findings._repr_html_()
 
     def reset(self) -> None:
-        """Forget all that was measured and found."""
-        self._history = History(self._history.keep)
-        if self._watch is not None:
-            self._history.unseen = self._watch.unseen
-        self._diagnosis = Diagnosis(self.rules, self._history.keep)
-        self._reporter = FindingReporter(self.verbose, self.on_finding)
-        self._unread, self._new, self._written = [], [], []
-        self._steps = Steps(self._watched)
+        """Forget everything measured and found."""
+        self._recording = self._new_recording(FindingReporter(self.verbose, self.on_finding))
+        if self._capture is not None:
+            self._recording.history.unseen = self._capture.unseen
+        self._steps = StepCounter(self._watched)
 
     def plot(self, path: str | PathLike[str] | None = None, kind: str = "layers") -> Any:
-        """Draw what was measured, as the function of that name in `keras_winit.plots`.
+        """Draw the records, as the function of `keras_winit.plots` that `kind` names.
 
         Args:
-            path: Where to save the picture; the ending chooses the format. None: nowhere.
+            path: File to save the picture to; its ending chooses the format. Defaults to None:
+                the picture is not saved.
             kind: "layers", "health", "strips" (needs "histogram"), "profile" or "updates".
+                Defaults to "layers".
 
         Returns:
             The matplotlib figure.
@@ -206,7 +197,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         Raises:
             ModuleNotFoundError: If matplotlib is not installed.
             OSError: If `path` cannot be written.
-            ValueError: If there is no such kind, or what it shows was not measured.
+            ValueError: If `kind` is unknown, or if what it shows was not measured.
         """
         from keras_winit import plots
 
@@ -219,36 +210,36 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
-        # Not `self.model`, which on JAX gathers and scatters the whole state.
+        # `self.model` would, on JAX, gather and scatter the whole state.
         model = model if isinstance(model, keras.Model) else getattr(model, "module", None)
         if model is not self._watched:
-            self._read()
-            if self._watched is not None and self._history.records:
+            self._recording.read()
+            if self._watched is not None and self._recording.history.records:
                 _warn(
                     "`ActivationMonitor` starts anew with another model; what it measured of "
                     f"{self._watched.name!r} is no longer in its `history`"
                 )
                 self.reset()
-                self._write(lambda writer: writer.close())
+                self.close()
             self._watched, self._function = model, None
-            self._look_anew()
-            self._steps = Steps(model)
-            self._noted = False
+            self._forget_capture()
+            self._steps = StepCounter(model)
+            self._first_seen = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._disarm()
-        self._read()
-        self._diagnosis.resume()
+        self._switch.disarm(self._watched)
+        self._recording.read()
+        self._recording.resume()
         function = getattr(self._watched, "train_function", None)
         if self._ended or function is None or function is not self._function:
-            # What was in the way may be gone; or compiled anew, maybe with other layers.
+            # The model was compiled anew, maybe with other layers; or an earlier error is gone.
             self._ended, self._function = False, function
-            self._look_anew()
-        self._began = True
-        # Here, as JAX takes the variables' values away during an epoch.
-        self._parts = self._resting = None
+            self._forget_capture()
+        self._fit_began = True
+        # The layers are described here, because JAX holds no values of variables in an epoch.
+        self._layers_info = self._facts = None
         if self.rules and self._watched.built:
-            self._look_at_rest()
+            self._describe_layers()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch_began = True
@@ -256,142 +247,89 @@ class ActivationMonitor(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         try:
             if self._epoch_began:
-                seen = self.history.records
-                self._steps.compare(self._began, seen[-1].step + 1 if seen else 0)
-                self._began = self._epoch_began = False
+                records = self.history.records
+                least = records[-1].step + 1 if records else 0
+                self._steps.compare(self._fit_began, least)
+                self._fit_began = self._epoch_began = False
             block = self._steps.take()
-            if not self._ended and any(self._due(step) for step in block):
+            if not self._ended and any(self._is_due(step) for step in block):
                 self._arm(block)
         except Exception as error:
-            self._end(reason(error))
+            self._end(one_line(error))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # Somebody waits for it, or it has waited long enough.
-        waits = bool(self.writers) or self.on_finding != "warn"
-        if self._new or (self._unread and (waits or time.monotonic() - self._since > LONGEST)):
-            self._settle()
+        if self._recording.is_due(bool(self.writers) or self.on_finding != "warn"):
+            self._recording.settle(self._watched)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._settle()
-        # Of what goes on, only its steps are new.
-        self._write_findings()
-        self._write(lambda writer: writer.flush())
+        self._recording.settle(self._watched)
+        # A finding that persists has changed only its last step, which is written once an epoch.
+        self._recording.write_findings()
+        self._recording.write(lambda writer: writer.flush())
         if self.verbose not in (0, "auto"):
             print_safely(str(self), sys.stdout)
 
     def on_train_end(self, logs: Any = None) -> None:
-        self._disarm()
+        self._switch.disarm(self._watched)
         try:
             self._steps.compare()
         except Exception as error:
-            self._end(reason(error))
-        # A writer need not know of ends.
-        self._write(lambda writer: getattr(writer, "end", writer.flush)())
+            self._end(one_line(error))
+        # A writer need not have `end`.
+        self._recording.write(lambda writer: getattr(writer, "end", writer.flush)())
 
     def close(self) -> None:
-        """Close what it writes to."""
-        self._write(lambda writer: writer.close())
+        """Close the writers; the next record opens them again."""
+        self._recording.write(lambda writer: writer.close())
 
     def _arm(self, block: range) -> None:
-        model, plain = self._watched, self._watched.train_function
-        if not self._unread:
-            self._since = time.monotonic()
-        keeps: dict[Watch, Keep] = {}
-        if isinstance(plain, Once):
-            plain, keeps = plain.plain, {**plain.keeps}
-        keeps[self._watch or self._look()] = functools.partial(self._keep, block)
-        watches = tuple(keeps)
-        tapped = self._tapped.get(watches)
-        if tapped is None or tapped.beside is not plain:
-            model.train_function = plain
-            tapped = self._tapped[watches] = Tapped(model, watches)
-            if len(self._tapped) > FUNCTIONS:
-                # Of monitors beside this one that nobody has any more.
-                del self._tapped[next(iter(self._tapped))]
-        model.train_function = Once(model, plain, tapped, keeps)
+        capture = self._capture or self._new_capture()
 
-    def _look_anew(self) -> None:
-        self._watch, self._tapped = None, {}
+        def receive(packed: Any, batches: int) -> None:
+            if capture is not self._capture:
+                return  # An interrupt left this call over from an earlier model.
+            if packed is None:
+                self._end(capture.broken)
+                return
+            try:
+                step = self._steps.last(block, batches)
+                self._recording.add(step, capture.layouts, packed)
+            except Exception as error:
+                self._end(one_line(error))
+
+        self._switch.arm(self._watched, capture, receive)
+
+    def _forget_capture(self) -> None:
+        self._capture, self._switch = None, Switch()
         self._names = Names(self._watched, ends_in_mark)
 
-    def _look(self) -> Watch:
+    def _new_capture(self) -> Capture:
         kind = type(self._watched)
         if not kind.make_train_function.__module__.startswith("keras."):
             raise TypeError(f"{kind.__name__} makes its own train function")
-        self._watch = Watch(self.plan, self._wanted, self._names)
-        self._watch.last_words = self._settle
-        self._history.unseen = self._watch.unseen
-        return self._watch
+        self._capture = Capture(self.plan, self._is_wanted, self._names)
+        self._capture.on_failure = lambda: self._recording.settle(self._watched)
+        self._recording.history.unseen = self._capture.unseen
+        return self._capture
 
-    def _wanted(self, layer: Any) -> bool:
-        return layer is not self._watched and self._chosen(layer, self._names.of)
+    def _is_wanted(self, layer: Any) -> bool:
+        return layer is not self._watched and self._is_chosen(layer, self._names.of)
 
-    def _disarm(self) -> None:
-        """Whatever an interrupted `fit` has left."""
-        left = getattr(self._watched, "train_function", None)
-        if isinstance(left, Once):
-            self._watched.train_function = left.plain
-
-    def _keep(self, block: range, packed: Any, ran: int) -> None:
-        """Take what a step measured; None if it could not be traced with the taps."""
-        watch = self._watch
-        if watch is None:
-            return  # An interrupt has left it, of a model before this one.
-        if packed is None:
-            self._end(watch.broken)
+    def _note_once(self, record: Record) -> None:
+        """Note, at the first record of a model, which layers cannot be watched."""
+        if self._first_seen or self._capture is None:
             return
-        try:
-            self._unread.append((self._steps.last(block, ran), packed))
-        except Exception as error:
-            self._end(reason(error))
+        self._first_seen = True
+        # A predicate of the user's may fail on the cells.
+        with suppress(Exception):
+            note_layers_in_loops(self._watched, self._capture)
+        if self.layers and self.plan.of_layers and not (record.layers or self._capture.unseen):
+            self._warn_of_no_layers()
 
-    def _settle(self) -> None:
-        """Read all there is, and tell of it."""
-        self._read()
-        if self._new:
-            new, self._new = self._new, []
-            self._reporter.report(new, self._diagnosis.findings, self._watched)
-
-    def _read(self) -> None:
-        """Take what has been measured from the device; an interrupt leaves the rest there."""
-        if self._reading or not self._unread:
-            return
-        self._reading = True
-        try:
-            for record in self._records():
-                del self._unread[0]
-                self._take(record)
-        except Exception as error:
-            self._unread = []
-            self._end(reason(error))
-        finally:
-            self._reading = False
-
-    def _records(self) -> list[Record]:
-        """Of all that is unread; steps in a row that have the same layout together."""
-        found, layouts = [], self._watch.layouts if self._watch else []
-        taken = [(step, _on_host(packed)) for step, packed in self._unread]
-        for number, group in itertools.groupby(taken, lambda one: int(one[1][0, NUMBER])):
-            steps, vectors = zip(*group, strict=True)
-            found += read(layouts[number], steps, np.stack(vectors))
-        return found
-
-    def _take(self, record: Record) -> None:
-        if not self._noted and self._watch is not None:
-            self._noted = True
-            # Whoever chooses layers by a predicate may not have thought of cells.
-            with suppress(Exception):
-                note_loops(self._watched, self._watch)
-            if self.layers and self.plan.of_layers and not (record.layers or self._watch.unseen):
-                self._warn_of_nothing()
-        self._history.append(record)
-        self._write(lambda writer: writer.write(record))
-        self._diagnose(record)
-
-    def _warn_of_nothing(self) -> None:
-        parts = self._watched._flatten_layers(include_self=False)
+    def _warn_of_no_layers(self) -> None:
+        layers = self._watched._flatten_layers(include_self=False)
         names = [
-            self._names.of(part) for part in parts if not isinstance(part, arguments.UNWATCHED)
+            self._names.of(layer) for layer in layers if not isinstance(layer, arguments.UNWATCHED)
         ]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         _warn(
@@ -399,57 +337,27 @@ class ActivationMonitor(keras.callbacks.Callback):
             f"layers={self.layers!r}. The model has {', '.join(names[:8])}{more}."
         )
 
-    def _look_at_rest(self) -> None:
+    def _model_facts(self) -> ModelFacts:
+        if self._facts is None:
+            if self._layers_info is None:
+                self._describe_layers()
+            self._facts = collect_model_facts(self._watched, self._layers_info or {}, self._capture)
+        return self._facts
+
+    def _describe_layers(self) -> None:
         try:
-            self._parts = describe_layers(self._watched, self._names)
+            self._layers_info = describe_layers(self._watched, self._names)
         except Exception as error:
-            self._parts = {}
-            _warn(f"`ActivationMonitor` knows little of the model. Received: {reason(error)}")
+            self._layers_info = {}
+            _warn(f"`ActivationMonitor` knows little of the model. Received: {one_line(error)}")
 
-    def _diagnose(self, record: Record) -> None:
-        if not self.rules:
-            return
-        if self._resting is None:
-            if self._parts is None:
-                self._look_at_rest()
-            self._resting = collect_model_facts(self._watched, self._parts or {}, self._watch)
-        new = self._diagnosis(record, self._resting)
-        self._history.findings = self._diagnosis.findings
-        if new:
-            self._new += new
-            self._write_findings()
-
-    def _write_findings(self) -> None:
-        """If there is anything to say that was not written yet."""
-        if not self.writers:
-            return
-        rows = [finding.as_dict() for finding in self._diagnosis.findings]
-        if rows != self._written:
-            self._written, step = rows, self._history.records[-1].step
-            self._write(lambda writer: writer.write_findings(step, rows))
-
-    def _end(self, why: str | None) -> None:
+    def _end(self, reason: str | None) -> None:
         self._ended = True
-        _warn(f"`ActivationMonitor` watches no more, training goes on. Received: {why}")
-
-    def _write(self, act: Callable[[Any], None]) -> None:
-        for writer in list(self.writers):
-            try:
-                act(writer)
-            except Exception as error:
-                self.writers.remove(writer)
-                with suppress(Exception):
-                    writer.close()
-                _warn(f"`{writer!r}` writes no more, training goes on. Received: {reason(error)}")
+        _warn(f"`ActivationMonitor` watches no more, training goes on. Received: {reason}")
 
 
-def _on_host(packed: Any) -> npt.NDArray[np.float32]:
-    """Without a copy: NumPy 2 complains of how others make one."""
-    return np.asarray(packed.cpu() if keras.backend.backend() == "torch" else packed)
-
-
-def _writes(one: Any) -> bool:
-    return callable(getattr(one, "write", None))
+def _is_writer(candidate: Any) -> bool:
+    return callable(getattr(candidate, "write", None))
 
 
 def _warn(message: str) -> None:

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_winit.monitor.arguments import require_whole
 from keras_winit.monitor.callback import ActivationMonitor
-from keras_winit.monitor.capture.patches import generators_kept
+from keras_winit.monitor.capture.patches import preserved_generators
 from keras_winit.monitor.capture.step_counter import updates_counter
 from keras_winit.monitor.diagnosis.findings import Findings
 from keras_winit.monitor.diagnosis.rules import RULES, Rule
@@ -71,7 +71,7 @@ def _taken_back(model: Any) -> Iterator[None]:
     before = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables]
     history, stop = getattr(model, "history", None), model.stop_training
     try:
-        with generators_kept():
+        with preserved_generators():
             yield
     finally:
         for variable, value in before:

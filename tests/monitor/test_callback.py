@@ -10,7 +10,7 @@ from support.monitored import fit, row, tiny
 from support.scenarios import BACKEND, SERIES, compiled
 
 from keras_winit import ActivationMonitor
-from keras_winit.monitor.capture.train_function import Once
+from keras_winit.monitor.capture.switch import SingleCall
 
 CALL = keras.layers.Layer.__call__
 
@@ -73,9 +73,9 @@ def test_nothing_is_left_after_an_interrupt():
         fit(model, monitor, AtEachBatch(stop))
     assert keras.layers.Layer.__call__ is CALL
     monitor.on_train_begin()
-    assert not isinstance(model.train_function, Once)
+    assert not isinstance(model.train_function, SingleCall)
     fit(model, monitor)
-    assert not isinstance(model.train_function, Once)
+    assert not isinstance(model.train_function, SingleCall)
     assert [sample.step for sample in monitor.history.records] == [0, 1]
 
 

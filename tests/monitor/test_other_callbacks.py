@@ -177,7 +177,7 @@ def test_a_monitor_that_fails_leaves_the_other_one_alone():
 
 
 def test_monitors_that_come_and_go_are_not_kept(monkeypatch):
-    monkeypatch.setattr("keras_winit.monitor.callback.FUNCTIONS", 2)
+    monkeypatch.setattr("keras_winit.monitor.capture.switch.MAX_FUNCTIONS", 2)
     model, stays = compiled(stack()), ActivationMonitor(every=1, statistics="mean")
     gone = []
     for _ in range(4):

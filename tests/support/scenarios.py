@@ -310,7 +310,7 @@ def compare(build, monitor, scope=contextlib.nullcontext):
     _, plain = train(build, scope=scope)
     model, watched = train(build, [monitor], scope=scope)
     assert keras.layers.Layer.__call__ is call
-    assert type(model.train_function).__module__ != "keras_winit.monitor.capture.train_function"
+    assert type(model.train_function).__module__ != "keras_winit.monitor.capture.switch"
     return differences(plain, watched)
 
 

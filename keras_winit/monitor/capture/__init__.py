@@ -1,1 +1,1 @@
-"""Reads tensors out of the training step while it runs."""
+"""Captures tensors inside the training step and returns them with its result."""

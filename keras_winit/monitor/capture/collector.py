@@ -1,13 +1,10 @@
-"""What the taps of one training step saw, at the level where it can leave the step."""
+"""Collects the tensors that one training step exposes, and packs what is measured of them."""
 
-import contextlib
-import inspect
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 from keras.src.backend import get_keras_mask
 
@@ -26,232 +23,171 @@ from keras_winit.monitor.capture.measurements import (
     unit_axis,
 )
 from keras_winit.monitor.capture.plan import INPUT, Plan
+from keras_winit.monitor.capture.traces import (
+    as_tensors,
+    current_trace,
+    in_recomputation,
+    in_vectorized_map,
+    is_dense,
+    is_measurable,
+    no_gradients,
+    replica_count_and_id,
+    trace_of,
+)
 from keras_winit.monitor.row_names import is_before, site
 
-# Of what was measured, among the logs; no name of a metric.
+# Prefix of the packed vectors among the logs. It must not be the name of a metric.
 KEY = "keras_winit: what was measured "
+
+# Reasons why something was not measured, shown as `History.unseen`.
 HIDDEN = "runs inside a scan, a loop, a checkpoint or a nested function"
 NOT_DENSE = "is sparse or ragged"
-NONE = "none was called by this step: a function that was traced before may hold them"
-OTHER = "was not called by this step; others than the model's own are not watched"
+EMPTY = "is empty"
+NO_LAYERS = "none was called by this step: a function that was traced before may hold them"
+NO_OPTIMIZER = "was not called by this step; others than the model's own are not watched"
 
-# Of `scopes`; replicas have threads of their own.
-LOCAL = threading.local()
-
-
-def scopes() -> tuple["Scope", ...]:
-    """Of the step that this thread is in, one for each monitor."""
-    return getattr(LOCAL, "scopes", ())
+# Holds the `collectors` of the step that a thread runs; replicas run in threads of their own.
+THREAD = threading.local()
 
 
-def trace_now() -> Any:
-    """What tells one level of tracing from another, or None where there is just one."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        from jax.extend.core import get_opaque_trace_state
-
-        return get_opaque_trace_state(convention="flax")
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-    import torch
-
-    # Within `backward`, where a checkpoint runs its layers again.
-    return torch._C._current_graph_task_id()
+def active_collectors() -> tuple["StepCollector", ...]:
+    """Return the collectors of the step that this thread runs, one for each monitor."""
+    return getattr(THREAD, "collectors", ())
 
 
-def trace_of(tensor: Any) -> Any:
-    """The level that a tensor belongs to, to compare with `trace_now`."""
-    if keras.backend.backend() == "tensorflow":
-        return getattr(tensor, "graph", None)
-    return trace_now()
-
-
-def _vectorized() -> bool:
-    """Whether TensorFlow writes down what is done to one sample, to do it to all later."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    if tf.executing_eagerly():
-        return False
-    return "loop_body" in tf.compat.v1.get_default_graph().get_name_scope().split("/")
-
-
-def _recomputed() -> bool:
-    """Whether TensorFlow runs a layer again, for the gradient of a checkpoint."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    backward, frame = tf.GradientTape.gradient.__code__, inspect.currentframe()
-    while frame is not None and frame.f_code is not backward:
-        frame = frame.f_back
-    return frame is not None
-
-
-def is_dense(tensor: Any) -> bool:
-    """Whether it has all its entries, in rows of equal length."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return isinstance(tensor, tf.Tensor | tf.Variable)
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return isinstance(tensor, jax.Array)
-    import torch
-
-    return tensor.layout is torch.strided
-
-
-def is_float_tensor(value: Any) -> bool:
-    """Whether there is something to measure: not symbolic, not whole, of a rank that is known."""
-    if not ops.is_tensor(value) or getattr(value.shape, "rank", 1) is None or not len(value.shape):
-        return False
-    if not is_dense(value):
-        return False
-    return "float" in keras.backend.standardize_dtype(value.dtype)
-
-
-def replicas() -> tuple[int, Any]:
-    """How many replicas there are, and the number of this one."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            return context.num_replicas_in_sync, context.replica_id_in_sync_group
-    return 1, 0
-
-
-def reason(error: Exception) -> str:
-    """An error on one line."""
+def one_line(error: Exception) -> str:
+    """Return the type and the first line of an error."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-class Watch:
-    """What to look at in a model, and what could not be seen.
+class Capture:
+    """What one monitor captures from a model, and what it could not capture.
 
     Args:
-        plan: What to measure.
-        wanted: Whether to watch a layer.
-        names: Of the model's layers and variables.
+        plan: Statistics to measure.
+        wanted: Predicate `layer -> bool`.
+        names: Names of the model's layers and variables.
     """
 
     def __init__(self, plan: Plan, wanted: Callable[[Any], bool], names: Names) -> None:
         self.plan, self.wanted, self.names = plan, wanted, names
         self.layouts: list[Layout] = []
+        # By row name, why something was not measured.
         self.unseen: dict[str, str] = {}
-        # Of activations by their `id`, whether they act on each entry by itself and can be flat.
-        self._flat: dict[int, tuple[Any, bool]] = {}
+        # The error that ended the capture.
         self.broken: str | None = None
-        # What is to be done when a step fails, as that may be the last.
-        self.last_words: Callable[[], None] = lambda: None
-        # Of each kernel, by the name of the variable; and whether the loss is that of the
-        # targets alone. Known from the first step on.
+        # Called when a step fails, because it may be the last one.
+        self.on_failure: Callable[[], None] = lambda: None
+        # Known from the first step on: the unit axes of each kernel by the variable's name,
+        # and whether the loss has neither penalties nor sample weights.
         self.unit_axes: dict[str, tuple[int, ...]] | None = None
         self.plain_loss: bool | None = None
+        # By `id`, each activation and whether it can saturate.
+        self._activations: dict[int, tuple[Any, bool]] = {}
 
     def knows(self, activation: Any) -> bool:
-        """Whether somebody has looked at this activation."""
-        return id(activation) in self._flat and self._flat[id(activation)][0] is activation
+        """Return whether an activation has been classified."""
+        known = self._activations.get(id(activation))
+        return known is not None and known[0] is activation
 
-    def note(self, activation: Any, can_be_flat: bool) -> None:
-        """What was seen of an activation."""
-        self._flat[id(activation)] = activation, can_be_flat
+    def classify(self, activation: Any, can_saturate: bool) -> None:
+        """Remember whether an activation can saturate."""
+        self._activations[id(activation)] = activation, can_saturate
 
-    def can_be_flat(self, activation: Any) -> bool:
-        """Whether saturation means something for it."""
-        return self.knows(activation) and self._flat[id(activation)][1]
+    def can_saturate(self, activation: Any) -> bool:
+        """Return whether an activation is known to be one that can saturate."""
+        return self.knows(activation) and self._activations[id(activation)][1]
 
-    def number(self, layout: Layout) -> int:
-        """Where this layout is kept."""
+    def number_of(self, layout: Layout) -> int:
+        """Return the number of a layout, and keep it if it is new."""
         if layout not in self.layouts:
             self.layouts.append(layout)
         return self.layouts.index(layout)
 
-    def miss(self, name: str, why: str) -> None:
-        """Note once that something could not be seen."""
-        self.unseen.setdefault(name, why)
+    def note_unseen(self, name: str, reason: str) -> None:
+        """Remember why a row or variable was not measured; the first reason stays."""
+        self.unseen.setdefault(name.removeprefix(":"), reason)
 
 
-class Scope:
-    """One step, traced or executed."""
+class StepCollector:
+    """Measures the layers, the loss and the updates of one step, traced or executed.
 
-    def __init__(self, watch: Watch, careful: bool = False) -> None:
-        self.watch, self.careful = watch, careful
-        self.base = self.outer = trace_now()
+    Args:
+        capture: What to capture.
+        careful: Whether to take the careful measure of everything, see `statistics.units`.
+    """
+
+    def __init__(self, capture: Capture, careful: bool = False) -> None:
+        self.capture, self.careful = capture, careful
+        # Level of tracing at which tensors can be measured, and that of the whole step.
+        self.trace = self.step_trace = current_trace()
         self.rows: dict[str, Row] = {}
-        self.layers: dict[str, Measured] = {}
-        # By the variables that the optimizer was called with.
+        self.measured: dict[str, Measured] = {}
+        # By the names of the variables that the optimizer was called with.
         self.updates: dict[tuple[str, ...], MeasuredVariables] = {}
-        self.pending: dict[int, tuple[Any, Any, Any]] = {}
+        # By the `id` of a layer, its activation, pre-activation and their level of tracing.
+        self.pre_activations: dict[int, tuple[Any, Any, Any]] = {}
         self.calls: dict[str, int] = {}
         self.hidden: set[str] = set()
         self.loss: Any = None
-        # How many recurrent layers we are in: their cells run in loops of their own.
-        self.within = 0
+        # Number of recurrent layers around the current call: their cells run in loops.
+        self.recurrent_depth = 0
 
-    def tell(self, act: str, *news: Any) -> None:
-        """Call a method; what goes wrong in it ends the watch, and not the step."""
-        if self.watch.broken is None:
+    def notify(self, method: str, *arguments: Any) -> None:
+        """Call a method; an error in it ends the capture, but not the step."""
+        if self.capture.broken is None:
             try:
-                getattr(self, act)(*news)
+                getattr(self, method)(*arguments)
             except Exception as error:
-                self.watch.broken = reason(error)
+                self.capture.broken = one_line(error)
 
-    def record_inputs(self, inputs: Any) -> None:
-        """The model has been called; a second call in a step is no news."""
-        if not self.watch.plan.of_layers:
+    def collect_inputs(self, inputs: Any) -> None:
+        """Measure the inputs of the model, at its first call in the step."""
+        if not self.capture.plan.of_layers:
             return
-        # JAX without compilation gets the batch as numpy has it.
-        tensors = [
-            ops.convert_to_tensor(value) if isinstance(value, np.ndarray) else value
-            for value in keras.tree.flatten(inputs)
-        ]
+        tensors = as_tensors(inputs)
         if not all(is_dense(tensor) for tensor in tensors if ops.is_tensor(tensor)):
-            self.watch.miss(INPUT.removeprefix(":"), NOT_DENSE)
-        for place, tensor in enumerate(filter(is_float_tensor, tensors)):
-            name = f"{INPUT}:{place}" if place else INPUT
-            if name not in self.layers and trace_now() == trace_of(tensor) == self.base:
+            self.capture.note_unseen(INPUT, NOT_DENSE)
+        for position, tensor in enumerate(filter(is_measurable, tensors)):
+            name = f"{INPUT}:{position}" if position else INPUT
+            if name not in self.measured and current_trace() == trace_of(tensor) == self.trace:
                 self._measure(None, name, tensor, get_keras_mask(tensor))
 
-    def keep_activation(self, layer: Any, activation: Any, z: Any) -> None:
-        """A layer is about to apply its activation, for the first time in this call."""
-        self.pending.setdefault(id(layer), (activation, z, trace_now()))
+    def hold_pre_activation(self, layer: Any, activation: Any, z: Any) -> None:
+        """Keep the pre-activation of a layer until its call ends; the first of a call counts."""
+        self.pre_activations.setdefault(id(layer), (activation, z, current_trace()))
 
-    def record(self, layer: Any, outputs: Any) -> None:
-        """A layer has been called."""
-        activation, z, trace = self.pending.pop(id(layer), (None, None, None))
-        if self.within or not self.watch.plan.of_layers or not self.watch.wanted(layer):
+    def collect_outputs(self, layer: Any, outputs: Any) -> None:
+        """Measure the outputs of a layer call, and its pre-activation."""
+        activation, z, trace = self.pre_activations.pop(id(layer), (None, None, None))
+        capture = self.capture
+        if self.recurrent_depth or not capture.plan.of_layers or not capture.wanted(layer):
             return
-        tensors = [t for t in keras.tree.flatten(outputs) if ops.is_tensor(t)]
+        tensors = [tensor for tensor in keras.tree.flatten(outputs) if ops.is_tensor(tensor)]
         if not tensors:
-            return  # Symbolic: the model is being built.
-        name = self.watch.names.of(layer)
-        if trace_now() != self.base or _vectorized() or _recomputed():
+            return  # The outputs are symbolic: the model is being built.
+        name = capture.names.of(layer)
+        if current_trace() != self.trace or in_vectorized_map() or in_recomputation():
             self.hidden.add(name)
             return
         call = self.calls[name] = self.calls.get(name, 0) + 1
-        if z is not None and trace != self.base:
-            self.hidden.add(site(name, call=call, before=True))
-            activation = z = None
-        if z is not None and not is_float_tensor(z):
-            activation = z = None
+        pre_activation = site(name, call=call, before=True)
+        if z is not None and trace != self.trace:
+            self.hidden.add(pre_activation)
+            z = None
+        if z is not None and not is_measurable(z):
+            z = None
         if z is not None and not isinstance(layer, keras.layers.Activation):
-            # It has no mask of its own.
-            mask = get_keras_mask(tensors[0]) if _like(z, tensors[0]) else None
-            self._measure(layer, site(name, call=call, before=True), z, mask)
-        for place, tensor in enumerate(tensors):
+            # A pre-activation has no mask of its own.
+            mask = get_keras_mask(tensors[0]) if _same_shape(z, tensors[0]) else None
+            self._measure(layer, pre_activation, z, mask)
+        for position, tensor in enumerate(tensors):
+            row = site(name, position, call)
             if not is_dense(tensor):
-                self.watch.miss(site(name, place, call), NOT_DENSE)
-            elif is_float_tensor(tensor):
-                fits = z is not None and _like(z, tensor)
-                mask = get_keras_mask(tensor)
-                function = activation if fits else None
-                self._measure(layer, site(name, place, call), tensor, mask, function, z)
+                capture.note_unseen(row, NOT_DENSE)
+            elif is_measurable(tensor):
+                function = activation if z is not None and _same_shape(z, tensor) else None
+                self._measure(layer, row, tensor, get_keras_mask(tensor), function, z)
 
     def _measure(
         self,
@@ -262,11 +198,11 @@ class Scope:
         activation: Any = None,
         z: Any = None,
     ) -> None:
-        if trace_of(tensor) != self.base:
+        if trace_of(tensor) != self.trace:
             self.hidden.add(name)
             return
         if 0 in tuple(tensor.shape):
-            self.watch.miss(name.removeprefix(":"), "is empty")
+            self.capture.note_unseen(name, EMPTY)
             return
         output = Output(
             name=name,
@@ -274,77 +210,85 @@ class Scope:
             mask=mask,
             unit_axis=unit_axis(layer, len(tensor.shape)),
             rectifier=rectifies(layer) and not is_before(name),
-            activation=activation if self.watch.can_be_flat(activation) else None,
+            activation=activation if self.capture.can_saturate(activation) else None,
             z=z,
         )
         try:
-            with quiet():
-                found = measure(self.watch.plan, output, len(self.rows), self.careful)
-                self.rows[name], self.layers[name] = found
+            with no_gradients():
+                self.rows[name], self.measured[name] = measure(
+                    self.capture.plan, output, len(self.rows), self.careful
+                )
         except Exception as error:
-            self.watch.miss(name.removeprefix(":"), reason(error))
+            self.capture.note_unseen(name, one_line(error))
 
-    def record_updates(self, updates: Sequence[tuple[Any, Any, Any, Any]]) -> None:
-        """The optimizer has been called: variables, their weights, gradients, weights after."""
-        if not (self.watch.plan.variable and updates):
+    def collect_updates(self, updates: Sequence[tuple[Any, Any, Any, Any]]) -> None:
+        """Measure one optimizer call.
+
+        Args:
+            updates: For each variable: itself, its value before, its gradient, its value after.
+        """
+        if not (self.capture.plan.variable and updates):
             return
-        if trace_now() != self.outer:
-            self.watch.miss("optimizer", HIDDEN)
+        if current_trace() != self.step_trace:
+            self.capture.note_unseen("optimizer", HIDDEN)
             return
-        axes, name_of = self.watch.unit_axes or {}, self.watch.names.of
+        axes, name_of = self.capture.unit_axes or {}, self.capture.names.of
         try:
-            with quiet():
-                named = [Update(name_of(variable), *rest) for variable, *rest in updates]
-                found = [one._replace(unit_axes=axes.get(one.name, ())) for one in named]
-                names = tuple(one.name for one in found)
-                self.updates[names] = measure_variables(self.watch.plan, found, self.careful)
+            with no_gradients():
+                named = [
+                    Update(name, *values, axes.get(name, ()))
+                    for name, values in ((name_of(update[0]), update[1:]) for update in updates)
+                ]
+                self.updates[tuple(update.name for update in named)] = measure_variables(
+                    self.capture.plan, named, self.careful
+                )
         except Exception as error:
-            self.watch.miss("optimizer", reason(error))
+            self.capture.note_unseen("optimizer", one_line(error))
 
-    def packed(self, layers: dict[str, Measured], loss: Any) -> Any:
-        """All of it as rows: one for each replica, of which this one fills its own."""
-        names = [name for name in self.rows if name in layers]
-        names.sort(key=lambda name: not is_unjoined(layers[name]))
-        # Hidden at first is what a model runs once to find its shapes.
-        for name in sorted((self.hidden | self.rows.keys()) - layers.keys()):
-            self.watch.miss(name, HIDDEN)
-        if self.watch.plan.of_layers and not (self.rows or self.hidden):
-            parts = self.watch.names.model._flatten_layers(include_self=False)
-            if any(self.watch.wanted(part) for part in parts):
-                self.watch.miss("layers", NONE)
-        learns = self.watch.names.model.trainable_variables
-        if self.watch.plan.variable and learns and not self.updates:
-            self.watch.miss("optimizer", OTHER)
+    def packed(self, measured: dict[str, Measured], loss: Any) -> Any:
+        """Return the packed vector of the step, of shape (replicas, size).
+
+        Args:
+            measured: Measurements of the rows, at the level of the whole step.
+            loss: A scalar at that level, or None.
+        """
+        capture = self.capture
+        names = [name for name in self.rows if name in measured]
+        names.sort(key=lambda name: not is_unjoined(measured[name]))
+        self._note_missing_rows(measured)
         layout = Layout(
-            self.watch.plan,
+            capture.plan,
             tuple(self.rows[name] for name in names),
-            tuple(measured.slots for measured in self.updates.values()),
+            tuple(variables.slots for variables in self.updates.values()),
             loss is not None,
         )
-        with quiet():
+        with no_gradients():
             vector = pack(
-                self.watch.number(layout),
+                capture.number_of(layout),
                 loss,
-                [layers[name] for name in names],
+                [measured[name] for name in names],
                 [*self.updates.values()],
             )[None]
-            count, own = replicas()
+            count, own = replica_count_and_id()
             if count > 1:
-                # Keras averages logs over replicas.
-                here = ops.arange(count)[:, None] == own
-                vector = ops.where(here, float(count) * vector, 0.0)
+                # Keras averages the logs over the replicas: each fills its own row.
+                is_own = ops.arange(count)[:, None] == own
+                vector = ops.where(is_own, float(count) * vector, 0.0)
         return vector
 
+    def _note_missing_rows(self, measured: dict[str, Measured]) -> None:
+        # A layer that was hidden at first may have been measured later: a model may run once
+        # to find its shapes.
+        for name in sorted((self.hidden | self.rows.keys()) - measured.keys()):
+            self.capture.note_unseen(name, HIDDEN)
+        model, plan = self.capture.names.model, self.capture.plan
+        if plan.of_layers and not (self.rows or self.hidden):
+            layers = model._flatten_layers(include_self=False)
+            if any(self.capture.wanted(layer) for layer in layers):
+                self.capture.note_unseen("layers", NO_LAYERS)
+        if plan.variable and model.trainable_variables and not self.updates:
+            self.capture.note_unseen("optimizer", NO_OPTIMIZER)
 
-def _like(one: Any, other: Any) -> bool:
+
+def _same_shape(one: Any, other: Any) -> bool:
     return tuple(one.shape) == tuple(other.shape)
-
-
-def quiet() -> contextlib.AbstractContextManager[Any]:
-    """Without a trace in the gradients."""
-    if keras.backend.backend() == "torch":
-        import torch
-
-        grad: contextlib.AbstractContextManager[Any] = torch.no_grad()
-        return grad
-    return contextlib.nullcontext()

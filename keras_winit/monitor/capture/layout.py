@@ -1,4 +1,4 @@
-"""Where the numbers of a step lie in the vector that leaves the device, and how it is read."""
+"""Describes the packed vector of a step, and reads records out of it on the host."""
 
 import functools
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ NUMBER, LOSS, SOUND, HEADER = range(4)
 
 @dataclass(frozen=True)
 class Row:
-    """A layer's output in the vector that leaves the device.
+    """One output of a layer, or its pre-activation, in the packed vector.
 
     Args:
-        name: Of the row.
-        order: Its place in the order of execution.
-        units: How many it has.
-        rectifier: Whether a unit without positive output is dead.
-        saturates: Whether its entries can be saturated.
+        name: Row name.
+        order: Place of the row in the order of execution.
+        units: Number of units.
+        rectifier: Whether a unit without positive entries is dead.
+        saturates: Whether entries can be saturated.
     """
 
     name: str
@@ -37,7 +37,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Slot:
-    """A variable there: whether it has a gradient, how many sums of units of it and of that."""
+    """One variable in the packed vector.
+
+    Args:
+        name: Name of the variable.
+        learns: Whether it has a gradient.
+        weight_units: Number of its units whose sums are there.
+        gradient_units: The same for its gradient.
+    """
 
     name: str
     learns: bool
@@ -47,10 +54,13 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """What one traced step puts into its vector: loss, rows of layers, of variables.
+    """The order of a packed vector.
 
-    `updates`: the variables of one call of the optimizer after the other; `loss`: whether it
-    was seen.
+    Args:
+        plan: Statistics that were measured.
+        rows: Outputs and pre-activations of layers.
+        updates: Variables of one optimizer call after the other.
+        loss: Whether the loss is known.
     """
 
     plan: Plan
@@ -60,49 +70,47 @@ class Layout:
 
     @functools.cached_property
     def places(self) -> "Places":
-        """Where they lie."""
+        """The places of the numbers in the vector."""
         return _places(self)
 
 
 def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) -> list[Record]:
-    """The records out of what `pack` gave at N steps.
-
-    At once, as one takes about as long as many.
+    """Return the records of N steps; reading many takes about as long as reading one.
 
     Args:
-        layout: Of all of them.
-        steps: Their numbers.
-        packed: Of shape (N, P, ...), a vector for each of P replicas.
+        layout: Layout of all the vectors.
+        steps: Numbers of the steps.
+        packed: Array of shape (N, P, size): the vectors of P replicas at each step.
     """
     plan, places = layout.plan, layout.places
     values, counts, unit_samples = _layers(plan, places, packed)
     variables = np.concatenate(
         [
             np.zeros((len(steps), 0, len(plan.variable)), np.float32),
-            # Every replica has the same.
+            # All replicas have the same variables.
             *(_variables(plan, block, packed[:, 0]) for block in places.blocks),
         ],
         axis=1,
     )
     edges = statistics.EDGES if plan.bins else np.zeros(0)
     losses = packed[:, :, LOSS].sum(axis=1).tolist()
-    # The model's inputs are kept apart from its layers.
-    fed = len(places.inputs)
+    # Records keep the model's inputs apart from its layers.
+    inputs = len(places.inputs)
     return [
         Record(
             step=step,
             layers=places.layers,
             statistics=plan.layer,
-            values=values[number, fed:],
+            values=values[number, inputs:],
             variables=places.variables,
             variable_statistics=plan.variable,
             variable_values=variables[number],
             edges=edges,
-            counts=counts[number, fed:],
+            counts=counts[number, inputs:],
             loss=losses[number] if layout.loss else None,
             inputs=places.inputs,
-            input_values=values[number, :fed],
-            unit_samples=unit_samples[number, fed:],
+            input_values=values[number, :inputs],
+            unit_samples=unit_samples[number, inputs:],
         )
         for number, step in enumerate(steps)
     ]
@@ -110,11 +118,13 @@ def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) 
 
 @dataclass(frozen=True)
 class Block:
-    """Where the numbers of the V variables of one call of the optimizer lie in the vector.
+    """The places of the V variables of one optimizer call in the packed vector.
 
-    `start`: of all. `learns`: which variables have a gradient. `sums`: where the sums of
-    units of each kernel and gradient start, and the last end; `owners`: the number of its
-    variable, plus V for a gradient.
+    Args:
+        start: Place of the first number.
+        learns: Boolean array of shape (V,): which variables have a gradient.
+        sums: Places where the sums of units of each kernel and gradient start, and the end.
+        owners: For each of these, the number of the variable, plus V for a gradient.
     """
 
     start: int
@@ -125,12 +135,20 @@ class Block:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the numbers of L layers and of variables lie in the vector.
+    """The places of L rows and of the variables in the packed vector.
 
-    `inputs`, `layers` and `variables`: their names; `order`: of the layers, as they run.
-    `starts`: of each layer among the `units` of all. `spread`: where quantiles and bins start,
-    `end`: and end. `lively`: whether no unit of a layer can be dead; `saturates`: whether
-    entries can be saturated.
+    Args:
+        inputs: Names of the model's inputs.
+        layers: Row names, in the order of execution.
+        variables: Names of the variables.
+        order: For each name, inputs first, the number of its row.
+        starts: Place of each row's first unit among the units of all rows.
+        units: Number of units of all rows together.
+        spread: Place where quantiles and histograms start.
+        end: Place where they end.
+        never_dead: Boolean array of shape (L,): whether no unit of the row can be dead.
+        saturates: Boolean array of shape (L,): whether entries can be saturated.
+        blocks: Places of the variables, by optimizer call.
     """
 
     inputs: tuple[str, ...]
@@ -141,7 +159,7 @@ class Places:
     units: int
     spread: int
     end: int
-    lively: Any
+    never_dead: Any
     saturates: Any
     blocks: tuple[Block, ...]
 
@@ -150,7 +168,7 @@ def _places(layout: Layout) -> Places:
     plan, rows = layout.plan, layout.rows
     order = np.argsort([row.order for row in rows])
     names = [rows[place].name for place in order]
-    fed = sum(name.startswith(INPUT) for name in names)
+    inputs = sum(name.startswith(INPUT) for name in names)
     starts = np.cumsum([0, *(row.units for row in rows)])
     saturates = np.array([row.saturates for row in rows], bool)
     units = int(starts[-1])
@@ -161,15 +179,15 @@ def _places(layout: Layout) -> Places:
         blocks.append(_block(slots, at))
         at = blocks[-1].sums[-1]
     return Places(
-        inputs=tuple(name.removeprefix(":") for name in names[:fed]),
-        layers=tuple(names[fed:]),
+        inputs=tuple(name.removeprefix(":") for name in names[:inputs]),
+        layers=tuple(names[inputs:]),
         variables=tuple(slot.name for slots in layout.updates for slot in slots),
         order=order,
         starts=starts[:-1],
         units=units,
         spread=spread,
         end=end,
-        lively=np.array([not row.rectifier for row in rows], bool),
+        never_dead=np.array([not row.rectifier for row in rows], bool),
         saturates=saturates,
         blocks=tuple(blocks),
     )
@@ -191,8 +209,8 @@ def _spread_size(plan: Plan) -> int:
 
 
 def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any, Any]:
-    """Statistics, histogram and samples of each layer at each step, over all replicas."""
-    number, (steps, lots) = len(places.order), packed.shape[:2]
+    """Return statistics, histogram and samples per unit of each row, over all replicas."""
+    number, (steps, replicas) = len(places.order), packed.shape[:2]
     if not number:
         widths = (len(plan.layer), plan.bins)
         values, counts = (np.zeros((steps, 0, width), np.float32) for width in widths)
@@ -201,22 +219,22 @@ def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any, Any]:
     layers = counted + 3 * number
     numbers = packed[:, :, HEADER:layers].astype(np.float64)
     units = statistics.Units(
-        *np.moveaxis(numbers[:, :, : 5 * places.units].reshape(steps, lots, 5, -1), 2, 0),
-        *np.moveaxis(numbers[:, :, 5 * places.units :].reshape(steps, lots, 3, -1), 2, 0),
+        *np.moveaxis(numbers[:, :, : 5 * places.units].reshape(steps, replicas, 5, -1), 2, 0),
+        *np.moveaxis(numbers[:, :, 5 * places.units :].reshape(steps, replicas, 3, -1), 2, 0),
     )
     found = statistics.summary(units, places.starts)
     for name in ("dead_share", "dead_units"):
-        found[name][:, places.lively] = np.nan
+        found[name][:, places.never_dead] = np.nan
     found["saturated_share"] = np.full((steps, number), np.nan)
     if places.saturates.any():
         both = packed[:, :, layers : places.spread].sum(axis=1).reshape(steps, 2, -1)
         with np.errstate(invalid="ignore"):
             found["saturated_share"][:, places.saturates] = both[:, 0] / both[:, 1]
     chosen = [found[name] for name in LAYER if name in plan.statistics]
-    spread = packed[:, :, places.spread : places.end].reshape(steps, lots, number, -1)
+    spread = packed[:, :, places.spread : places.end].reshape(steps, replicas, number, -1)
     cut = spread.shape[3] - plan.bins
     if cut:
-        # Each replica's own quantiles, averaged.
+        # The quantiles of the replicas are averaged.
         chosen += [*np.moveaxis(spread[..., :cut].mean(axis=1), 2, 0)]
     with np.errstate(over="ignore"):
         values = np.array(chosen, np.float32).reshape(-1, steps, number)
@@ -230,7 +248,7 @@ def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any, Any]:
 def _variables(
     plan: Plan, block: Block, packed: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Of shape (steps, variables, statistics)."""
+    """Return an array of shape (steps, variables, statistics)."""
     steps, number, first = len(packed), len(block.learns), block.sums[0]
     middle = block.start + 2 * number
     weight, update = packed[:, block.start : middle].reshape(steps, 2, number).swapaxes(0, 1)

@@ -1,4 +1,4 @@
-"""Wraps layers, loss and optimizer of a model while its training step is traced or runs."""
+"""Instruments a model while its training step is traced or runs: layers, loss and optimizer."""
 
 import contextlib
 import functools
@@ -7,25 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_winit import statistics
 from keras_winit.models.call_hook import hooked
-from keras_winit.models.layers import unit_axes
-from keras_winit.monitor.capture.collector import (
-    Scope,
-    Watch,
-    quiet,
-    reason,
-    replicas,
-    scopes,
-    trace_now,
-    trace_of,
-)
+from keras_winit.monitor.capture.collector import Capture, StepCollector, active_collectors
+from keras_winit.monitor.capture.optimizer import instrument_optimizer
+from keras_winit.monitor.capture.traces import current_trace, trace_of
 
 ABSENT = object()
 
-# Never flat, or flat only where they are off.
+# Activations that are never flat, or only where they are off.
 UNSATURATED = (
     keras.activations.linear,
     keras.activations.relu,
@@ -34,74 +25,76 @@ UNSATURATED = (
     keras.activations.softmax,
 )
 
+Put = Callable[[Any, str, Any], None]
 
-class Patches:
-    """Attributes of instances that are something else for a while."""
+
+class AttributePatches:
+    """Sets attributes of instances for a while, and restores them."""
 
     def __init__(self) -> None:
-        self.undo: list[tuple[Any, str, Any]] = []
+        self._originals: list[tuple[Any, str, Any]] = []
 
     def put(self, target: Any, name: str, value: Any) -> None:
-        """Past `__setattr__`, where Keras and torch track what is assigned."""
-        self.undo.append((target, name, target.__dict__.get(name, ABSENT)))
+        """Set an attribute, past `__setattr__`, with which Keras and torch track assignments."""
+        self._originals.append((target, name, target.__dict__.get(name, ABSENT)))
         target.__dict__[name] = value
 
     def restore(self) -> None:
-        """Put everything back as it was."""
-        while self.undo:
-            target, name, value = self.undo.pop()
+        """Restore all attributes."""
+        while self._originals:
+            target, name, value = self._originals.pop()
             if value is ABSENT:
                 target.__dict__.pop(name, None)
             else:
                 target.__dict__[name] = value
 
 
-class Shared:
-    """A context that several threads are in: the first one opens it, the last one closes it.
+class SharedContext:
+    """A context that several threads may be in: the first one opens it, the last one closes it.
 
     Args:
-        make: Gives the context manager.
+        make: Returns the context manager.
     """
 
     def __init__(self, make: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
-        self.make, self.lock, self.inside = make, threading.Lock(), 0
+        self._make, self._lock, self._threads = make, threading.Lock(), 0
 
     def __enter__(self) -> None:
-        with self.lock:
-            if not self.inside:
-                self.context = self.make()
-                self.context.__enter__()
-            self.inside += 1
+        with self._lock:
+            if not self._threads:
+                self._context = self._make()
+                self._context.__enter__()
+            self._threads += 1
 
     def __exit__(self, *error: Any) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                self.context.__exit__(*error)
+        with self._lock:
+            self._threads -= 1
+            if not self._threads:
+                self._context.__exit__(*error)
 
 
-def judge(model: Any, watches: Sequence[Watch]) -> None:
-    """Find out which activations can be flat; not within a trace, as it needs real numbers."""
+def classify_activations(model: Any, captures: Sequence[Capture]) -> None:
+    """Find out which activations can saturate. Not within a trace: it takes real numbers."""
     for layer in model._flatten_layers():
-        activation = _function(layer)
-        if activation is None or all(watch.knows(activation) for watch in watches):
+        activation = _own_activation(layer)
+        if activation is None or all(capture.knows(activation) for capture in captures):
             continue
-        can_be = _can_be_flat(activation)
-        for watch in watches:
-            watch.note(activation, can_be)
+        can_saturate = _can_saturate(activation)
+        for capture in captures:
+            capture.classify(activation, can_saturate)
 
 
-def _can_be_flat(activation: Any) -> bool:
-    if any(activation is one for one in UNSATURATED):
+def _can_saturate(activation: Any) -> bool:
+    if any(activation is function for function in UNSATURATED):
         return False
-    # It may draw random numbers.
-    with generators_kept(), keras.StatelessScope():
+    # The activation may draw random numbers.
+    with preserved_generators(), keras.StatelessScope():
         return statistics.elementwise(activation)
 
 
 @contextlib.contextmanager
-def generators_kept() -> Iterator[None]:
-    """The backend's own random numbers go on as if nothing had been drawn."""
+def preserved_generators() -> Iterator[None]:
+    """Restore the state of the backend's global random generators at the end."""
     if keras.backend.backend() != "torch":
         yield
         return
@@ -112,133 +105,135 @@ def generators_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def patched(model: Any, variables: bool) -> Iterator[None]:
-    """Layers, loss and optimizer tell the thread's scopes, if there are any, what they do.
+def instrumented(model: Any, variables: bool) -> Iterator[None]:
+    """Let layers, loss and optimizer notify the collectors that are active in their thread.
 
     Args:
         model: Compiled.
-        variables: Whether the optimizer is to tell as well.
+        variables: Whether to instrument the optimizer.
     """
-    patches = Patches()
+    patches = AttributePatches()
     try:
         for layer in model._flatten_layers():
-            _watch_activation(layer, patches.put)
-        _watch_loss(model, patches.put)
+            _instrument_activation(layer, patches.put)
+        _instrument_loss(model, patches.put)
         if keras.backend.backend() == "jax":
-            _carry_out(model, patches.put)
+            _carry_through_gradient(model, patches.put)
         if model.optimizer is not None and variables:
-            _watch_optimizer(model, patches.put)
-        with hooked(_tap):
+            instrument_optimizer(model, patches.put)
+        with hooked(_observe_call):
             yield
     finally:
         patches.restore()
 
 
-def _tap(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
-    """A layer is called; the thread's scopes, if there are any, see it."""
-    told = scopes()
-    if not told:
+def _observe_call(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+    collectors = active_collectors()
+    if not collectors:
         return call(layer, *args, **kwargs)
     recurrent = isinstance(layer, keras.layers.RNN)
-    for scope in told:
-        if layer is scope.watch.names.model:
-            scope.tell("record_inputs", args)
-        scope.within += recurrent
+    for collector in collectors:
+        if layer is collector.capture.names.model:
+            collector.notify("collect_inputs", args)
+        collector.recurrent_depth += recurrent
     try:
         outputs = call(layer, *args, **kwargs)
     finally:
-        for scope in told:
-            scope.within -= recurrent
-    for scope in told:
-        scope.tell("record", layer, outputs)
+        for collector in collectors:
+            collector.recurrent_depth -= recurrent
+    for collector in collectors:
+        collector.notify("collect_outputs", layer, outputs)
     return outputs
 
 
-Put = Callable[[Any, str, Any], None]
+def _own_activation(layer: Any) -> Any:
+    """Return the activation that a layer applies itself; None if there is none to wrap.
 
-
-def _function(layer: Any) -> Any:
-    """The activation that a layer applies itself; None if it has none, or that is a layer.
-
-    Only of those whose `call` is Keras' own: others may look at what it is, as cells do.
+    Only layers whose `call` is Keras' own qualify: others may look at the identity of their
+    activation, as cells do. An activation that is a layer would be built by a call.
     """
     activation = layer.__dict__.get("activation")
-    own = type(layer).call.__module__.startswith("keras.") and not hasattr(layer, "state_size")
-    # What is a layer would be built by a call.
-    known = own and callable(activation) and not isinstance(activation, keras.Operation)
-    return activation if known and activation is not keras.activations.linear else None
+    is_own_call = type(layer).call.__module__.startswith("keras.")
+    qualifies = is_own_call and not hasattr(layer, "state_size")
+    is_function = callable(activation) and not isinstance(activation, keras.Operation)
+    is_linear = activation is keras.activations.linear
+    return activation if qualifies and is_function and not is_linear else None
 
 
-def _watch_activation(layer: Any, put: Put) -> None:
-    activation = _function(layer)
+def _instrument_activation(layer: Any, put: Put) -> None:
+    activation = _own_activation(layer)
     if activation is None:
         return
 
     @functools.wraps(activation)
-    def watched(z: Any, *args: Any, **kwargs: Any) -> Any:
-        for scope in scopes():
-            scope.tell("keep_activation", layer, activation, z)
+    def observed(z: Any, *args: Any, **kwargs: Any) -> Any:
+        for collector in active_collectors():
+            collector.notify("hold_pre_activation", layer, activation, z)
         return activation(z, *args, **kwargs)
 
-    put(layer, "activation", watched)
+    put(layer, "activation", observed)
 
 
-def _watch_loss(model: Any, put: Put) -> None:
+def _instrument_loss(model: Any, put: Put) -> None:
     compute_loss = model.compute_loss
 
     @functools.wraps(compute_loss)
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def observed(*args: Any, **kwargs: Any) -> Any:
         loss = compute_loss(*args, **kwargs)
-        for scope in scopes():
-            if scope.watch.plain_loss is None:
+        for collector in active_collectors():
+            if collector.capture.plain_loss is None:
                 weights = kwargs.get("sample_weight", args[3] if len(args) > 3 else None)
-                scope.watch.plain_loss = weights is None and not model.losses
-            if trace_of(loss) == scope.base:
-                scope.loss = loss
+                collector.capture.plain_loss = weights is None and not model.losses
+            if trace_of(loss) == collector.trace:
+                collector.loss = loss
         return loss
 
-    put(model, "compute_loss", watched)
+    put(model, "compute_loss", observed)
 
 
-def split(model: Any, variables: Any) -> tuple[list[Any], tuple[Any, Any]]:
-    """A model's non-trainable variables, and what `_carry_out` has put behind them.
+def split_carried(model: Any, variables: Any) -> tuple[list[Any], tuple[Any, Any]]:
+    """Split the non-trainable variables from what `_carry_through_gradient` put behind them.
 
-    That is what each scope saw of layers, and the loss.
+    Returns:
+        The variables, and a pair: the measurements of each collector, and the loss.
     """
     count = len(model.non_trainable_variables)
-    carried = variables[count] if len(variables) > count else ([{} for _ in scopes()], None)
-    return list(variables[:count]), carried
+    nothing = ([{} for _ in active_collectors()], None)
+    return list(variables[:count]), variables[count] if len(variables) > count else nothing
 
 
-def _carry_out(model: Any, put: Put) -> None:
-    """JAX: out of `value_and_grad`, as one more of the non-trainable variables."""
+def _carry_through_gradient(model: Any, put: Put) -> None:
+    """Carry measurements out of JAX' `value_and_grad`, as one more non-trainable variable."""
     forward, compute = model.stateless_call, model.stateless_compute_loss
 
     @contextlib.contextmanager
-    def level(told: Sequence[Scope]) -> Iterator[None]:
-        kept = [(scope.base, scope.layers, scope.loss) for scope in told]
-        for scope in told:
-            scope.base, scope.layers, scope.loss = trace_now(), {}, None
+    def inner_trace(collectors: Sequence[StepCollector]) -> Iterator[None]:
+        outer = [(c.trace, c.measured, c.loss) for c in collectors]
+        for collector in collectors:
+            collector.trace, collector.measured, collector.loss = current_trace(), {}, None
         try:
             yield
         finally:
-            for scope, before in zip(told, kept, strict=True):
-                scope.base, scope.layers, scope.loss = before
+            for collector, state in zip(collectors, outer, strict=True):
+                collector.trace, collector.measured, collector.loss = state
 
-    # By the names that Keras gives them: somebody may use these.
+    # The parameters have Keras' names, because a model may pass them by name.
     def stateless_call(
         trainable_variables: Any, non_trainable_variables: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        told = scopes()
-        if not told:
+        collectors = active_collectors()
+        if not collectors:
             return forward(trainable_variables, non_trainable_variables, *args, **kwargs)
-        others, (earlier, loss) = split(model, non_trainable_variables)
-        with level(told):
-            for scope in told:
-                scope.tell("record_inputs", args)
+        others, (earlier, loss) = split_carried(model, non_trainable_variables)
+        with inner_trace(collectors):
+            for collector in collectors:
+                collector.notify("collect_inputs", args)
             outputs, others, *rest = forward(trainable_variables, others, *args, **kwargs)
-            seen = [{**b, **s.layers} for b, s in zip(earlier, told, strict=True)]
-        return outputs, [*others, (seen, loss)], *rest
+            measured = [
+                {**before, **collector.measured}
+                for before, collector in zip(earlier, collectors, strict=True)
+            ]
+        return outputs, [*others, (measured, loss)], *rest
 
     def stateless_compute_loss(
         trainable_variables: Any,
@@ -247,132 +242,15 @@ def _carry_out(model: Any, put: Put) -> None:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        told, others = scopes(), non_trainable_variables
-        if not told:
+        collectors, others = active_collectors(), non_trainable_variables
+        if not collectors:
             return compute(trainable_variables, others, metrics_variables, *args, **kwargs)
-        others, (seen, _) = split(model, others)
-        with level(told):
+        others, (measured, _) = split_carried(model, others)
+        with inner_trace(collectors):
             loss, (trainable, others, metrics) = compute(
                 trainable_variables, others, metrics_variables, *args, **kwargs
             )
-        return loss, (trainable, [*others, (seen, loss)], metrics)
+        return loss, (trainable, [*others, (measured, loss)], metrics)
 
     put(model, "stateless_call", stateless_call)
     put(model, "stateless_compute_loss", stateless_compute_loss)
-
-
-def _watch_optimizer(model: Any, put: Put) -> None:
-    """Gradients as the optimizer gets them, without the scale of the loss; and its updates."""
-    optimizer = model.optimizer
-    if keras.backend.backend() == "jax":
-        stateless_apply = optimizer.stateless_apply
-
-        @functools.wraps(stateless_apply)
-        def watched(optimizer_variables: Any, grads: Any, trainable_variables: Any) -> Any:
-            grads, weights = list(grads), list(trainable_variables)
-            state = list(optimizer_variables)
-            result = stateless_apply(state, grads, weights)
-            with _missed():
-                values = dict(zip((id(v) for v in optimizer.variables), state, strict=True))
-                scale = _loss_scale(optimizer, lambda variable: values[id(variable)])
-                variables = optimizer._trainable_variables
-                _record_updates(model, variables, grads, scale, weights, result[0])
-            return result
-
-        put(optimizer, "stateless_apply", watched)
-        return
-    apply = optimizer.apply
-
-    @functools.wraps(apply)
-    def watched_apply(grads: Any, trainable_variables: Any = None) -> Any:
-        grads, variables = list(grads), optimizer._trainable_variables
-        if trainable_variables is not None:
-            trainable_variables = variables = list(trainable_variables)
-        before, scale = None, None
-        with _missed(), quiet():
-            scale = _loss_scale(optimizer, lambda variable: ops.copy(variable.value))
-            before = [ops.copy(_value(variable)) for variable in variables]
-        result = apply(grads, trainable_variables)
-        if before is not None:
-            with _missed():
-                # Also turns a variable into a tensor, which is all that may be kept of it.
-                after = [ops.stop_gradient(_value(variable)) for variable in variables]
-                _record_updates(model, variables, grads, scale, before, after)
-        return result
-
-    put(optimizer, "apply", watched_apply)
-
-
-def _value(variable: Any) -> Any:
-    """Of a variable of Keras, or of TensorFlow itself."""
-    return variable.value if isinstance(variable, keras.Variable) else variable
-
-
-@contextlib.contextmanager
-def _missed() -> Iterator[None]:
-    """What goes wrong with the variables is told, and no matter of the step."""
-    try:
-        yield
-    except Exception as error:
-        for scope in scopes():
-            scope.watch.miss("optimizer", reason(error))
-
-
-def _loss_scale(optimizer: Any, value_of: Callable[[Any], Any]) -> Any:
-    """By what the loss was multiplied; None if it was not."""
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        scale = getattr(optimizer, "dynamic_scale", None)
-        return optimizer.initial_scale if scale is None else value_of(scale)
-    return optimizer.loss_scale_factor
-
-
-def _record_updates(
-    model: Any, variables: Any, gradients: Any, scale: Any, before: Any, after: Any
-) -> None:
-    told = scopes()
-    if not told:
-        return
-    updates = []
-    for scope in told:
-        if scope.watch.unit_axes is None:
-            # Not before: some models are built by their first step.
-            scope.watch.unit_axes = unit_axes(model, scope.watch.names)
-    with quiet():
-        for variable, gradient, *weights in zip(variables, gradients, before, after, strict=True):
-            if "complex" in str(variable.dtype):
-                for scope in told:
-                    scope.watch.miss(scope.watch.names.of(variable), "is complex")
-                continue
-            # Of float64 what differs may be less than float32 tells apart.
-            old, new = (_at_least_float32(weight) for weight in weights)
-            gradient = _whole(gradient)
-            if gradient is not None:
-                gradient = _at_least_float32(gradient)
-                if None in gradient.shape:
-                    # Of a product over axes of unknown size.
-                    gradient = ops.reshape(gradient, old.shape)
-                gradient = gradient if scale is None else gradient / scale
-            updates.append((variable, old, gradient, new))
-    for scope in told:
-        scope.tell("record_updates", updates)
-
-
-def _at_least_float32(tensor: Any) -> Any:
-    wide = keras.backend.standardize_dtype(tensor.dtype) in ("float32", "float64")
-    return tensor if wide else ops.cast(tensor, "float32")
-
-
-def _whole(gradient: Any) -> Any:
-    """A gradient in one piece: dense, and the sum over replicas."""
-    if gradient is None or keras.backend.backend() != "tensorflow":
-        return gradient
-    import tensorflow as tf
-
-    if isinstance(gradient, tf.IndexedSlices):
-        # Rows of an embedding; one may come several times.
-        gradient = tf.math.unsorted_segment_sum(
-            gradient.values, gradient.indices, gradient.dense_shape[0]
-        )
-    if replicas()[0] > 1:
-        return tf.distribute.get_replica_context().all_reduce("SUM", gradient)
-    return gradient

@@ -1,4 +1,4 @@
-"""What there is to measure, and which of it a monitor wants."""
+"""Names the statistics there are, and which of them a monitor measures."""
 
 import functools
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ VARIABLE = (
 CHEAP = (*LAYER, *VARIABLE)
 ALL = (*CHEAP, "quantiles", "histogram")
 
-# Sites of the model's own inputs, which are no layers.
+# Row name of the model's own inputs, which are no layers.
 INPUT = ":input"
 
-# Of at least 512 entries, evenly spread over samples and units.
+# Shares of the quantiles, which are taken of at least 512 entries spread over samples and units.
 QUANTILES = {"q01": 0.01, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q99": 0.99}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure.
+    """The statistics that a monitor measures.
 
     Args:
         statistics: Names out of `ALL`.
-        samples: Only the first of each batch. None: all.
+        samples: Number of samples of each batch to measure, the first ones. None: all.
     """
 
     statistics: tuple[str, ...]
@@ -39,21 +39,21 @@ class Plan:
 
     @functools.cached_property
     def layer(self) -> tuple[str, ...]:
-        """The names of a layer's row."""
+        """The names of the statistics in a layer's row."""
         quantiles = QUANTILES if "quantiles" in self.statistics else ()
         return (*(name for name in LAYER if name in self.statistics), *quantiles)
 
     @functools.cached_property
     def of_layers(self) -> bool:
-        """Whether there is anything to measure of layers."""
+        """Whether anything is measured of layers."""
         return bool(self.layer or self.bins)
 
     @functools.cached_property
     def variable(self) -> tuple[str, ...]:
-        """The names of a variable's row."""
+        """The names of the statistics in a variable's row."""
         return tuple(name for name in VARIABLE if name in self.statistics)
 
     @functools.cached_property
     def bins(self) -> int:
-        """Of the histogram; none if it was not asked for."""
+        """The number of bins of the histogram; 0 if there is none."""
         return len(statistics.EDGES) - 1 if "histogram" in self.statistics else 0

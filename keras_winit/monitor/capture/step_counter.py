@@ -1,4 +1,4 @@
-"""The number of a training step."""
+"""Counts training steps over several `fit` calls and resumed runs."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from keras import ops
 
 
 def updates_counter(optimizer: Any) -> Any:
-    """The variable in which an optimizer counts its calls.
+    """Return the variable in which an optimizer counts its calls.
 
-    Its public `iterations` are whole updates, which may be of several batches each.
+    The public `iterations` count whole updates, each of which may take several batches.
     """
     return getattr(optimizer, "inner_optimizer", optimizer)._iterations
 
 
-class Steps:
-    """Which step of its life a model is at: by the optimizer's own count where that is one.
+class StepCounter:
+    """Numbers the training steps of a model, in accord with the optimizer's count if possible.
 
-    A training step of the user's own may have another optimizer, or call this one more than
-    once: then what was counted here is right.
+    A custom training step may use another optimizer, or call this one more than once: then the
+    steps that were counted here are right.
 
     Args:
         model: Compiled, or None.
@@ -30,51 +30,51 @@ class Steps:
         self._agree = True
 
     def take(self) -> range:
-        """The steps of the next call of the train function."""
+        """Return the steps of the next call of the train function, and count them."""
         block = range(self.next, self.next + self.model.steps_per_execution)
         self.next = block.stop
         return block
 
     def compare(self, begins: bool = False, least: int = 0) -> None:
-        """Set ours right. Not within an epoch: there JAX has the optimizer's away.
+        """Correct the count by the optimizer's. Not within an epoch, when JAX holds no values.
 
         Args:
             begins: Whether a `fit` begins, before which another state may have been loaded.
-            least: That it may be.
+            least: Lower bound of the next step.
         """
-        theirs = self._theirs()
+        optimizer_count = self._optimizer_count()
         if self._compared is not None and self.next > self._compared[0]:
-            ran = self._ran(self.next, theirs, least=0 if begins else 1)
+            ran = self._steps_run(self.next, optimizer_count, least=0 if begins else 1)
             self._agree = ran is not None
             if ran is not None:
                 self.next = self._compared[0] + ran
         if self._compared is None or (begins and self._agree):
-            self.next = theirs
+            self.next = optimizer_count
         self.next = max(self.next, least)
-        self._compared = self.next, theirs
+        self._compared = self.next, optimizer_count
 
     def last(self, block: range, ran: int) -> int:
-        """The last step of a block that was run: the data may have ended within.
+        """Return the last step of a block that ran: the data may have ended within the block.
 
         Args:
-            block: Of steps.
-            ran: How many of them, if it is known; else 0.
+            block: Steps of one call of the train function.
+            ran: How many of them ran, or 0 if that is not known.
         """
         if len(block) > 1 and not ran and self._compared is not None:
-            found = self._ran(block.stop, self._theirs())
-            ran = len(block) if found is None else self._compared[0] + found - block.start
+            total = self._steps_run(block.stop, self._optimizer_count())
+            ran = len(block) if total is None else self._compared[0] + total - block.start
         return block[min(max(ran, 1), len(block)) - 1]
 
-    def _ran(self, upto: int, theirs: int, least: int = 1) -> int | None:
-        """Steps since the last comparison; None if the optimizer does not count them.
+    def _steps_run(self, stop: int, optimizer_count: int, least: int = 1) -> int | None:
+        """Return the steps since the last comparison; None if the optimizer does not count them.
 
-        The end of the data cuts the last block short; an interrupt may leave none.
+        The end of the data cuts the last block short; an interrupt may leave none of it.
         """
-        ours_then, theirs_then = self._compared or (0, 0)
-        most, ran = upto - ours_then, theirs - theirs_then
+        our_count, earlier_count = self._compared or (0, 0)
+        most, ran = stop - our_count, optimizer_count - earlier_count
         return ran if max(most - self.model.steps_per_execution, least) <= ran <= most else None
 
-    def _theirs(self) -> int:
+    def _optimizer_count(self) -> int:
         if self.model.optimizer is None:
             return self.next
         return int(ops.max(updates_counter(self.model.optimizer).value))

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_winit.monitor.capture.collector import reason
+from keras_winit.monitor.capture.collector import one_line
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 from keras_winit.monitor.diagnosis.root_causes import LocatedFinding, fold_consequences
@@ -100,7 +100,8 @@ class Diagnosis:
         except Exception as error:
             self.rules.remove(rule)
             warnings.warn(
-                f"The rule {rule.id!r} failed and is no longer applied. Received: {reason(error)}",
+                f"The rule {rule.id!r} failed and is no longer applied. "
+                f"Received: {one_line(error)}",
                 RuntimeWarning,
                 stacklevel=3,
             )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_winit
-from keras_winit.monitor.capture.train_function import Once
+from keras_winit.monitor.capture.switch import SingleCall
 
 L = keras.layers
 CALL = keras.layers.Layer.__call__
@@ -67,7 +67,7 @@ def test_an_interrupt_at_any_hook_leaves_nothing(hook, order):
     before = int(model.optimizer.iterations)
     fit(model, monitor)
     clean(model)
-    assert not isinstance(model.train_function, Once)
+    assert not isinstance(model.train_function, SingleCall)
     assert int(model.optimizer.iterations) == before + 2
     steps = [sample.step for sample in monitor.history.records]
     assert steps == sorted(set(steps))

@@ -11,7 +11,7 @@ from support.monitored import fit, tiny
 from support.scenarios import BACKEND, X, compiled
 
 from keras_winit import ActivationMonitor
-from keras_winit.monitor import Finding, callback
+from keras_winit.monitor import Finding, recording
 from keras_winit.monitor.output.writers import Writer
 
 # Of `fit`: batches in an epoch.
@@ -21,14 +21,14 @@ BATCHES = len(X) // 8
 @pytest.fixture
 def patience(monkeypatch):
     """How many samples each read took; each waits as long as it is let."""
-    monkeypatch.setattr(callback, "LONGEST", math.inf)
-    counts, read = [], callback.read
+    monkeypatch.setattr(recording, "MAX_DELAY", math.inf)
+    counts, read = [], recording.read
 
     def counted(layout, steps, packed):
         counts.append(len(steps))
         return read(layout, steps, packed)
 
-    monkeypatch.setattr(callback, "read", counted)
+    monkeypatch.setattr(recording, "read", counted)
     return counts
 
 
@@ -48,7 +48,7 @@ def watched():
 def test_samples_read_together_are_those_read_one_by_one(patience, monkeypatch):
     together = watched()
     assert patience == [BATCHES, BATCHES]
-    monkeypatch.setattr(callback, "LONGEST", -1.0)
+    monkeypatch.setattr(recording, "MAX_DELAY", -1.0)
     one_by_one = watched()
     assert patience[2:] == [1] * (2 * BATCHES)
     pairs = zip(together.history.records, one_by_one.history.records, strict=True)
@@ -71,8 +71,8 @@ def test_no_sample_waits_long(patience, monkeypatch):
         clock.now += 0.04
 
     clock = Clock()
-    monkeypatch.setattr(callback, "time", clock)
-    monkeypatch.setattr(callback, "LONGEST", 0.1)
+    monkeypatch.setattr(recording, "time", clock)
+    monkeypatch.setattr(recording, "MAX_DELAY", 0.1)
     monitor = ActivationMonitor(every=1, statistics="mean")
     fit(tiny(), at_the_end(tick), monitor, batch_size=1)
     # After .04, .08 and .12 seconds.
