@@ -82,27 +82,18 @@ def measure(net, watched):
         return result
 
     model.train_step = train_step
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, wall = time.process_time(), time.perf_counter()
     model.fit(x, y, batch_size=batch, verbose=0, callbacks=callbacks)
     first, wall = time.process_time() - start, time.perf_counter() - wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    later = []
-    for _ in range(5):
-        start = time.process_time()
-        model.fit(x, y, batch_size=batch, verbose=0, callbacks=callbacks)
-        later.append(time.process_time() - start)
     if watched:
         (monitor,) = callbacks
-        assert len(monitor.history.records) == 6
-        print(monitor.history.unseen, file=sys.stderr)
+        assert len(monitor.history.records) == 1
     return {
         "tracing": sum(traced),
         "first": first,
         "wall": wall,
-        "later": statistics.median(later),
         "peak": peak / 1024,
-        "before": before / 1024,
     }
 
 
@@ -117,7 +108,7 @@ def run(backend, net, watched):
 def show(backend, net, rounds):
     pairs = [[run(backend, net, watched) for watched in (False, True)] for _ in range(rounds)]
     print(f"{backend}, {net}")
-    for key in ("tracing", "first", "wall", "later", "peak"):
+    for key in ("tracing", "first", "wall", "peak"):
         plain, watched = (statistics.median(pair[i][key] for pair in pairs) for i in (0, 1))
         ratios = [pair[1][key] / pair[0][key] for pair in pairs]
         print(

@@ -144,7 +144,7 @@ def test_a_line_shows_the_first_variable_that_no_inner_layer_holds(records):
 
 def test_the_monitor_plots_its_history(records, tmp_path):
     monitor = ActivationMonitor()
-    message = "`plots.layers(samples=...)` needs samples with `unit_stddev`. Received: 0 samples."
+    message = "`plots.layers(records=...)` needs records with `unit_stddev`. Received: 0 records."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         monitor.plot()
     monitor.history.records = records

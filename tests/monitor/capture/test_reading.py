@@ -145,11 +145,12 @@ def test_a_step_that_fails_lets_it_speak_first(capsys):
 
 
 def test_an_interrupt_while_reading_leaves_the_rest(patience, monkeypatch):
-    def diagnose(self, sample):
-        if sample.step == 0:
+    def diagnose(self, record, facts):
+        if record.step == 0:
             raise KeyboardInterrupt
+        return []
 
-    monkeypatch.setattr(ActivationMonitor, "_diagnose", diagnose)
+    monkeypatch.setattr(recording.Diagnosis, "__call__", diagnose)
     monitor = ActivationMonitor(every=1, statistics="mean")
     with pytest.raises(KeyboardInterrupt):
         fit(tiny(), monitor)
