@@ -1,28 +1,12 @@
 """What `ActivationMonitor` costs, as a multiple of plain training.
 
-    python benchmarks/monitor.py [--backend NAME] [--rounds N] [--quick]
+    python benchmarks/monitor.py [--backend NAME] [--rounds N] [--net NAME ...]
 
-Runs on every installed backend, each in a process of its own. Plain and watched training
-take turns and the median of the ratios is shown: of CPU time over all threads, as wall time
-on a shared machine says little. Compiling is left out. The first line is plain against
-plain: differences as small as there mean nothing.
-
-On two cores, November 2026, medians of three or four rounds (plain against plain .93 to 1.14),
-every step watched, MLP / CNN / Transformer:
-
-    all cheap statistics                        the recipe's alone    recipe
-    small nets, with steps of 3 to 20 ms
-    TensorFlow  1.42 / 1.20 / 1.33    1.37 / 1.05 / 1.12    11.8 / 8.57 / 6.10
-    JAX         1.28 / 1.37 / 1.74    1.14 / 1.31 / 1.38    1.86 / 2.48 / 2.94
-    PyTorch     2.04 / 1.62 / 1.95    1.66 / 1.44 / 1.76    1.65 / 1.81 / 1.64
-    nets of ordinary size, with steps of 11 to 145 ms
-    TensorFlow  1.32 / 1.25 / 1.15    1.15 / 1.20 / 1.09    3.35 / 2.31 / 1.88
-    JAX         1.35 / 1.29 / 1.19    1.17 / 1.34 / 1.14    1.90 / 1.69 / 1.37
-    PyTorch     1.62 / 1.28 / 1.34    1.35 / 1.20 / 1.25    1.53 / 1.48 / 1.48
-
-One ratio differs between runs by .05 to .1, that of small nets on JAX by .25. The default
-schedule takes 28 of the first 1,000 steps: one `fit` of so many with the small MLP took 1.03 on
-TensorFlow and 1.02 on JAX, plain against plain .91 and 1.12.
+Runs on every installed backend, each in a process of its own. Plain and watched training take
+turns; the median of the ratios of CPU time over all threads is shown, with their range.
+Compiling is left out, see `compile_time.py`. The first line of each net compares plain training
+with itself: smaller differences mean nothing. The "recipe" is the usual one: a second model of
+all outputs, `predict` of a batch, and numpy.
 """
 
 import argparse
@@ -181,15 +165,14 @@ def measure(net, rounds, chosen):
             run(callbacks[name])
             spent[name].append(time.process_time() - start)
     return {
-        name: statistics.median(
-            a / b for a, b in zip(spent[name][1:], spent["plain"][1:], strict=True)
-        )
+        name: [a / b for a, b in zip(spent[name][1:], spent["plain"][1:], strict=True)]
         for name in chosen
     }
 
 
-def show(backend, rounds, quick):
-    for name, net in list(NETS.items())[: 1 if quick else None]:
+def show(backend, rounds, nets):
+    for name in nets:
+        net = NETS[name]
         print(f"{backend}, {name}")
         with tempfile.TemporaryDirectory() as log_dir:
             chosen = candidates(net[1], log_dir)
@@ -197,24 +180,25 @@ def show(backend, rounds, quick):
                 # What happens once in 50 steps would be missed.
                 chosen = {name: chosen[name] for name in EACH}
             found = measure(net, rounds, chosen)
-        for candidate, ratio in found.items():
-            print(f"    {candidate:36s}{ratio:6.2f}", flush=True)
+        for candidate, ratios in found.items():
+            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            print(f"    {candidate:36s}{statistics.median(ratios):6.2f}   ({spread})", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", choices=BACKENDS)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="only the small MLP")
+    parser.add_argument("--net", nargs="+", choices=NETS, default=list(NETS))
     options = parser.parse_args()
     if options.backend and os.environ.get("KERAS_BACKEND") == options.backend:
-        show(options.backend, options.rounds, options.quick)
+        show(options.backend, options.rounds, options.net)
         return
     for backend in [options.backend] if options.backend else BACKENDS:
         if importlib.util.find_spec(backend) is None:
             continue
         command = [sys.executable, __file__, "--backend", backend]
-        command += ["--rounds", str(options.rounds), *(["--quick"] if options.quick else [])]
+        command += ["--rounds", str(options.rounds), "--net", *options.net]
         environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
         subprocess.run(command, env=environment, check=True)
 
