@@ -92,7 +92,7 @@ def _heat_maps(tables: Tables) -> list[HeatMap]:
         gradient = np.log10(norms / _median_gradients(tables))
         update = np.log10(tables.updates() / UPDATE_TARGET)
     nonfinite = tables.of_layers("nonfinite") > 0
-    # The spread of a layer is always measured, so it is NaN only if no entry is finite.
+    # Every record of a layer has its spread, which is NaN only if no entry is finite.
     nonfinite_signal = nonfinite | tables.missing("unit_stddev")
     nonfinite_gradient = (
         (tables.of_first_kernels("gradient_nonfinite") > 0) | np.isinf(norms) | np.isposinf(update)

@@ -118,6 +118,10 @@ def _bias_variance(function: Activation, q: float) -> float:
 
 def _critical_qs(function: Activation, bias_stddev: float) -> list[float]:
     """Return every q whose critical point has these biases, in increasing order."""
+
+    def excess_at(q: float) -> float:
+        return _bias_variance(function, q) - bias_stddev**2
+
     bias_variances = np.array([_bias_variance(function, q) for q in SEARCHED])
     excess = bias_variances - bias_stddev**2
     excess[np.abs(excess) <= _ROUNDING * SEARCHED] = 0
@@ -125,19 +129,15 @@ def _critical_qs(function: Activation, bias_stddev: float) -> list[float]:
     if known.any() and not excess[known].any():
         # Every q is critical, as for ReLU.
         return [1.0]
-    found = []
+    critical_qs = []
     if bias_stddev == 0 and abs(_bias_variance(function, _NEAR_ZERO)) <= 1e-6 * _NEAR_ZERO:
-        found.append(0.0)
+        critical_qs.append(0.0)
     for i, j in pairwise(np.flatnonzero(known & (excess != 0))):
         if excess[i] * excess[j] < 0:
-            found.append(
-                root(
-                    lambda q: _bias_variance(function, q) - bias_stddev**2, SEARCHED[i], SEARCHED[j]
-                )
-            )
-    if not found:
+            critical_qs.append(root(excess_at, SEARCHED[i], SEARCHED[j]))
+    if not critical_qs:
         raise _no_critical_q(function, bias_stddev, bias_variances)
-    return found
+    return critical_qs
 
 
 def _no_critical_q(function: Activation, bias_stddev: float, bias_variances: Array) -> ValueError:

@@ -30,8 +30,8 @@ def test_the_reference_is_limited_to_the_healthy_range(first, reference):
 
 
 def test_the_reference_is_the_first_layer_with_a_kernel():
-    plain = record(0, [0.1, 0.5, 1])
-    without_kernel = replace(plain, variables=("x/kernel", *plain.variables[1:]))
+    original = record(0, [0.1, 0.5, 1])
+    without_kernel = replace(original, variables=("x/kernel", *original.variables[1:]))
     values, _ = cells(plots.health([without_kernel]))
     np.testing.assert_allclose(values[:, 0], np.log10([0.2, 1, 2]), atol=1e-6)
 
