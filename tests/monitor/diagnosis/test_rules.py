@@ -372,6 +372,15 @@ def test_gradients_may_overflow_while_the_loss_is_scaled():
     )
 
 
+def test_a_weight_that_is_not_finite_is_found_by_its_norm():
+    records = make_records(1, **of_variable(weight_norm=np.inf))
+    (finding,) = findings_in(records, rules=[rule_named("non_finite")])
+    assert (finding.rule, finding.layer) == ("non_finite", "b")
+    assert finding.cause == (
+        "the norm of the weight 'b/kernel' is inf, from the first recorded step on"
+    )
+
+
 def test_the_first_layer_that_is_not_finite_is_named_with_the_ranges_before_it():
     layers = {"b": {"nonfinite": 2, "max": np.nan}, "c": {"nonfinite": 9}}
     (finding,) = findings_in(make_records(1, layers=layers))

@@ -52,7 +52,7 @@ class Rule:
         first_step: First step at which the rule is applied.
         last_step: Last step at which the rule is applied. None: no limit.
 
-    Class attributes, texts unless stated otherwise:
+    Class attributes, all of them texts:
 
     - `id`: unique name.
     - `severity`: "info", "warning" or "error".

@@ -62,11 +62,13 @@ class NonFinite(Rule):
             # While the optimizer searches for a scale of the loss, a gradient that overflows
             # only makes the scale smaller.
             if count > self.threshold and not view.model.scaled_loss:
-                cause = f"the gradient of {name!r} contains {_non_finite(count)}"
-                cause += _explanation(view)
+                cause = (
+                    f"the gradient of {name!r} contains {_non_finite(count)}{_explanation(view)}"
+                )
                 yield Violation(weight.layer, count, weight.order, cause=cause)
-            if "weight_norm" in weight.values and not math.isfinite(weight["weight_norm"]):
-                cause = f"the weight {name!r} contains NaN or infinite values{_explanation(view)}"
+            norm = weight["weight_norm"]
+            if "weight_norm" in weight.values and not math.isfinite(norm):
+                cause = f"the norm of the weight {name!r} is {norm:g}{_explanation(view)}"
                 yield Violation(weight.layer, math.inf, weight.order, cause=cause)
 
     def _check_loss(self, view: View) -> Iterator[Violation]:
