@@ -21,13 +21,11 @@ ROOT = Path(__file__).parent.parent
 # The parts of the package from the bottom up: a part imports only parts of lower levels.
 LEVELS = (
     ("lazy_loading",),
-    ("theory",),
+    ("theory", "plots"),
     ("initializers", "statistics"),
     ("models",),
     ("monitor", "experiments"),
     ("__init__",),
-    ("plots",),
-    ("cli", "commands"),
     ("__main__",),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
@@ -42,16 +40,13 @@ ALLOWED = {
     "__main__": {"keras_winit_commands"},
 }
 # Names that a part may not use, beside `keras.src`, of which only PRIVATE is allowed.
-MONITOR_PARTS = ("capture", "diagnosis", "output", "arguments", "callback", "check")
+MONITOR_PARTS = ("capture", "diagnosis", "output", "recording", "arguments", "callback", "check")
 FORBIDDEN = {
     "initializers": ("keras.layers", "keras.models"),
     "monitor/capture": tuple(f"keras_winit.monitor.{part}" for part in MONITOR_PARTS[1:]),
     "monitor/diagnosis": tuple(f"keras_winit.monitor.{part}" for part in MONITOR_PARTS[2:]),
     "monitor/output": tuple(f"keras_winit.monitor.{part}" for part in MONITOR_PARTS[3:]),
 }
-# Imports of a higher level that are allowed because they run late or never: in a function, or
-# for type checkers only.
-LATE = {("monitor", "plots"), ("__init__", "plots")}
 # Private names of Keras for which it has no public one.
 PRIVATE = {
     ("monitor", "keras.src.backend.get_keras_mask"),
@@ -60,15 +55,8 @@ PRIVATE = {
 
 
 def imported_names(source):
-    """Each dotted name that the source imports or takes from Keras, and whether that is late."""
+    """Each dotted name that the source imports or takes from Keras."""
     tree = ast.parse(source)
-    late_blocks = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef)
-        or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    ]
-    late = {id(node) for block in late_blocks for node in ast.walk(block)}
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
@@ -77,22 +65,22 @@ def imported_names(source):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Attribute) and ast.unparse(node)[:6] == "keras.":
             names = [ast.unparse(node)]
-        yield from ((name, id(node) in late) for name in names)
+        yield from names
 
 
 def violations(source, place):
     """The forbidden imports in the source of a file, which lies at a place such as "models"."""
     part = place.partition("/")[0]
-    return [name for name, late in imported_names(source) if not allowed(name, late, part, place)]
+    return [name for name in imported_names(source) if not allowed(name, part, place)]
 
 
-def allowed(name, late, part, place):
+def allowed(name, part, place):
     package, other, *_ = [*name.split("."), "__init__"]
     if name.startswith(FORBIDDEN.get(place, ())):
         return False
     if package == "keras_winit":
         level = LEVEL.get(other, LEVEL["__init__"])
-        return other == part or level < LEVEL[part] or (late and (part, other) in LATE)
+        return other == part or level < LEVEL[part]
     if name.startswith("keras.src"):
         return (part, name) in PRIVATE
     return package in sys.stdlib_module_names or package in ALLOWED.get(part, USUAL)
@@ -118,18 +106,15 @@ def test_imports_run_one_way(path):
         ("statistics", "from keras_winit.experiments import propagate"),
         ("statistics", "import scipy"),
         ("experiments", "import matplotlib"),
-        ("experiments", "from keras_winit import plots"),
         ("plots", "import keras"),
-        ("plots", "from keras_winit import cli"),
-        ("plots", "from keras_winit import commands"),
-        ("monitor", "from keras_winit import plots"),
-        ("monitor", "def draw():\n    from keras_winit import cli"),
+        ("plots", "from keras_winit.monitor.records import Record"),
+        ("plots", "def draw():\n    from keras_winit.experiments import propagate"),
+        ("theory", "from keras_winit import plots"),
         ("monitor", "from keras.src.backend import set_keras_mask"),
         ("monitor", "from keras_winit import experiments"),
         ("monitor/capture", "from keras_winit.monitor.diagnosis import engine"),
         ("monitor/diagnosis", "from keras_winit.monitor.output.history import History"),
         ("monitor/output", "from keras_winit.monitor import callback"),
-        ("__init__", "from keras_winit import plots"),
     ],
 )
 def test_forbidden_imports_are_found(place, source):

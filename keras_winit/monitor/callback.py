@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_winit import plots
 from keras_winit.models.layers import LayerInfo, describe_layers
 from keras_winit.models.names import Names
 from keras_winit.monitor import arguments
@@ -199,8 +200,6 @@ class ActivationMonitor(keras.callbacks.Callback):
             OSError: If `path` cannot be written.
             ValueError: If `kind` is unknown, or if what it shows was not measured.
         """
-        from keras_winit import plots
-
         if kind not in KINDS:
             raise ValueError(
                 f"`ActivationMonitor.plot(kind=...)` must be one of {', '.join(KINDS)}. "

@@ -3,11 +3,12 @@
 import html
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
+from keras_winit.plots.labels import shortened
 
 # Columns of the table: the heading, and the most characters that a cell may have.
 COLUMNS = (
@@ -168,12 +169,6 @@ def _texts(finding: Finding) -> Iterator[str]:
         yield f"consequence: {describe_consequences(pairs)}"
 
 
-def shortened(text: str, most: int) -> str:
-    """Return a text as one printable line of at most `most` characters, keeping its end."""
-    text = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-    return text if len(text) <= most else "…" + text[1 - most :]
-
-
 def describe_consequences(consequences: Iterable[tuple[str, str]]) -> str:
     """Return one line such as "layer 'bad' is saturated" for pairs of a rule and a layer."""
     layers_of: dict[str, list[str]] = {}
@@ -200,15 +195,3 @@ def _clause(rule: str, layers: Sequence[str]) -> str:
 def worst_severity(*findings: Finding) -> str:
     """Return the highest severity of some findings."""
     return max((finding.severity for finding in findings), key=SEVERITIES.index)
-
-
-def severities(findings: Iterable[Any]) -> dict[str, str]:
-    """Return the worst severity in each layer, over all findings and their consequences."""
-    worst: dict[str, str] = {}
-    rows = [row if isinstance(row, Mapping) else row.as_dict() for row in findings]
-    while rows:
-        row = rows.pop()
-        rows += row.get("consequences", ())
-        known = worst.get(row["layer"], row["severity"])
-        worst[row["layer"]] = max(known, row["severity"], key=SEVERITIES.index)
-    return worst

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_winit.monitor.diagnosis.findings import shortened
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import is_before
+from keras_winit.plots.labels import shortened
 
 MAX_NAME_LENGTH = 60
 

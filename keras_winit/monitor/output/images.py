@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_winit import plots
 from keras_winit.monitor.records import Record
 
 # Largest number of records, each a column of an image.
@@ -90,8 +91,6 @@ class ImageAlbum:
             self._spent += self._duration
 
     def _draw(self) -> dict[str, bytes]:
-        from keras_winit import plots
-
         images = {}
         with warnings.catch_warnings():
             # Matplotlib warns of characters that its font lacks.

@@ -15,7 +15,6 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.monitor.diagnosis.findings import severities
 from keras_winit.monitor.output.events import EventFile, SummaryBuilder, sortable_tags
 from keras_winit.monitor.output.findings_markdown import findings_markdown
 from keras_winit.monitor.output.images import ImageAlbum
@@ -23,6 +22,7 @@ from keras_winit.monitor.output.strict_json import dumps
 from keras_winit.monitor.output.writers.writer import FileWriter, FindingFields
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import is_before
+from keras_winit.plots.findings import worst_severities
 
 # Statistics that get curves by default; our tab shows all statistics.
 CURVES = ("stddev", "dead_share", "saturated_share")
@@ -190,7 +190,7 @@ class TensorBoardWriter(FileWriter):
         if markdown != self._written_markdown:
             self._written_markdown = markdown
             summary.add_text("winit/findings_text", markdown)
-        summary.add_scalar("winit/layers_with_findings", len(severities(findings)))
+        summary.add_scalar("winit/layers_with_findings", len(worst_severities(findings)))
         return summary
 
     def _write_images_if_due(self, ended: bool = False, closed: bool = False) -> None:
