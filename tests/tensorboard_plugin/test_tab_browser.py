@@ -136,14 +136,14 @@ def tab(opened):
 def test_the_colors_are_those_of_the_data(loader, log_dir, address, serve, page):
     tab = Tab(page, address if loader == "fast" else serve(log_dir, "--load_fast=false"))
     tab.choose("Run", "bad/winit")
-    assert tab.text("#status") == "10 samples, last at step 50"
+    assert tab.text("#status") == "10 recorded steps, the last is step 50"
     for column in (1, 4, 8):
         for row, expected in enumerate(LIGHT):
             shown = tab.color(row, column)
             assert np.abs(np.subtract(shown, expected)).max() <= 2, (row, column)
     tab.choose("Range", "± 2 decades")
     assert np.abs(np.subtract(tab.color(1, 4), LIGHT[3])).max() <= 2
-    tab.choose("Relative to", "each layer's own start")
+    tab.choose("Relative to", "each row's first value")
     assert [tab.color(row, 4) for row in (1, 7)] == [LIGHT[0], LIGHT[7]]
 
 
@@ -197,10 +197,10 @@ def test_findings_are_readable_and_lead_to_their_layer(tab):
     finding, other = tab.frame.locator("#findings ol > li").all()
     assert finding.inner_text().replace("\n\n", "\n").split("\n") == [
         "error dead_units c",
-        "step 5, since step 0, 3 times, value 0.25, threshold 0.5, healthy 0 to 0.385",
+        "step 5, first at step 0, at 3 recorded steps, value 0.25, threshold 0.5, healthy 0 to 0.385",
         "<b>no</b> positive | output",
         "Remedy: he_normal",
-        "Hence 1 more",
+        "1 consequence",
     ]
     finding.get_by_role("button", name="c").click()
     tab.wait("#detail h2", "c")
@@ -227,7 +227,7 @@ def test_two_runs_side_by_side(tab):
     )
     assert tab.frame.locator("#detail .key span").all_inner_texts() == ["bad/winit", "good/winit"]
     assert tab.frame.locator("#findings h3").all_inner_texts() == ["bad/winit", "good/winit"]
-    assert "Nothing found so far." in tab.text("#findings")
+    assert "No findings so far." in tab.text("#findings")
 
 
 def test_layers_of_other_names_are_compared_by_their_place(tmp_path, serve, page):
@@ -271,10 +271,10 @@ def test_dark_mode(tab):
 def test_updates_arrive_while_a_run_writes(tmp_path, serve, page):
     writer = write(tmp_path, [sample(0), sample(1)])
     tab = Tab(page, serve(tmp_path, "--reload_interval=1"))
-    tab.wait("#status", "2 samples, last at step 1")
+    tab.wait("#status", "2 recorded steps, the last is step 1")
     writer.write(sample(2))
     writer.write_findings(2, [FINDING])
-    tab.wait("#status", "3 samples, last at step 2")
+    tab.wait("#status", "3 recorded steps, the last is step 2")
     tab.wait("#findings", "dead_units")
     writer.close()
 
@@ -325,7 +325,7 @@ def test_one_nan_among_many_steps_is_seen(tmp_path, serve, page):
         writer.write(one)
     writer.close()
     tab = Tab(page, serve(tmp_path), alone=True)
-    tab.wait("#status", "1500 samples, last at step 1499")
+    tab.wait("#status", "1500 recorded steps, the last is step 1499")
     canvas, _, y = tab.place(1, 0)
     width = canvas.bounding_box()["width"]
     line = "(canvas, [width, y]) => [...canvas.getContext('2d').getImageData(0, y, width, 1).data]"
@@ -341,7 +341,7 @@ def test_the_reload_button(page, address):
     tab = Tab(page, address)
     with page.expect_request(lambda request: "/plugin/keras_winit/runs" in request.url):
         page.locator("app-header-reload button").click()
-    tab.wait("#status", "10 samples")
+    tab.wait("#status", "10 recorded steps")
 
 
 def test_a_run_of_a_later_version(monkeypatch, tmp_path, serve, page):
