@@ -86,9 +86,7 @@ class Plugin(base_plugin.TBPlugin):
         columns.
         """
         run, tag = _text_argument(request, "run"), _text_argument(request, "tag")
-        contents = [
-            content for *key, _, content in self._list_series(request) if key == [run, tag]
-        ]
+        contents = [content for *key, _, content in self._list_series(request) if key == [run, tag]]
         if not contents or contents[0]["kind"] == "findings":
             raise exceptions.NotFound("no such table")
         shape = len(contents[0]["rows"]), len(contents[0]["columns"])
