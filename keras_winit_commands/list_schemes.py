@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 
+from keras_winit_commands.markdown import markdown_table
 from keras_winit_commands.parser import Subparsers, add_subcommand
 
 HEADER = ("name", "formula", "when to use", "source")
@@ -22,9 +23,7 @@ def run(options: Namespace) -> None:
     schemes = keras_winit.REGISTRY.values()
     table = [(cls.identifier, cls.formula, cls.use, cls.source) for cls in schemes]
     if options.markdown:
-        rows = [HEADER, tuple("---" for _ in HEADER)]
-        rows += [(f"`{name}`", *(text.replace("|", "\\|") for text in row)) for name, *row in table]
-        print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+        print(markdown_table(HEADER, [(f"`{name}`", *row) for name, *row in table]))
         return
     widths = [max(map(len, column)) for column in zip(HEADER, *table, strict=True)]
     for row in (HEADER, *table):
