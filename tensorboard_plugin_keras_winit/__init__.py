@@ -1,1 +1,1 @@
-"""The tab of `keras-winit` in TensorBoard; knows nothing of Keras and `keras_winit`."""
+"""TensorBoard plugin of `keras-winit`, which imports neither Keras nor `keras_winit`."""

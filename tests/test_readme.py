@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from keras_winit import cli
+from keras_winit_commands import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -19,7 +19,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
 def test_the_table_is_the_registry():
     out = io.StringIO()
     with redirect_stdout(out):
-        cli.main(["list", "--markdown"])
+        main(["list", "--markdown"])
     assert out.getvalue() in README
 
 

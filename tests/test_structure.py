@@ -110,6 +110,8 @@ def test_imports_run_one_way(path):
         ("plots", "from keras_winit.monitor.records import Record"),
         ("plots", "def draw():\n    from keras_winit.experiments import propagate"),
         ("theory", "from keras_winit import plots"),
+        ("plots", "import keras_winit_commands"),
+        ("monitor", "def draw():\n    from keras_winit_commands import main"),
         ("monitor", "from keras.src.backend import set_keras_mask"),
         ("monitor", "from keras_winit import experiments"),
         ("monitor/capture", "from keras_winit.monitor.diagnosis import engine"),

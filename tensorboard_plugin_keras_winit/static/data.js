@@ -1,24 +1,26 @@
-// What the server knows, decoded.
+// Fetches and decodes what the server of the tab offers.
 
-async function get(route, query = {}) {
+async function request(route, query = {}) {
   const address = new URL(`./${route}?${new URLSearchParams(query)}`, import.meta.url);
-  const answer = await fetch(address);
-  if (!answer.ok) throw new Error(`${route}: ${answer.status}`);
-  return answer;
+  const response = await fetch(address);
+  if (!response.ok) throw new Error(`${route}: ${response.status}`);
+  return response;
 }
 
-const json = async (route, query) => (await get(route, query)).json();
+const requestJson = async (route, query) => (await request(route, query)).json();
 
-export const runs = () => json("runs");
+export const fetchRuns = () => requestJson("runs");
 
-export const findings = (run) => json("findings", { run });
+export const fetchFindings = (run) => requestJson("findings", { run });
 
-export const histogram = (run, tag) => json("histogram", { run, tag });
+export const fetchHistograms = (run, tag) => requestJson("histogram", { run, tag });
 
-// One statistic of all rows, or all statistics of one row: `values[step * width + i]`.
-async function slice(table, which, index, width) {
-  const query = { run: table.run, tag: table.tag, [which]: index };
-  const bytes = await (await get("table", query)).arrayBuffer();
+// Returns a slice of a table: `count` records of `width` series each. The value of a series in a
+// record is `values[record * width + series]`; `absent[series]` tells whether the statistic does
+// not apply.
+async function fetchSlice(table, axis, index, width) {
+  const query = { run: table.run, tag: table.tag, [axis]: index };
+  const bytes = await (await request("table", query)).arrayBuffer();
   const count = (bytes.byteLength - width) / (8 + 4 * width);
   return {
     width,
@@ -29,6 +31,8 @@ async function slice(table, which, index, width) {
   };
 }
 
-export const column = (table, index) => slice(table, "column", index, table.rows.length);
+// One statistic of all rows.
+export const fetchColumn = (table, index) => fetchSlice(table, "column", index, table.rows.length);
 
-export const row = (table, index) => slice(table, "row", index, table.columns.length);
+// All statistics of one row.
+export const fetchRow = (table, index) => fetchSlice(table, "row", index, table.columns.length);

@@ -1,56 +1,60 @@
-// Elements and canvases. Text only ever becomes text: no name can turn into markup.
+// Makes elements and canvases. Names are only ever inserted as text, so none can become markup.
 
 export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value === true) made.setAttribute(name, "");
-    else if (value !== false && value != null) made.setAttribute(name, String(value));
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value != null) node.setAttribute(name, String(value));
   }
-  made.append(...children.flat().filter((child) => child != null));
-  return made;
+  node.append(...children.flat().filter((child) => child != null));
+  return node;
 }
 
-// The 2d context of a canvas of so many CSS pixels, sharp on any screen.
-export function context(canvas, width, height) {
+// Sets the size of a canvas in CSS pixels, and returns its 2d context, scaled to the pixels of
+// the screen.
+export function resizeCanvas(canvas, width, height) {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);
   canvas.style.width = `${width}px`;
   canvas.style.height = `${height}px`;
-  const drawing = canvas.getContext("2d");
-  drawing.scale(ratio, ratio);
-  return drawing;
+  const context = canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  return context;
 }
 
-export function fill(select, options, chosen) {
-  const wanted = options.map(([value, label]) => `${value}\n${label}`).join("\n\n");
-  if (select.dataset.options !== wanted) {
-    select.dataset.options = wanted;
+// Replaces the options of a select only if they have changed, as that closes an open list.
+export function setOptions(select, options, selected) {
+  const content = options.map(([value, label]) => `${value}\n${label}`).join("\n\n");
+  if (select.dataset.options !== content) {
+    select.dataset.options = content;
     select.replaceChildren(...options.map(([value, label]) => element("option", { value }, label)));
   }
-  select.value = chosen;
+  select.value = selected;
 }
 
-// The end of a long text tells more than its start: block names come first.
-export function shortened(drawing, text, width) {
-  if (drawing.measureText(text).width <= width) return text;
-  let from = 1;
-  let until = text.length;
-  while (from < until) {
-    const middle = (from + until) >> 1;
-    if (drawing.measureText(`…${text.slice(middle)}`).width <= width) until = middle;
-    else from = middle + 1;
+// Cuts the start of a text that is too wide: the end of a layer's path tells more than the names
+// of its blocks.
+export function shorten(context, text, width) {
+  if (context.measureText(text).width <= width) return text;
+  let low = 1;
+  let high = text.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (context.measureText(`…${text.slice(middle)}`).width <= width) high = middle;
+    else low = middle + 1;
   }
-  return `…${text.slice(from)}`;
+  return `…${text.slice(low)}`;
 }
 
-// A name that switches the direction of writing must not take what follows with it.
-export function isolated(text) {
+// Encloses a name that changes the direction of writing, so that the text after it does not
+// change its direction too.
+export function isolate(text) {
   return /[\u202a-\u202e\u2066-\u2069]/.test(text) ? `\u2068${text}\u2069` : text;
 }
 
-export function digits(value) {
+export function formatNumber(value) {
   if (value == null || Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "-∞";
   if (value === 0) return "0";
@@ -59,7 +63,7 @@ export function digits(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-// What the theme's style sheet calls a color.
-export function color(name) {
+// Returns a color that style.css defines for the current theme.
+export function themeColor(name) {
   return getComputedStyle(document.body).getPropertyValue(`--${name}`).trim();
 }

@@ -1,74 +1,78 @@
-// What the rules found, with cause and remedy.
+// Lists findings with their cause, their remedy and their consequences.
 
-import { digits, element } from "./dom.js";
+import { element, formatNumber } from "./dom.js";
 
-const RANK = ["error", "warning", "info"];
+const SEVERITIES = ["error", "warning", "info"]; // the worst first
 
-const severity = (finding) => (RANK.includes(finding.severity) ? finding.severity : "info");
+const severityOf = ({ severity }) => (SEVERITIES.includes(severity) ? severity : "info");
 
-const consequences = (finding) => finding.consequences ?? [];
+const consequencesOf = (finding) => finding.consequences ?? [];
 
-// The worst severity of each layer that has findings, or consequences of others.
-export function severities(findings) {
+// Maps each layer with findings or consequences to the worst of their severities.
+export function worstSeverities(findings) {
   const worst = new Map();
-  for (const finding of findings.flatMap((one) => [one, ...consequences(one)])) {
+  for (const finding of findings.flatMap((cause) => [cause, ...consequencesOf(cause)])) {
+    const severity = severityOf(finding);
     const known = worst.get(finding.layer);
-    if (finding.layer && (!known || RANK.indexOf(severity(finding)) < RANK.indexOf(known))) {
-      worst.set(finding.layer, severity(finding));
+    if (finding.layer && (!known || SEVERITIES.indexOf(severity) < SEVERITIES.indexOf(known))) {
+      worst.set(finding.layer, severity);
     }
   }
   return worst;
 }
 
-export function list(run, findings, onSelect) {
-  const items = findings.map((finding) => item(finding, onSelect));
+// `onSelect(layer, step)` is called when the user clicks on the layer of a finding.
+export function findingList(run, findings, onSelect) {
+  const items = findings.map((finding) => findingItem(finding, onSelect));
   return [
     element("h3", {}, run),
     items.length
       ? element("ol", {}, ...items)
-      : element("p", { class: "faint" }, "Nothing found so far."),
+      : element("p", { class: "faint" }, "No findings so far."),
   ];
 }
 
-// What was found, and a link to the layer where.
-function heading(finding, onSelect) {
-  const go = () => onSelect(finding.layer, finding.step);
+function findingItem(finding, onSelect) {
+  const severity = severityOf(finding);
+  const consequences = consequencesOf(finding).map((consequence) =>
+    element("li", { class: severityOf(consequence) }, ...ruleAndLayer(consequence, onSelect)),
+  );
+  const count = consequences.length === 1 ? "1 consequence" : `${consequences.length} consequences`;
+  return element(
+    "li",
+    { class: severity },
+    element("div", {}, element("span", { class: "badge" }, severity), " ", ...ruleAndLayer(finding, onSelect)),
+    element("p", { class: "faint" }, describeNumbers(finding)),
+    element("p", {}, String(finding.cause ?? "")),
+    finding.remedy ? element("p", { class: "remedy" }, `Remedy: ${finding.remedy}`) : null,
+    consequences.length
+      ? element("details", {}, element("summary", {}, count), element("ul", {}, ...consequences))
+      : null,
+  );
+}
+
+function ruleAndLayer(finding, onSelect) {
+  const onclick = () => onSelect(finding.layer, finding.step);
   return [
     element("bdi", {}, String(finding.rule ?? "")),
     " ",
     finding.layer
-      ? element("button", { type: "button", class: "link", onclick: go }, String(finding.layer))
+      ? element("button", { type: "button", class: "link", onclick }, String(finding.layer))
       : null,
   ];
 }
 
-function item(finding, onSelect) {
-  const grade = severity(finding);
-  const follows = consequences(finding).map((one) =>
-    element("li", { class: severity(one) }, ...heading(one, onSelect)),
-  );
-  return element(
-    "li",
-    { class: grade },
-    element("div", {}, element("span", { class: "badge" }, grade), " ", ...heading(finding, onSelect)),
-    element("p", { class: "faint" }, facts(finding)),
-    element("p", {}, String(finding.cause ?? "")),
-    finding.remedy ? element("p", { class: "remedy" }, `Remedy: ${finding.remedy}`) : null,
-    follows.length
-      ? element("details", {}, element("summary", {}, `Hence ${follows.length} more`), element("ul", {}, ...follows))
-      : null,
-  );
-}
-
-function facts({ step, first_step: first, hits, value, threshold, healthy_range: healthy }) {
-  const number = (given) => (typeof given === "number" || given === null ? digits(given) : String(given));
+function describeNumbers({ step, first_step: firstStep, hits, value, threshold, healthy_range: range }) {
+  // JSON has no NaN: it is written as null, and infinities as text.
+  const format = (entry) =>
+    typeof entry === "number" || entry === null ? formatNumber(entry) : String(entry);
   const parts = [];
   if (step !== undefined) parts.push(`step ${step}`);
-  if (first !== undefined && first !== step) parts.push(`since step ${first}`);
-  if (hits > 1) parts.push(`${hits} times`);
-  if (value !== undefined) parts.push(`value ${number(value)}`);
-  if (threshold !== undefined && threshold !== null) parts.push(`threshold ${number(threshold)}`);
-  if (Array.isArray(healthy)) parts.push(`healthy ${healthy.map(number).join(" to ")}`);
-  else if (healthy) parts.push(`healthy ${healthy}`);
+  if (firstStep !== undefined && firstStep !== step) parts.push(`first at step ${firstStep}`);
+  if (hits > 1) parts.push(`at ${hits} recorded steps`);
+  if (value !== undefined) parts.push(`value ${format(value)}`);
+  if (threshold !== undefined && threshold !== null) parts.push(`threshold ${format(threshold)}`);
+  if (Array.isArray(range)) parts.push(`healthy ${range.map(format).join(" to ")}`);
+  else if (range) parts.push(`healthy ${range}`);
   return parts.join(", ");
 }

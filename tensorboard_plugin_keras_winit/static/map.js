@@ -1,227 +1,242 @@
-// The heat map: layers down, sampled steps across.
+// Heat map of one statistic: one line for each row of the table, one column for each recorded step.
 
-import { color, context, digits, element, isolated, shortened } from "./dom.js";
-import { paint } from "./scale.js";
+import { element, formatNumber, isolate, resizeCanvas, shorten, themeColor } from "./dom.js";
+import { colorAt } from "./scale.js";
 
-const GUTTER = 190;
-const AXIS = 20;
-const PAGE = 10;
-const LABEL = 15;
+// All lengths are in CSS pixels.
+const NAMES_WIDTH = 190;
+const STEPS_HEIGHT = 20;
+const NAME_HEIGHT = 15;
+const STEP_GAP = 8;
+const ROWS_PER_PAGE = 10;
 
 export class HeatMap {
-  // `onSelect(row, sample)` is told of a choice by pointer or key.
+  // `onSelect(row, record)` is called when the user chooses a cell by pointer or keyboard.
   constructor(onSelect) {
     this.onSelect = onSelect;
     this.canvas = element("canvas", { "aria-hidden": "true" });
     this.tip = element("div", { class: "tip", hidden: true });
-    this.list = element("div", { class: "hidden" });
+    this.list = element("div", { class: "screen-reader" });
     this.element = element(
       "div",
-      { class: "map", tabindex: 0, role: "listbox", onkeydown: (event) => this._key(event) },
+      { class: "map", tabindex: 0, role: "listbox", onkeydown: (event) => this._handleKey(event) },
       this.canvas,
       this.list,
       this.tip,
     );
     this.canvas.addEventListener("click", (event) => {
-      const cell = this.cellAt(event.offsetX, event.offsetY);
-      if (cell) this.onSelect(cell.row, cell.sample);
+      const cell = this._cellAt(event.offsetX, event.offsetY);
+      if (cell) this.onSelect(cell.row, cell.record);
     });
-    this.canvas.addEventListener("pointermove", (event) => this._hover(event));
+    this.canvas.addEventListener("pointermove", (event) => this._showTip(event));
     this.canvas.addEventListener("pointerleave", () => (this.tip.hidden = true));
   }
 
-  // shown: {id, table, keys, name, data, scale, look, theme, row, sample, severities}; `look`
-  // changes with whatever changes the colors.
-  draw(shown, width, height) {
-    this.shown = shown;
-    const { table, data } = shown;
-    this.rowHeight = Math.max(2, Math.min(24, Math.floor((height - AXIS) / data.width)));
-    this.plot = Math.max(50, width - GUTTER);
-    const drawing = context(this.canvas, width, this.rowHeight * data.width + AXIS);
-    drawing.clearRect(0, 0, width, this.rowHeight * data.width + AXIS);
-    if (data.count) this._cells(drawing);
-    this._labels(drawing);
-    this._steps(drawing);
-    this._selection(drawing);
-    this._options(table);
+  // view: {id, table, statistic, slice, scale, scaleKey, theme, row, record, severities}. `row`
+  // and `record` are selected; `row` is -1 if the table lacks it. The cells are painted again if
+  // `slice` or `scaleKey` has changed.
+  draw(view, width, height) {
+    this.view = view;
+    const rows = view.slice.width;
+    this.rowHeight = Math.max(2, Math.min(24, Math.floor((height - STEPS_HEIGHT) / rows)));
+    this.cellsWidth = Math.max(50, width - NAMES_WIDTH);
+    this.cellsHeight = this.rowHeight * rows;
+    const context = resizeCanvas(this.canvas, width, this.cellsHeight + STEPS_HEIGHT);
+    if (view.slice.count) this._drawCells(context);
+    this._drawNames(context);
+    this._drawSteps(context);
+    this._drawSelection(context);
+    this._updateOptions();
   }
 
-  // The sample whose cell covers a pixel; several may share one.
-  sampleAt(x) {
-    return Math.min(this.shown.data.count - 1, Math.floor((x * this.shown.data.count) / this.plot));
-  }
-
-  cellAt(x, y) {
-    const row = Math.floor(y / this.rowHeight);
-    const inside = x < GUTTER + this.plot && y >= 0 && row < this.shown.data.width;
-    if (!inside || !this.shown.data.count) return null;
-    return { row, sample: x < GUTTER ? this.shown.sample : this.sampleAt(x - GUTTER) };
-  }
-
-  describe(row, sample) {
-    const { table, name, data, scale } = this.shown;
-    const value = data.values[sample * data.width + row];
-    const head = `${isolated(table.rows[row])}, step ${data.steps[sample]}: ${name} `;
-    if (data.absent[row]) return `${head}does not apply`;
+  describe(row, record) {
+    const { table, statistic, slice, scale } = this.view;
+    const value = slice.values[record * slice.width + row];
+    const start = `${isolate(table.rows[row])}, step ${slice.steps[record]}: ${statistic} `;
+    if (slice.absent[row]) return `${start}does not apply`;
     const ratio = value / (scale.middle?.(row) ?? NaN);
-    const times = Number.isFinite(ratio) ? `, ${digits(ratio)} times the reference` : "";
-    return `${head}${digits(value)}${times}`;
+    const comparison = Number.isFinite(ratio) ? `, ${formatNumber(ratio)} times the reference` : "";
+    return `${start}${formatNumber(value)}${comparison}`;
   }
 
-  _cells(drawing) {
-    const { data, look } = this.shown;
-    const known = this.painted;
-    if (known?.data !== data || known.look !== look || known.small.width !== this.plot) {
-      this.painted = { data, look, small: this._paint() };
-    }
-    drawing.imageSmoothingEnabled = false;
-    drawing.drawImage(this.painted.small, GUTTER, 0, this.plot, this.rowHeight * data.width);
-    this._absent(drawing);
-    this._gaps(drawing);
+  // The last record whose cell covers a pixel, `x` pixels from the left end of the cells.
+  _recordAt(x) {
+    const { count } = this.view.slice;
+    return Math.min(count - 1, Math.floor((x * count) / this.cellsWidth));
   }
 
-  // A pixel that several samples share shows the worst of them: no NaN goes unseen.
-  _paint() {
-    const { data, scale, theme } = this.shown;
-    const columns = this.plot;
-    const image = new ImageData(columns, data.width);
-    for (let x = 0; x < columns; x++) {
-      const first = this.sampleAt(x);
-      const last = Math.max(first, this.sampleAt(x + 1) - 1);
-      for (let row = 0; row < data.width; row++) {
-        if (data.absent[row]) continue;
-        let worst = 0;
-        for (let sample = first; sample <= last && !Number.isNaN(worst); sample++) {
-          const position = scale.position(data.values[sample * data.width + row], row);
-          if (!(Math.abs(position) <= Math.abs(worst))) worst = position;
+  // The cell at a point of the canvas. A point on a name belongs to the selected record.
+  _cellAt(x, y) {
+    const { slice, record } = this.view;
+    const row = Math.floor(y / this.rowHeight);
+    const inside = x < NAMES_WIDTH + this.cellsWidth && y >= 0 && row < slice.width;
+    if (!inside || !slice.count) return null;
+    return { row, record: x < NAMES_WIDTH ? record : this._recordAt(x - NAMES_WIDTH) };
+  }
+
+  _drawCells(context) {
+    const { slice, scaleKey } = this.view;
+    const { painted } = this;
+    const unchanged =
+      painted?.slice === slice && painted.scaleKey === scaleKey && painted.canvas.width === this.cellsWidth;
+    if (!unchanged) this.painted = { slice, scaleKey, canvas: this._paintCells() };
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.painted.canvas, NAMES_WIDTH, 0, this.cellsWidth, this.cellsHeight);
+    this._drawAbsentRows(context);
+    this._drawGaps(context);
+  }
+
+  // Returns a canvas with one pixel for the height of a row. Where several records share a pixel,
+  // it shows the one farthest from the middle of the scale, or NaN, so that none goes unseen.
+  _paintCells() {
+    const { slice, scale, theme } = this.view;
+    const image = new ImageData(this.cellsWidth, slice.width);
+    for (let x = 0; x < this.cellsWidth; x++) {
+      const first = this._recordAt(x);
+      const last = Math.max(first, this._recordAt(x + 1) - 1);
+      for (let row = 0; row < slice.width; row++) {
+        if (slice.absent[row]) continue;
+        let farthest = 0;
+        for (let record = first; record <= last && !Number.isNaN(farthest); record++) {
+          const position = scale.position(slice.values[record * slice.width + row], row);
+          // The negation makes NaN win.
+          if (!(Math.abs(position) <= Math.abs(farthest))) farthest = position;
         }
-        const at = 4 * (row * columns + x);
-        image.data.set(paint(worst, theme), at);
-        image.data[at + 3] = 255;
+        const offset = 4 * (row * this.cellsWidth + x);
+        image.data.set(colorAt(farthest, theme), offset);
+        image.data[offset + 3] = 255;
       }
     }
-    const small = element("canvas", { width: columns, height: data.width });
-    small.getContext("2d").putImageData(image, 0, 0);
-    return small;
+    const canvas = element("canvas", { width: this.cellsWidth, height: slice.width });
+    canvas.getContext("2d").putImageData(image, 0, 0);
+    return canvas;
   }
 
-  _absent(drawing) {
-    const { data } = this.shown;
-    drawing.strokeStyle = color("faint");
-    for (let row = 0; row < data.width; row++) {
-      if (!data.absent[row]) continue;
+  _drawAbsentRows(context) {
+    const { slice } = this.view;
+    context.strokeStyle = themeColor("faint");
+    context.setLineDash([1, 5]);
+    for (let row = 0; row < slice.width; row++) {
+      if (!slice.absent[row]) continue;
       const middle = (row + 0.5) * this.rowHeight;
-      drawing.setLineDash([1, 5]);
-      drawing.beginPath();
-      drawing.moveTo(GUTTER, middle);
-      drawing.lineTo(GUTTER + this.plot, middle);
-      drawing.stroke();
-      drawing.setLineDash([]);
+      context.beginPath();
+      context.moveTo(NAMES_WIDTH, middle);
+      context.lineTo(NAMES_WIDTH + this.cellsWidth, middle);
+      context.stroke();
     }
+    context.setLineDash([]);
   }
 
-  _gaps(drawing) {
+  _drawGaps(context) {
     if (this.rowHeight < 8) return;
-    drawing.fillStyle = color("back");
-    for (let row = 1; row < this.shown.data.width; row++) {
-      drawing.fillRect(GUTTER, row * this.rowHeight - 0.5, this.plot, 1);
+    context.fillStyle = themeColor("back");
+    for (let row = 1; row < this.view.slice.width; row++) {
+      context.fillRect(NAMES_WIDTH, row * this.rowHeight - 0.5, this.cellsWidth, 1);
     }
   }
 
-  _labels(drawing) {
-    const { table, severities, row: selected } = this.shown;
-    const every = Math.ceil(LABEL / this.rowHeight);
-    drawing.font = "11px Roboto, sans-serif";
-    drawing.textAlign = "right";
-    drawing.textBaseline = "middle";
+  // Draws the names of the rows, as many as there is room for, and marks rows with findings.
+  _drawNames(context) {
+    const { table, severities, row: selected } = this.view;
+    const interval = Math.ceil(NAME_HEIGHT / this.rowHeight);
+    context.font = "11px Roboto, sans-serif";
+    context.textAlign = "right";
+    context.textBaseline = "middle";
     table.rows.forEach((name, row) => {
-      const middle = Math.max(6, (row + 0.5) * this.rowHeight);
       const severity = severities.get(name);
       if (severity) {
-        drawing.fillStyle = color(severity);
-        drawing.fillRect(GUTTER - 9, row * this.rowHeight, 6, Math.max(2, this.rowHeight - 1));
+        context.fillStyle = themeColor(severity);
+        context.fillRect(NAMES_WIDTH - 9, row * this.rowHeight, 6, Math.max(2, this.rowHeight - 1));
       }
-      const crowded = Math.abs(row - selected) < every;
-      if (row !== selected && (row % every || crowded)) return;
-      drawing.fillStyle = color(row === selected ? "ink" : "faint");
-      drawing.fillText(shortened(drawing, name, GUTTER - 16), GUTTER - 13, middle);
+      // The selected name is always drawn, and its neighbours make room for it.
+      const crowded = Math.abs(row - selected) < interval;
+      if (row !== selected && (row % interval || crowded)) return;
+      const middle = Math.max(6, (row + 0.5) * this.rowHeight);
+      context.fillStyle = themeColor(row === selected ? "ink" : "faint");
+      context.fillText(shorten(context, name, NAMES_WIDTH - 16), NAMES_WIDTH - 13, middle);
     });
   }
 
-  _steps(drawing) {
-    const { data } = this.shown;
-    const bottom = this.rowHeight * data.width;
-    drawing.fillStyle = color("faint");
-    drawing.textAlign = "center";
-    drawing.textBaseline = "top";
+  // Draws the numbers of the steps, as many as there is room for, and always the last.
+  _drawSteps(context) {
+    const { count, steps } = this.view.slice;
+    const end = NAMES_WIDTH + this.cellsWidth;
+    context.fillStyle = themeColor("faint");
+    context.textAlign = "left";
+    context.textBaseline = "top";
+    const labels = Array.from(steps, (step, record) => {
+      const text = String(step);
+      const width = context.measureText(text).width;
+      const left = NAMES_WIDTH + ((record + 0.5) * this.cellsWidth) / count - width / 2;
+      return { text, left: Math.min(left, end - width), width };
+    });
+    const last = labels.pop();
+    if (!last) return;
     let free = -Infinity;
-    for (let sample = 0; sample < data.count; sample++) {
-      const middle = GUTTER + ((sample + 0.5) * this.plot) / data.count;
-      const text = String(data.steps[sample]);
-      const half = drawing.measureText(text).width / 2;
-      if (middle - half < free + 14 || middle + half > GUTTER + this.plot) continue;
-      drawing.fillText(text, middle, bottom + 5);
-      free = middle + half;
+    for (const label of labels) {
+      if (label.left < free || label.left + label.width + STEP_GAP > last.left) continue;
+      context.fillText(label.text, label.left, this.cellsHeight + 5);
+      free = label.left + label.width + STEP_GAP;
     }
+    context.fillText(last.text, last.left, this.cellsHeight + 5);
   }
 
-  _selection(drawing) {
-    const { data, row, sample } = this.shown;
-    if (row < 0 || !data.count) return;
-    drawing.strokeStyle = color("accent");
-    drawing.lineWidth = 2;
+  _drawSelection(context) {
+    const { slice, row, record } = this.view;
+    if (row < 0 || !slice.count) return;
+    context.strokeStyle = themeColor("accent");
+    context.lineWidth = 2;
     const top = row * this.rowHeight;
-    drawing.strokeRect(GUTTER + 1, top, this.plot - 2, Math.max(3, this.rowHeight));
-    const left = GUTTER + (sample * this.plot) / data.count;
-    const cell = Math.max(3, this.plot / data.count);
-    drawing.strokeRect(left, 0, cell, this.rowHeight * data.width);
-    drawing.lineWidth = 1;
+    context.strokeRect(NAMES_WIDTH + 1, top, this.cellsWidth - 2, Math.max(3, this.rowHeight));
+    const left = NAMES_WIDTH + (record * this.cellsWidth) / slice.count;
+    context.strokeRect(left, 0, Math.max(3, this.cellsWidth / slice.count), this.cellsHeight);
+    context.lineWidth = 1;
   }
 
-  // What a screen reader finds in the map: one option for each layer.
-  _options(table) {
-    const { id, row, name } = this.shown;
-    this.element.setAttribute("aria-label", `${name} of ${table.run}, layers in execution order`);
-    const known = table.rows.join("\n");
-    if (this.known !== known) {
-      this.known = known;
+  // Gives screen readers an option for each row, as they cannot read the canvas.
+  _updateOptions() {
+    const { id, table, statistic, slice, row, record } = this.view;
+    this.element.setAttribute("aria-label", `${statistic} of ${table.run}, ${table.kind} by recorded step`);
+    const names = table.rows.join("\n");
+    if (this.optionNames !== names) {
+      this.optionNames = names;
       this.list.replaceChildren(
-        ...table.rows.map((text, i) => element("div", { role: "option", id: `${id}-${i}` }, text)),
+        ...table.rows.map((name, i) => element("div", { role: "option", id: `${id}-${i}` }, name)),
       );
     }
     this.list.querySelector("[aria-selected]")?.removeAttribute("aria-selected");
     const option = this.list.children[row];
     if (!option) return;
     option.setAttribute("aria-selected", "true");
-    option.textContent = this.shown.data.count ? this.describe(row, this.shown.sample) : table.rows[row];
+    option.textContent = slice.count ? this.describe(row, record) : table.rows[row];
     this.element.setAttribute("aria-activedescendant", option.id);
   }
 
-  _key(event) {
-    const { data, row, sample } = this.shown ?? {};
-    if (!data?.count) return;
-    const moves = {
-      ArrowDown: [row + 1, sample],
-      ArrowUp: [row - 1, sample],
-      PageDown: [row + PAGE, sample],
-      PageUp: [row - PAGE, sample],
-      Home: [0, sample],
-      End: [data.width - 1, sample],
-      ArrowLeft: [row, sample - 1],
-      ArrowRight: [row, sample + 1],
+  _handleKey(event) {
+    const { slice, row, record } = this.view ?? {};
+    if (!slice?.count) return;
+    const targets = {
+      ArrowDown: [row + 1, record],
+      ArrowUp: [row - 1, record],
+      PageDown: [row + ROWS_PER_PAGE, record],
+      PageUp: [row - ROWS_PER_PAGE, record],
+      Home: [0, record],
+      End: [slice.width - 1, record],
+      ArrowLeft: [row, record - 1],
+      ArrowRight: [row, record + 1],
     };
-    const move = moves[event.key];
-    if (!move || event.ctrlKey || event.metaKey || event.altKey) return;
+    const target = targets[event.key];
+    if (!target || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    const within = (value, end) => Math.max(0, Math.min(end - 1, value));
-    this.onSelect(within(move[0], data.width), within(move[1], data.count));
+    const clamp = (index, count) => Math.max(0, Math.min(count - 1, index));
+    this.onSelect(clamp(target[0], slice.width), clamp(target[1], slice.count));
   }
 
-  _hover(event) {
-    const cell = this.shown && this.cellAt(event.offsetX, event.offsetY);
+  _showTip(event) {
+    const cell = this.view && this._cellAt(event.offsetX, event.offsetY);
     this.tip.hidden = !cell;
     if (!cell) return;
-    this.tip.textContent = this.describe(cell.row, cell.sample);
+    this.tip.textContent = this.describe(cell.row, cell.record);
     const left = Math.min(event.offsetX + 12, this.canvas.clientWidth - this.tip.offsetWidth);
     this.tip.style.left = `${Math.max(0, left)}px`;
     this.tip.style.top = `${event.offsetY + 16}px`;

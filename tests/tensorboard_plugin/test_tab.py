@@ -1,4 +1,4 @@
-"""The tab's server: what it hands out, and that it hands out nothing else."""
+"""Server of the tab: its routes, its answers and its refusals."""
 
 import ast
 import re
@@ -21,12 +21,13 @@ HOME = Path(tensorboard_plugin_keras_winit.__file__).parent
 HOSTILE = ("<img src=x onerror=alert(1)>", "\u202eschön\u5c42", "x" * 3000, "same", "same")
 
 
-def write(path, *samples, findings=()):
+def write(path, *records, findings=()):
+    """Write records, and findings as pairs of a step and a list."""
     writer = TensorBoardWriter(path)
-    for sample in samples:
-        writer.write(sample)
-    for step, found in findings:
-        writer.write_findings(step, found)
+    for record in records:
+        writer.write(record)
+    for step, step_findings in findings:
+        writer.write_findings(step, step_findings)
     writer.close()
 
 
@@ -35,8 +36,8 @@ def log_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("logs")
     findings = [(1, []), (2, [FINDING, {**FINDING, "layer": HOSTILE[0]}])]
     write(path / "a", *map(at, range(3)), findings=findings)
-    named = replace(RECORD, layers=HOSTILE[:4], variables=HOSTILE[3:])
-    write(path / "b", at(7, named))
+    hostile = replace(RECORD, layers=HOSTILE[:4], variables=HOSTILE[3:])
+    write(path / "b", at(7, hostile))
     return path
 
 
@@ -60,7 +61,8 @@ def tables(tab):
     return {(t["run"], t["kind"]): t for t in tab.get("/runs").json["tables"]}
 
 
-def decoded(answer, width):
+def decode(answer, width):
+    """Return the steps, the values with shape (steps, width), and the absent flags."""
     data = answer.data
     count = (len(data) - width) // (8 + 4 * width)
     steps = np.frombuffer(data, "<f8", count)
@@ -71,9 +73,9 @@ def decoded(answer, width):
 def test_runs(tab):
     answer = tab.get("/runs")
     assert answer.mimetype == "application/json"
-    found = tables(tab)
-    assert set(found) == {(r, k) for r in ("a/winit", "b/winit") for k in ("layers", "variables")}
-    table = found["a/winit", "layers"]
+    listed = tables(tab)
+    assert set(listed) == {(r, k) for r in ("a/winit", "b/winit") for k in ("layers", "variables")}
+    table = listed["a/winit", "layers"]
     assert re.fullmatch(r"winit/layers/[0-9a-f]{8}", table.pop("tag"))
     assert table.pop("time") > 1.6e9
     assert table == {
@@ -84,27 +86,27 @@ def test_runs(tab):
         "columns": ["stddev", "dead_share", "minimum"],
         "step": 2,
     }
-    assert found["b/winit", "layers"]["rows"] == list(HOSTILE[:4])
-    assert found["b/winit", "variables"]["rows"] == ["same", "same"]
-    assert [one["run"] for one in answer.json["findings"]] == ["a/winit"]
+    assert listed["b/winit", "layers"]["rows"] == list(HOSTILE[:4])
+    assert listed["b/winit", "variables"]["rows"] == ["same", "same"]
+    assert [finding["run"] for finding in answer.json["findings"]] == ["a/winit"]
 
 
-def test_a_column_of_a_table(tab):
+def test_one_column_of_a_table(tab):
     tag = tables(tab)["a/winit", "layers"]["tag"]
-    steps, values, absent = decoded(tab.get("/table", run="a/winit", tag=tag, column=1), 4)
+    steps, values, absent = decode(tab.get("/table", run="a/winit", tag=tag, column=1), 4)
     assert steps == [0, 1, 2]
     nan = float("nan")
     np.testing.assert_array_equal(values, [np.float32([0.25, nan, 0.5, nan])] * 3)
-    # NaN throughout, though the layers have numbers elsewhere.
+    # These layers have numbers in other columns, but none in this one.
     assert absent == [0, 1, 0, 1]
-    _, values, absent = decoded(tab.get("/table", run="a/winit", tag=tag, column=2), 4)
+    _, values, absent = decode(tab.get("/table", run="a/winit", tag=tag, column=2), 4)
     np.testing.assert_array_equal(values[0], np.float32([-np.inf, -3, nan, 1e-30]))
     assert absent == [0, 0, 1, 0]
 
 
-def test_a_row_of_a_table(tab):
+def test_one_row_of_a_table(tab):
     tag = tables(tab)["a/winit", "layers"]["tag"]
-    steps, values, absent = decoded(tab.get("/table", run="a/winit", tag=tag, row=2), 3)
+    steps, values, absent = decode(tab.get("/table", run="a/winit", tag=tag, row=2), 3)
     assert steps == [0, 1, 2]
     np.testing.assert_array_equal(values, [np.float32([2, 0.5, np.nan])] * 3)
     assert absent == [0, 0, 1]
@@ -116,17 +118,17 @@ def test_a_layer_without_any_number_is_not_absent(tmp_path):
     write(tmp_path, at(0, replace(RECORD, values=broken)))
     tab = Tab(boards.python_provider(tmp_path))
     tag = tables(tab)["winit", "layers"]["tag"]
-    assert decoded(tab.get("/table", run="winit", tag=tag, column=1), 4)[2] == [0, 0, 0, 1]
-    assert decoded(tab.get("/table", run="winit", tag=tag, row=1), 3)[2] == [0, 0, 0]
+    assert decode(tab.get("/table", run="winit", tag=tag, column=1), 4)[2] == [0, 0, 0, 1]
+    assert decode(tab.get("/table", run="winit", tag=tag, row=1), 3)[2] == [0, 0, 0]
 
 
-def test_what_is_nan_at_one_step_only_is_not_absent(tmp_path):
+def test_a_value_that_is_nan_at_one_step_is_not_absent(tmp_path):
     values = RECORD.values.copy()
     values[0, 1] = np.nan
     write(tmp_path, at(0), at(1, replace(RECORD, values=values)))
     tab = Tab(boards.python_provider(tmp_path))
     tag = tables(tab)["winit", "layers"]["tag"]
-    assert decoded(tab.get("/table", run="winit", tag=tag, column=1), 4)[2] == [0, 1, 0, 1]
+    assert decode(tab.get("/table", run="winit", tag=tag, column=1), 4)[2] == [0, 1, 0, 1]
 
 
 def test_histograms(tab):
@@ -135,14 +137,14 @@ def test_histograms(tab):
     assert tab.get("/histogram", run="a/winit", tag="001_block_conv.pre").json == []
 
 
-def test_findings_are_the_newest(tab):
-    plain = {**FINDING, "value": None}
-    assert tab.get("/findings", run="a/winit").json == [plain, {**plain, "layer": HOSTILE[0]}]
+def test_only_the_newest_findings(tab):
+    as_json = {**FINDING, "value": None}
+    assert tab.get("/findings", run="a/winit").json == [as_json, {**as_json, "layer": HOSTILE[0]}]
     assert tab.get("/findings", run="b/winit").json == []
 
 
 @pytest.mark.parametrize("path", sorted((HOME / "static").iterdir()), ids=lambda path: path.name)
-def test_files(tab, path):
+def test_static_files(tab, path):
     answer = tab.get(f"/{path.name}")
     assert answer.data == path.read_bytes()
     assert answer.mimetype == {".js": "text/javascript", ".css": "text/css"}[path.suffix]
@@ -164,7 +166,7 @@ def test_nothing_else_is_served(tab):
         ("/histogram", {"run": "a/winit"}, 400, "`tag` is missing"),
     ],
 )
-def test_wrong_questions(tab, route, query, status, message):
+def test_wrong_requests(tab, route, query, status, message):
     answer = tab.get(route, **query)
     assert answer.status_code == status
     assert message in answer.text
@@ -180,7 +182,7 @@ def test_wrong_questions(tab, route, query, status, message):
         ({}, "`row` must be an integer &gt;= 0 and &lt; 4"),
     ],
 )
-def test_wrong_places_in_a_table(tab, query, message):
+def test_wrong_indices_in_a_table(tab, query, message):
     tag = tables(tab)["a/winit", "layers"]["tag"]
     answer = tab.get("/table", run="a/winit", tag=tag, **query)
     assert answer.status_code == 400
@@ -188,14 +190,14 @@ def test_wrong_places_in_a_table(tab, query, message):
     assert "<b>" not in answer.text
 
 
-def test_histograms_of_others_are_not_served(tmp_path):
+def test_only_histograms_of_the_monitor_are_served(tmp_path):
     write(tmp_path, RECORD)
     tab = Tab(boards.python_provider(tmp_path))
     for tag in ("winit_hist/002_dense", "../002_dense", ""):
         assert tab.get("/histogram", run="winit", tag=tag).json == []
 
 
-def test_tables_of_a_later_version_are_passed_over(monkeypatch, tmp_path):
+def test_tables_of_a_later_version_are_ignored(monkeypatch, tmp_path):
     monkeypatch.setattr(events, "VERSION", 2)
     write(tmp_path, RECORD)
     tab = Tab(boards.python_provider(tmp_path))
@@ -227,11 +229,11 @@ print(sorted(heavy & set(sys.modules)))
 """
 
 
-def test_importing_is_light(fresh_process):
+def test_importing_the_plugin_loads_no_framework(fresh_process):
     assert fresh_process(LIGHT).strip() == "[]"
 
 
-def test_imports_are_those_of_tensorboard():
+def test_plugin_imports_only_what_tensorboard_needs():
     tree = ast.parse((HOME / "plugin.py").read_text())
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {module.partition(".")[0] for module in imported} == {
@@ -245,7 +247,7 @@ def test_imports_are_those_of_tensorboard():
 
 
 @pytest.mark.parametrize("path", sorted((HOME / "static").iterdir()), ids=lambda path: path.name)
-def test_the_page_makes_no_markup_and_asks_nobody_else(path):
+def test_the_page_makes_no_markup_and_names_no_other_server(path):
     source = path.read_text()
     for word in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "://"):
         assert word not in source

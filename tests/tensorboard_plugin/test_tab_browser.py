@@ -1,4 +1,4 @@
-"""The tab in a real browser: what it shows of a run, and how it is used."""
+"""The tab in a real browser: its maps, its details, its findings and its controls."""
 
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -11,12 +11,12 @@ from support.browser import require
 from keras_winit.monitor.output import events
 from keras_winit.monitor.output.writers import TensorBoardWriter
 
-# Of the heat map: the width of the names, the height of the steps.
-GUTTER, AXIS = 190, 20
+# Width of the names and height of the steps in a heat map, in CSS pixels.
+NAMES_WIDTH, STEPS_HEIGHT = 190, 20
 STEPS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50)
 NAN, INF = float("nan"), float("inf")
 
-# By rows; the color runs over a decade to each side of a healthy 0.75.
+# One value and its color for each row. The colors span a decade on each side of a healthy 0.75.
 STDDEV = (0.75, 7.5, 0.075, 0.75 * 10**0.5, 0.75 / 10**0.5, 1e9, 0.0, NAN)
 LIGHT = (
     (247, 247, 247),
@@ -31,41 +31,45 @@ LIGHT = (
 LAYERS = ("a", "b/conv", "c", "d", "e", "f", "g", "broken")
 
 
-def sample(step, stddev=STDDEV, layers=LAYERS):
+def record(step, stddev=STDDEV, layers=LAYERS):
     values = np.full((len(layers), 3), NAN, "float32")
     values[:, 0] = stddev
     values[0, 1] = 0.5
     values[:, 2] = step
+    values[6, 2] = -INF
     values[-1] = NAN
     counts = np.ones((len(layers), 4), "float32")
     return replace(at(step), layers=layers, values=values, counts=counts)
 
 
-def write(path, samples, findings=()):
+def write(path, records, findings=()):
     writer = TensorBoardWriter(path)
-    for one in samples:
-        writer.write(one)
+    for step_record in records:
+        writer.write(step_record)
     if findings:
-        writer.write_findings(samples[-1].step, findings)
+        writer.write_findings(records[-1].step, findings)
     return writer
 
 
 @pytest.fixture(scope="module", autouse=True)
 def installed():
-    found = any(point.name == "keras_winit" for point in entry_points(group="tensorboard_plugins"))
-    require(found, "the package installed, for TensorBoard to find its tab: pip install .")
+    plugins = {point.name for point in entry_points(group="tensorboard_plugins")}
+    require(
+        "keras_winit" in plugins,
+        "the package installed, for TensorBoard to find its tab: pip install .",
+    )
 
 
 @pytest.fixture(scope="module")
 def log_dir(tmp_path_factory):
     path = tmp_path_factory.mktemp("logs")
     good = np.full(len(LAYERS), 0.75)
-    write(path / "good", [sample(step, good) for step in STEPS]).close()
-    hence = [{"rule": "saturated", "severity": "warning", "layer": "b/conv", "step": 1}]
+    write(path / "good", [record(step, good) for step in STEPS]).close()
+    consequences = [{"rule": "saturated", "severity": "warning", "layer": "b/conv", "step": 1}]
     finding = {**FINDING, "layer": "c", "step": 5, "severity": "error", "value": 0.25}
-    finding |= {"consequences": hence}
+    finding |= {"consequences": consequences}
     about_variable = {**FINDING, "layer": "dense/kernel", "rule": "update_frozen"}
-    write(path / "bad", list(map(sample, STEPS)), [finding, about_variable]).close()
+    write(path / "bad", list(map(record, STEPS)), [finding, about_variable]).close()
     return path
 
 
@@ -75,7 +79,7 @@ def address(log_dir, serve_all):
 
 
 class Tab:
-    """The tab on a page; `alone`, without TensorBoard around it, is the faster."""
+    """The tab on a page. Without TensorBoard around it (`alone`), it opens faster."""
 
     def __init__(self, page, address, alone=False):
         page.goto(f"{address}/" + ("data/plugin_entry.html?name=" * alone or "#") + "keras_winit")
@@ -90,14 +94,14 @@ class Tab:
         self.frame.locator(f"body:not([data-ready='{before}'])").wait_for()
 
     def place(self, row, column, map=0):
-        """The middle of a cell on the canvas of a map."""
+        """Return the canvas of a map and the middle of a cell on it."""
         canvas = self.frame.locator(".map > canvas").nth(map)
         box = canvas.bounding_box()
         steps = len(STEPS)
-        height = (box["height"] - AXIS) / len(LAYERS)
+        height = (box["height"] - STEPS_HEIGHT) / len(LAYERS)
         return (
             canvas,
-            GUTTER + (box["width"] - GUTTER) * (column + 0.5) / steps,
+            NAMES_WIDTH + (box["width"] - NAMES_WIDTH) * (column + 0.5) / steps,
             height * (row + 0.5),
         )
 
@@ -125,7 +129,7 @@ def opened(shared_page, address):
 
 @pytest.fixture
 def tab(opened):
-    """The tab as it opens, on the bad run."""
+    """The tab as it opens, with the bad run chosen."""
     opened.inside.goto(opened.inside.url)
     opened.frame.locator("body[data-ready]").wait_for()
     opened.choose("Run", "bad/winit")
@@ -136,25 +140,32 @@ def tab(opened):
 def test_the_colors_are_those_of_the_data(loader, log_dir, address, serve, page):
     tab = Tab(page, address if loader == "fast" else serve(log_dir, "--load_fast=false"))
     tab.choose("Run", "bad/winit")
-    assert tab.text("#status") == "10 samples, last at step 50"
+    assert tab.text("#status") == "10 recorded steps, the last is step 50"
     for column in (1, 4, 8):
         for row, expected in enumerate(LIGHT):
             shown = tab.color(row, column)
             assert np.abs(np.subtract(shown, expected)).max() <= 2, (row, column)
     tab.choose("Range", "± 2 decades")
     assert np.abs(np.subtract(tab.color(1, 4), LIGHT[3])).max() <= 2
-    tab.choose("Relative to", "each layer's own start")
+    tab.choose("Relative to", "each row's first value")
     assert [tab.color(row, 4) for row in (1, 7)] == [LIGHT[0], LIGHT[7]]
 
 
-def test_what_does_not_apply_is_no_color(tab):
+def test_a_statistic_that_does_not_apply_has_no_color(tab):
     tab.choose("Statistic", "dead_share")
-    # Half of the way to 1; nothing; a layer without any number.
+    # A share of 0.5, a layer that the share does not apply to, a layer without any number.
     assert np.abs(np.subtract(tab.color(0, 4), LIGHT[3])).max() <= 2
     assert tab.color(3, 4) not in LIGHT
     assert tab.color(7, 4) == (0, 0, 0)
     tab.click(3, 4)
     tab.wait("#readout", "d, step 5: dead_share does not apply")
+
+
+def test_infinities_have_the_color_of_nan(tab):
+    tab.choose("Statistic", "minimum")
+    assert tab.color(0, 0) == (247, 247, 247)
+    assert tab.color(0, 9) == (128, 0, 20)
+    assert tab.color(6, 4) == (0, 0, 0)
 
 
 def test_a_click_opens_the_layer(tab):
@@ -184,7 +195,7 @@ def test_the_keyboard_moves_through_layers_and_steps(tab):
     assert tab.text("#readout") == "broken, step 20: stddev NaN"
 
 
-def test_everything_has_a_name_and_the_order_of_a_page(tab):
+def test_controls_and_regions_have_names(tab):
     for name in ("Run", "Compare with", "Rows", "Statistic", "Relative to", "Range"):
         assert tab.frame.get_by_role("combobox", name=name, exact=True).count() == 1
     for name in ("Findings", "Selected layer", "Heat maps"):
@@ -193,19 +204,20 @@ def test_everything_has_a_name_and_the_order_of_a_page(tab):
     assert tab.inside.evaluate("document.documentElement.lang") == "en"
 
 
-def test_findings_are_readable_and_lead_to_their_layer(tab):
-    finding, other = tab.frame.locator("#findings ol > li").all()
+def test_findings_are_readable_and_select_their_layer(tab):
+    finding, variable_finding = tab.frame.locator("#findings ol > li").all()
     assert finding.inner_text().replace("\n\n", "\n").split("\n") == [
         "error dead_units c",
-        "step 5, since step 0, 3 times, value 0.25, threshold 0.5, healthy 0 to 0.385",
+        "step 5, first at step 0, at 3 recorded steps, "
+        "value 0.25, threshold 0.5, healthy 0 to 0.385",
         "<b>no</b> positive | output",
         "Remedy: he_normal",
-        "Hence 1 more",
+        "1 consequence",
     ]
     finding.get_by_role("button", name="c").click()
     tab.wait("#detail h2", "c")
     assert tab.text("#readout") == "c, step 5: stddev 0.075, 0.1 times the reference"
-    other.get_by_role("button", name="dense/kernel").click()
+    variable_finding.get_by_role("button", name="dense/kernel").click()
     tab.wait("#detail h2", "dense/kernel")
     assert tab.frame.get_by_label("Rows").input_value() == "variables"
     finding.locator("summary").click()
@@ -227,13 +239,13 @@ def test_two_runs_side_by_side(tab):
     )
     assert tab.frame.locator("#detail .key span").all_inner_texts() == ["bad/winit", "good/winit"]
     assert tab.frame.locator("#findings h3").all_inner_texts() == ["bad/winit", "good/winit"]
-    assert "Nothing found so far." in tab.text("#findings")
+    assert "No findings so far." in tab.text("#findings")
 
 
-def test_layers_of_other_names_are_compared_by_their_place(tmp_path, serve, page):
-    write(tmp_path / "one", [sample(step) for step in STEPS]).close()
+def test_layers_with_other_names_are_compared_by_their_index(tmp_path, serve, page):
+    write(tmp_path / "one", [record(step) for step in STEPS]).close()
     layers = tuple(f"{name}_1" for name in LAYERS)
-    write(tmp_path / "two", [sample(step, STDDEV[::-1], layers) for step in STEPS]).close()
+    write(tmp_path / "two", [record(step, STDDEV[::-1], layers) for step in STEPS]).close()
     tab = Tab(page, serve(tmp_path), alone=True)
     tab.choose("Run", "one/winit")
     tab.choose("Compare with", "two/winit")
@@ -269,12 +281,12 @@ def test_dark_mode(tab):
 
 
 def test_updates_arrive_while_a_run_writes(tmp_path, serve, page):
-    writer = write(tmp_path, [sample(0), sample(1)])
+    writer = write(tmp_path, [record(0), record(1)])
     tab = Tab(page, serve(tmp_path, "--reload_interval=1"))
-    tab.wait("#status", "2 samples, last at step 1")
-    writer.write(sample(2))
+    tab.wait("#status", "2 recorded steps, the last is step 1")
+    writer.write(record(2))
     writer.write_findings(2, [FINDING])
-    tab.wait("#status", "3 samples, last at step 2")
+    tab.wait("#status", "3 recorded steps, the last is step 2")
     tab.wait("#findings", "dead_units")
     writer.close()
 
@@ -293,7 +305,7 @@ HOSTILE = (
 
 def test_hostile_names_are_shown_harmlessly(tmp_path, serve, page):
     findings = [{**FINDING, "layer": name, "rule": name, "cause": name} for name in HOSTILE]
-    write(tmp_path / HOSTILE[0].replace("/", "_"), [sample(0, layers=HOSTILE)], findings).close()
+    write(tmp_path / HOSTILE[0].replace("/", "_"), [record(0, layers=HOSTILE)], findings).close()
     tab = Tab(page, serve(tmp_path), alone=True)
     options = tab.frame.get_by_role("option").all()
     listed = [option.text_content() for option in options if option.get_attribute("id")]
@@ -304,48 +316,48 @@ def test_hostile_names_are_shown_harmlessly(tmp_path, serve, page):
         tab.inside.wait_for_function(
             "name => document.querySelector('#detail h2').textContent === name", arg=heading
         )
-        # What writes backwards does not reach beyond its name.
+        # A name that is written from right to left does not change the text after it.
         isolated = f"\u2068{name}\u2069" if row == 1 else name
-        told = tab.frame.locator("#readout").text_content()
-        assert told.partition(", step 0:")[0] == isolated
+        readout = tab.frame.locator("#readout").text_content()
+        assert readout.partition(", step 0:")[0] == isolated
     assert tab.frame.locator("img, script:not([type])").count() == 0
     assert tab.inside.evaluate("document.title") == "Winit"
     width = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-    needed, given = tab.inside.evaluate(width)
-    assert needed <= given
+    content, window = tab.inside.evaluate(width)
+    assert content <= window
 
 
-def test_one_nan_among_many_steps_is_seen(tmp_path, serve, page):
+def test_one_infinity_among_many_steps_is_seen(tmp_path, serve, page):
     steps = 1500
     writer = TensorBoardWriter(tmp_path, curves=(), variable_curves=())
     for step in range(steps):
-        one = replace(sample(step), counts=np.zeros((8, 0), "float32"))
+        without_histograms = replace(record(step), counts=np.zeros((8, 0), "float32"))
         if step == 700:
-            one.values[1, 0] = INF
-        writer.write(one)
+            without_histograms.values[1, 0] = INF
+        writer.write(without_histograms)
     writer.close()
     tab = Tab(page, serve(tmp_path), alone=True)
-    tab.wait("#status", "1500 samples, last at step 1499")
+    tab.wait("#status", "1500 recorded steps, the last is step 1499")
     canvas, _, y = tab.place(1, 0)
     width = canvas.bounding_box()["width"]
     line = "(canvas, [width, y]) => [...canvas.getContext('2d').getImageData(0, y, width, 1).data]"
-    pixels = np.reshape(canvas.evaluate(line, [int(width), int(y)]), (-1, 4))[GUTTER:]
+    pixels = np.reshape(canvas.evaluate(line, [int(width), int(y)]), (-1, 4))[NAMES_WIDTH:]
     (dark,) = np.nonzero((pixels == [0, 0, 0, 255]).all(1))
     assert len(dark) == 1
-    assert abs(dark[0] - 700 / steps * (width - GUTTER)) <= 1
+    assert abs(dark[0] - 700 / steps * (width - NAMES_WIDTH)) <= 1
 
 
 def test_the_reload_button(page, address):
-    # Without the tab's own timer.
+    # Without the tab's timer, only the button can cause a request.
     page.add_init_script("if (location.pathname.includes('plugin_entry')) setInterval = () => 0")
     tab = Tab(page, address)
     with page.expect_request(lambda request: "/plugin/keras_winit/runs" in request.url):
         page.locator("app-header-reload button").click()
-    tab.wait("#status", "10 samples")
+    tab.wait("#status", "10 recorded steps")
 
 
 def test_a_run_of_a_later_version(monkeypatch, tmp_path, serve, page):
     monkeypatch.setattr(events, "VERSION", 2)
-    write(tmp_path, [sample(0)]).close()
+    write(tmp_path, [record(0)]).close()
     tab = Tab(page, serve(tmp_path), alone=True)
     assert tab.text("#status").startswith("No data yet.")

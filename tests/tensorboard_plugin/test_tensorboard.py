@@ -1,4 +1,4 @@
-"""A real TensorBoard in a real browser: what its own tabs show of a run."""
+"""A run in the tabs of TensorBoard itself, in a real browser."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ STEPS = 20
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory, serve_all):
-    """The address of a TensorBoard that shows one run, and its writer."""
+    """Address of a TensorBoard that shows one run, and the writer of the run."""
     path = tmp_path_factory.mktemp("logs")
     writer = TensorBoardWriter(path)
     counts = np.tile([[1, 5, 7, 2]], (4, 1)).astype("float32")
@@ -52,7 +52,7 @@ def test_histograms(board, page):
     charts = page.locator("vz-histogram-timeseries")
     charts.nth(3).locator(".histogram").nth(STEPS - 1).wait_for(state="attached")
     assert charts.count() == 4
-    # A line for each step, which is no line where nothing was counted.
+    # One line for each step. Its height would be 0 if no values had been counted.
     lines = charts.first.locator(".histogram path").evaluate_all(
         "paths => paths.map(path => path.getBBox().height)"
     )

@@ -1,0 +1,48 @@
+// Builds the page: the controls at the top, the heat maps with details below, the findings beside.
+
+import { element } from "./dom.js";
+
+const CONTROLS = {
+  run: "Run",
+  other: "Compare with",
+  kind: "Rows",
+  statistic: "Statistic",
+  reference: "Relative to",
+  decades: "Range",
+};
+
+// Returns the elements whose content changes. `onChoose(control, value)` is called when the user
+// chooses an option of a control.
+export function buildPage(onChoose) {
+  document.documentElement.lang = "en";
+  document.title = "Winit";
+  const selects = {};
+  const controls = Object.entries(CONTROLS).map(([id, label]) => {
+    const onchange = (event) => onChoose(id, event.target.value);
+    selects[id] = element("select", { id, onchange });
+    return element("span", {}, element("label", { for: id }, label), " ", selects[id]);
+  });
+  const page = {
+    selects,
+    status: element("p", { id: "status", role: "status", class: "faint" }),
+    legend: element("div", { id: "legend" }),
+    maps: element("section", { id: "maps", "aria-label": "Heat maps" }),
+    readout: element("p", { id: "readout", "aria-live": "polite" }),
+    detail: element("section", { id: "detail", "aria-label": "Selected layer" }),
+    findings: element("section", { id: "findings", "aria-label": "Findings" }),
+  };
+  const left = element("div", {}, page.legend, page.maps, page.readout, page.detail);
+  document.body.append(
+    element("header", {}, ...controls, page.status),
+    element("main", {}, left, page.findings),
+  );
+  return page;
+}
+
+// Resolves when the style sheet is in effect, on which the sizes of the page depend.
+export function loadStyle() {
+  const href = new URL("./style.css", import.meta.url);
+  return new Promise((resolve) => {
+    document.head.append(element("link", { rel: "stylesheet", href, onload: resolve }));
+  });
+}
