@@ -38,9 +38,9 @@ def scheme(text: str) -> type["Scheme"]:
     from keras_winit_commands.library import keras_winit
 
     name = text.removeprefix("winit>")
-    if name not in keras_winit.REGISTRY:
+    if name not in keras_winit.initializers.REGISTRY:
         raise ArgumentTypeError(f"no scheme {text!r}. {_suggestion(name)}")
-    return keras_winit.REGISTRY[name]
+    return keras_winit.initializers.REGISTRY[name]
 
 
 def initializer(text: str) -> str:
@@ -108,7 +108,7 @@ def _writable(text: str, folder: bool) -> Path:
 def _suggestion(text: str) -> str:
     from keras_winit_commands.library import keras_winit
 
-    registry = keras_winit.REGISTRY
+    registry = keras_winit.initializers.REGISTRY
     close = difflib.get_close_matches(text.removeprefix("winit>").lower(), registry, n=1)
     question = f"Did you mean {registry[close[0]].identifier!r}? " if close else ""
     return f"{question}`keras-winit list` shows all."

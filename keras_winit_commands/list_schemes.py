@@ -20,7 +20,7 @@ def run(options: Namespace) -> None:
     """Print one row for each scheme, as a Markdown table or in aligned columns."""
     from keras_winit_commands.library import keras_winit
 
-    schemes = keras_winit.REGISTRY.values()
+    schemes = keras_winit.initializers.REGISTRY.values()
     table = [(cls.identifier, cls.formula, cls.use, cls.source) for cls in schemes]
     if options.markdown:
         print(markdown_table(HEADER, [(f"`{name}`", *row) for name, *row in table]))
