@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -26,11 +27,15 @@ from keras_winit.statistics.graph import (
     traced_once,
 )
 
-# A variance between these bounds comes from squares that neither over- nor underflowed.
-LEAST, MOST = 1e-30, 1e30
+# Standard deviations between these bounds come from squares that neither over- nor underflowed.
+BOUNDS = {"tensorflow": (1e-15, 1e15), "torch": (1e-15, 1e15), "jax": (1e-28, 1e25)}
 
-# The quick mean is precise enough for a variance of at least this share of the squared mean.
-LEAST_VARIANCE = 1e-6
+# Factors by which JAX multiplies deviations before it squares them, one for small deviations and
+# one for large ones, and the limit between these. A power of two rounds nothing.
+SMALL, LARGE, LIMIT = 2.0**44, 2.0**-24, 1e5
+
+# The quick mean is precise enough for a standard deviation of at least this share of it.
+LEAST_SHARE = 1e-3
 
 # Bounds of the factor by which the careful measure divides; its reciprocal must be normal.
 SCALES = 1e-37, 8e37
@@ -73,7 +78,8 @@ class Moments(NamedTuple):
         low: Smallest entry of each unit, of shape (U,).
         high: Largest entry, of shape (U,).
         mean: Mean, of shape (U,).
-        variance: Population variance, of shape (U,).
+        variances: Population variances, each of shape (U,): one, or on JAX two, of deviations
+            multiplied by `SMALL` and by `LARGE`.
         nonzero: Number of entries that are not zero: a scalar, or on JAX of shape (U,).
         samples: Number of entries of each unit. An int or a scalar.
         values: The entries, of shape (samples, U), for the careful measure.
@@ -82,7 +88,7 @@ class Moments(NamedTuple):
     low: Any
     high: Any
     mean: Any
-    variance: Any
+    variances: tuple[Any, ...]
     nonzero: Any
     samples: Any
     values: Any
@@ -182,28 +188,34 @@ def _quick(values: Any, per_row: int) -> tuple[Any, ...]:
     return low, high, *_moments(wide, width), 2 * tf.nn.l2_loss(tf.sign(wide))
 
 
-def _moments(wide: Any, width: int) -> tuple[Any, Any]:
-    """Return the mean and the variance of each unit; a row of `wide` may hold several samples."""
-    mean, variance = _column_moments(wide)
+def _moments(wide: Any, width: int) -> tuple[Any, tuple[Any, ...]]:
+    """Return the mean and the variances of each unit; rows of `wide` may hold several samples."""
+    scales = (SMALL, LARGE) if backend_is("jax") else (1.0,)
+    mean, variances = _column_moments(wide, scales)
     if wide.shape[1] == width:
-        return mean, variance
+        return mean, variances
     means = as_matrix(mean, width)
     mean = ops.mean(means, axis=0)
-    return mean, ops.mean(as_matrix(variance, width) + ops.square(means - mean), axis=0)
+    return mean, tuple(
+        ops.mean(as_matrix(variance, width) + ops.square(scale * (means - mean)), axis=0)
+        for variance, scale in zip(variances, scales, strict=True)
+    )
 
 
-def _column_moments(wide: Any) -> tuple[Any, Any]:
+def _column_moments(wide: Any, scales: Sequence[float]) -> tuple[Any, tuple[Any, ...]]:
     if backend_is("jax"):
         share = 1 / wide.shape[0]
         mean = ops.sum(share * wide, axis=0)
-        return mean, ops.sum(share * ops.square(wide - mean), axis=0)
+        return mean, tuple(
+            ops.sum(share * ops.square(scale * (wide - mean)), axis=0) for scale in scales
+        )
     import tensorflow as tf
 
     # The kernels of a bias are three times as fast as a mean and a broadcast difference.
     rows = tf.cast(tf.shape(wide)[0], "float32")
     mean = tf.raw_ops.BiasAddGrad(out_backprop=wide) / rows
     deviation = tf.nn.bias_add(wide, -mean)
-    return mean, tf.raw_ops.BiasAddGrad(out_backprop=tf.square(deviation)) / rows
+    return mean, (tf.raw_ops.BiasAddGrad(out_backprop=tf.square(deviation)) / rows,)
 
 
 def _quick_on_torch(values: Any, per_row: int) -> tuple[Any, ...] | None:
@@ -226,21 +238,30 @@ def _quick_on_torch(values: Any, per_row: int) -> tuple[Any, ...] | None:
         means = mean.view(per_row, -1)
         mean = torch.mean(means, 0)
         variance = torch.mean(variance.view(per_row, -1) + (means - mean).square_(), 0)
-    margin = torch.addcmul(variance, mean, mean, value=-LEAST_VARIANCE)
-    # As in `_sound`, with a single read from the device.
-    least, most = torch.where(low == high, 1 + (high - low), margin).aminmax()
-    if not LEAST < least <= most < MOST:
+    least, most = (bound**2 for bound in BOUNDS["torch"])
+    margin = torch.addcmul(variance, mean, mean, value=-(LEAST_SHARE**2))
+    # As in `_sound`, but with a single read from the device.
+    smallest, largest = torch.where(low == high, 1 + (high - low), margin).aminmax()
+    if not least < smallest <= largest < most:
         return None
-    return low, high, mean, variance, count_on_torch("ne", wide, 0, deviation)
+    return low, high, mean, (variance,), count_on_torch("ne", wide, 0, deviation)
 
 
-def _sound(low: Any, high: Any, mean: Any, variance: Any) -> Any:
+def _sound(low: Any, high: Any, mean: Any, stddev: Any) -> Any:
     """Return whether the quick measure holds for all of these units."""
-    margin = variance - LEAST_VARIANCE * ops.square(mean)
+    least, most = BOUNDS[keras.backend.backend()]
+    margin = stddev - LEAST_SHARE * ops.abs(mean)
     # A constant unit is exact. The difference is NaN for one that is infinite throughout.
     margin = ops.where(ops.equal(low, high), 1 + (high - low), margin)
     # Both comparisons are false for NaN.
-    return ops.all(ops.logical_and(margin > LEAST, margin < MOST))
+    return ops.all(ops.logical_and(margin > least, margin < most))
+
+
+def _stddev(variances: Sequence[Any]) -> Any:
+    if len(variances) == 1:
+        return ops.sqrt(variances[0])
+    small, large = (ops.sqrt(v) / s for v, s in zip(variances, (SMALL, LARGE), strict=True))
+    return ops.where(small < LIMIT, small, large)
 
 
 def join_units(layers: Sequence[Moments | Units]) -> tuple[Units, Any]:
@@ -257,12 +278,12 @@ def join_units(layers: Sequence[Moments | Units]) -> tuple[Units, Any]:
     quick = [layer for layer in layers if isinstance(layer, Moments)]
     parts, sound = [layer for layer in layers if isinstance(layer, Units)], True
     if quick:
-        low, high, mean, variance = columns = [
-            ops.concatenate(column) for column in zip(*(m[:4] for m in quick), strict=True)
-        ]
-        joined = _joined(quick, *columns)
+        columns = zip(*((m.low, m.high, m.mean, *m.variances) for m in quick), strict=True)
+        low, high, mean, *variances = [ops.concatenate(column) for column in columns]
+        stddev = _stddev(variances)
+        joined = _joined(quick, low, high, mean, stddev)
         if not backend_is("torch"):
-            sound = _sound(low, high, mean, variance)
+            sound = _sound(low, high, mean, stddev)
         if not backend_is("torch") and not is_traced_by_jax(low):
             joined = cond(sound, lambda: joined, lambda: _all_careful(quick))
             sound = True
@@ -270,7 +291,7 @@ def join_units(layers: Sequence[Moments | Units]) -> tuple[Units, Any]:
     return Units(*map(ops.concatenate, zip(*parts, strict=True))), sound
 
 
-def _joined(layers: Sequence[Moments], low: Any, high: Any, mean: Any, variance: Any) -> Units:
+def _joined(layers: Sequence[Moments], low: Any, high: Any, mean: Any, stddev: Any) -> Units:
     samples = as_floats([layer.samples for layer in layers])
     entries = samples * as_floats([layer.low.shape[0] for layer in layers])
     if backend_is("jax"):
@@ -285,13 +306,13 @@ def _joined(layers: Sequence[Moments], low: Any, high: Any, mean: Any, variance:
         nonfinite = total(1 - ops.cast(ops.isfinite(high - low), "float32"))
     else:
         nonzero, nonfinite = ops.stack([layer.nonzero for layer in layers]), ops.zeros_like(entries)
-    # The mean and the variance of a constant unit are rounded, or have overflowed.
+    # The mean and the deviation of a constant unit are rounded, or have overflowed.
     varies = ops.not_equal(low, high)
     return Units(
         low=low,
         high=high,
         rise=ops.where(varies, (mean - low) / 2, 0.0),
-        stddev=ops.where(varies, ops.sqrt(variance), 0.0),
+        stddev=ops.where(varies, stddev, 0.0),
         missing=ops.zeros_like(low),
         zeros=entries - nonzero,
         nonfinite=nonfinite,
