@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keras_winit import Scheme
+    from keras_winit.initializers import Scheme
 
 
 def integer_from(least: int) -> Callable[[str], int]:

@@ -9,7 +9,7 @@ from keras_winit_commands.arguments import picture_file, scheme
 from keras_winit_commands.parser import Subparsers, add_subcommand
 
 if TYPE_CHECKING:
-    from keras_winit import Scheme
+    from keras_winit.initializers import Scheme
 
 # `--plot` draws the first of these shapes that the scheme accepts: fans that differ and enough
 # values to see their distribution, then a square kernel, two convolution kernels and a bias.

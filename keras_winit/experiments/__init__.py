@@ -7,8 +7,8 @@ from keras_winit.experiments.digits import train_on_digits as train_on_digits
 from keras_winit.experiments.propagation import LayerOutput as LayerOutput
 from keras_winit.experiments.propagation import Propagation as Propagation
 from keras_winit.experiments.propagation import propagate as propagate
-from keras_winit.experiments.symmetry import Symmetry as Symmetry
-from keras_winit.experiments.symmetry import symmetry as symmetry
+from keras_winit.experiments.symmetry_breaking import Symmetry as Symmetry
+from keras_winit.experiments.symmetry_breaking import symmetry as symmetry
 
 __all__ = [
     "Digits",

@@ -158,10 +158,14 @@ def reduce_units(
         return Units(*_careful(values, counts))
     samples = values.shape[0] or ops.shape(values)[0]
     if not backend_is("torch"):
-        return Moments(*_quick(values, per_row), samples, values)
+        low, high, mean, variances, nonzero = _quick(values, per_row)
+        return Moments(low, high, mean, variances, nonzero, samples, values)
     moments = _quick_on_torch(values, per_row)
-    # The result is judged at once, because later code may change a tensor in place.
-    return Units(*_careful(values, None)) if moments is None else Moments(*moments, samples, None)
+    if moments is None:
+        # Taken at once, because later code may change a tensor in place.
+        return Units(*_careful(values, None))
+    low, high, mean, variances, nonzero = moments
+    return Moments(low, high, mean, variances, nonzero, samples, None)
 
 
 @traced_once

@@ -211,7 +211,8 @@ def pack(
         variables: Measurements of each optimizer call.
     """
     loss = float("nan") if loss is None else ops.stop_gradient(loss)
-    parts, sound = [], [measured.sound for measured in variables]
+    parts: list[Any] = []
+    sound = [measured.sound for measured in variables]
     if rows:
         units, units_sound = statistics.join_units([row.units for row in rows])
         parts += units

@@ -198,7 +198,7 @@ def split_carried(model: Any, variables: Any) -> tuple[list[Any], tuple[Any, Any
         The variables, and a pair: the measurements of each collector, and the loss.
     """
     count = len(model.non_trainable_variables)
-    nothing = ([{} for _ in active_collectors()], None)
+    nothing: tuple[Any, Any] = ([{} for _ in active_collectors()], None)
     return list(variables[:count]), variables[count] if len(variables) > count else nothing
 
 

@@ -135,7 +135,7 @@ class CapturingFunction:
             return result
         logs = result[0] if state else result
         if state:
-            self._repeat_carefully(logs, *state, batches)
+            self._repeat_carefully(logs, state[0], batches)
         for number, (capture, receive) in enumerate(zip(self.captures, receivers, strict=True)):
             packed = logs.pop(f"{KEY}{number}", None)
             if packed is not None:
