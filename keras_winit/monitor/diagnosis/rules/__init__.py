@@ -6,6 +6,7 @@ from keras_winit.monitor.diagnosis.rules.learning import ExplodingBackward as Ex
 from keras_winit.monitor.diagnosis.rules.learning import UpdateFrozen as UpdateFrozen
 from keras_winit.monitor.diagnosis.rules.learning import UpdateTooLarge as UpdateTooLarge
 from keras_winit.monitor.diagnosis.rules.learning import VanishingBackward as VanishingBackward
+from keras_winit.monitor.diagnosis.rules.non_finite import NonFinite as NonFinite
 from keras_winit.monitor.diagnosis.rules.run_view import View as View
 from keras_winit.monitor.diagnosis.rules.signal import DeadUnits as DeadUnits
 from keras_winit.monitor.diagnosis.rules.signal import ExplodingForward as ExplodingForward
@@ -14,7 +15,6 @@ from keras_winit.monitor.diagnosis.rules.signal import VanishingForward as Vanis
 from keras_winit.monitor.diagnosis.rules.start import BadInitialLoss as BadInitialLoss
 from keras_winit.monitor.diagnosis.rules.start import ConstantUnits as ConstantUnits
 from keras_winit.monitor.diagnosis.rules.start import InputScale as InputScale
-from keras_winit.monitor.diagnosis.rules.start import NonFinite as NonFinite
 from keras_winit.monitor.diagnosis.rules.start import SymmetricUnits as SymmetricUnits
 from keras_winit.monitor.diagnosis.rules.start import WrongInit as WrongInit
 
