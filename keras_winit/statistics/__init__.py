@@ -1,4 +1,4 @@
-"""Numbers of one tensor: what a layer's output or kernel looks like."""
+"""Statistics of one tensor: a layer's output, a pre-activation, a kernel or its gradient."""
 
 from keras_winit.statistics.activations import BANDS as BANDS
 from keras_winit.statistics.activations import FLAT as FLAT

@@ -1,4 +1,4 @@
-"""Where an activation is flat."""
+"""Saturation: the share of pre-activations where an activation is nearly flat."""
 
 import warnings
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from keras import ops
 
 from keras_winit.statistics.graph import INF, backend_is, count_on_torch, size
 
-# An entry is saturated where the activation is flatter than this share of its steepest.
+# An activation is flat where its slope is below this share of its largest slope.
 FLAT = 0.05
 
-# Where a common activation is that flat, by its name in `keras.activations`: ends of
-# intervals of z, solved from the derivative. Others are measured by differences.
+# Intervals of z where an activation of `keras.activations` is flat, by its name; their ends are
+# solved from the derivative. The slopes of other activations are measured by differences.
 BANDS = {
     "tanh": ((-INF, -2.17827221), (2.17827221, INF)),
     "sigmoid": ((-INF, -4.356544421), (4.356544421, INF)),
@@ -32,89 +32,100 @@ BANDS = {
 
 
 def saturated_share(pre_activations: Any, activation: Callable[[Any], Any]) -> Any:
-    """Share of entries where the activation is flat: below 5 % of its steepest on [-8, 8].
+    """Return the share of pre-activations where an activation is flat.
 
-    Entries that come out as `activation(0)` do not count: there a rectifier is off, which
-    `dead_share` tells, and not saturated. The activation must act on each entry by itself.
+    An activation is flat where its slope is below 5 % of its largest slope on [-8, 8]. A
+    pre-activation with the output `activation(0)` is not saturated: a rectifier is off there,
+    which `dead_share` measures.
+
+    Args:
+        pre_activations: Tensor of any shape.
+        activation: Function of a tensor that acts on each entry by itself.
+
+    Returns:
+        A float32 scalar.
     """
     z = ops.cast(pre_activations, "float32")
-    return ops.mean(ops.cast(_flat(z, activation), "float32"))
+    return ops.mean(ops.cast(_is_flat(z, activation), "float32"))
 
 
-def _flat(z: Any, activation: Callable[[Any], Any]) -> Any:
-    flat = _slope(activation, z) < FLAT * _steepest(activation)
-    rest = activation(ops.zeros((), "float32"))
-    return ops.logical_and(flat, activation(z) != rest)
+def _is_flat(z: Any, activation: Callable[[Any], Any]) -> Any:
+    is_flat = _slope(activation, z) < FLAT * _largest_slope(activation)
+    output_of_zero = activation(ops.zeros((), "float32"))
+    return ops.logical_and(is_flat, activation(z) != output_of_zero)
 
 
 def elementwise(activation: Callable[[Any], Any]) -> bool:
-    """Whether an activation acts on each entry by itself; runs it on a few numbers."""
-    probe = ops.convert_to_tensor([[0.5, -1.0, 2.0], [1.0, 3.0, -0.1]], "float32")
+    """Return whether an activation acts on each entry by itself, by running it on six numbers."""
+    matrix = ops.convert_to_tensor([[0.5, -1.0, 2.0], [1.0, 3.0, -0.1]], "float32")
+    column = ops.reshape(matrix, (6, 1))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of a softmax over one number.
-            at_once, one_by_one = activation(probe), activation(ops.reshape(probe, (6, 1)))
-        return at_once.shape == probe.shape and bool(
-            ops.all(ops.isclose(ops.reshape(at_once, (6, 1)), one_by_one))
+            warnings.simplefilter("ignore")  # Keras warns of a softmax over a single number.
+            of_matrix, of_column = activation(matrix), activation(column)
+        return of_matrix.shape == matrix.shape and bool(
+            ops.all(ops.isclose(ops.reshape(of_matrix, (6, 1)), of_column))
         )
     except Exception:
         return False
 
 
 def _slope(activation: Callable[[Any], Any], z: Any) -> Any:
-    """Between two neighbours of z that float32 can still tell apart."""
+    """Return the slope at `z` between two neighbors that float32 can tell apart."""
     step = 1e-3 * ops.maximum(ops.abs(z), 1.0)
     low, high = z - step, z + step
     return ops.abs(activation(high) - activation(low)) / (high - low)
 
 
-def _steepest(activation: Callable[[Any], Any]) -> Any:
+def _largest_slope(activation: Callable[[Any], Any]) -> Any:
     return ops.max(_slope(activation, ops.linspace(-8.0, 8.0, 1601, dtype="float32")))
 
 
 def flat(z: Any, counts: Any, activation: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """How many pre-activations lie where the activation is flat, and how many count.
+    """Return the number of saturated pre-activations, and the number of all that count.
 
-    Flat is as in `saturated_share`. The first number is NaN if a pre-activation is.
+    Saturated is as in `saturated_share`. The first number is NaN if a pre-activation that
+    counts is NaN.
 
     Args:
-        z: Of shape (samples, units), as `flatten` gives them.
-        counts: Likewise.
-        activation: That acts on each entry by itself.
+        z: Pre-activations of shape (samples, units), as from `flatten`.
+        counts: Boolean tensor of the same shape: which pre-activations count. None: all.
+        activation: Function of a tensor that acts on each entry by itself.
     """
     if counts is not None:
-        z = ops.where(counts, z, 0.0)  # Where no activation counts as flat.
+        z = ops.where(counts, z, 0.0)  # No activation is saturated at zero.
     number = size(z) if counts is None else ops.sum(ops.cast(counts, "float32"))
-    bands = _bands(activation)
+    bands = _bands_of(activation)
     if not bands:
-        return _by_differences(z, activation), number
-    found: Any = 0.0
+        return _saturated_by_slope(z, activation), number
+    saturated: Any = 0.0
     for low, high in bands:
-        # All above `low` but those above `high`.
-        found += _above(z, np.nextafter(np.float32(low), np.float32(-INF))) - _above(z, high)
-    return found, number
+        below_low = np.nextafter(np.float32(low), np.float32(-INF))
+        saturated += _count_above(z, below_low) - _count_above(z, high)
+    return saturated, number
 
 
-def _bands(activation: Callable[[Any], Any]) -> tuple[tuple[float, float], ...]:
+def _bands_of(activation: Callable[[Any], Any]) -> tuple[tuple[float, float], ...]:
     name = getattr(activation, "__name__", "")
-    known = getattr(keras.activations, name, None) is activation
-    return BANDS.get(name, ()) if known else ()
+    is_of_keras = getattr(keras.activations, name, None) is activation
+    return BANDS.get(name, ()) if is_of_keras else ()
 
 
-def _above(z: Any, end: float) -> Any:
-    """How many entries are; NaN if one of them is."""
-    if abs(end) == INF:
-        return ops.cast(size(z), "float32") if end < 0 else 0.0
+def _count_above(z: Any, bound: float) -> Any:
+    """Return the number of entries above a bound; NaN if an entry is NaN."""
+    if abs(bound) == INF:
+        return ops.cast(size(z), "float32") if bound < 0 else 0.0
     if backend_is("tensorflow"):
         import tensorflow as tf
 
-        # Unlike a comparison, it does these many at a time.
-        return 2 * tf.nn.l2_loss(tf.nn.relu(tf.sign(z - end)))
+        # Unlike a comparison, these operations are vectorized.
+        return 2 * tf.nn.l2_loss(tf.nn.relu(tf.sign(z - bound)))
     if backend_is("torch"):
-        return count_on_torch("gt", z, end) + 0 * z.amax().clamp(0, 1)
-    return ops.sum(ops.where(z > end, 1.0, ops.where(z <= end, 0.0, float("nan"))))
+        # The second summand is zero, or NaN if an entry is.
+        return count_on_torch("gt", z, bound) + 0 * z.amax().clamp(0, 1)
+    return ops.sum(ops.where(z > bound, 1.0, ops.where(z <= bound, 0.0, float("nan"))))
 
 
-def _by_differences(z: Any, activation: Callable[[Any], Any]) -> Any:
-    there = ops.cast(_flat(z, activation), "float32")
-    return ops.sum(ops.where(ops.equal(z, z), there, float("nan")))
+def _saturated_by_slope(z: Any, activation: Callable[[Any], Any]) -> Any:
+    is_flat = ops.cast(_is_flat(z, activation), "float32")
+    return ops.sum(ops.where(ops.equal(z, z), is_flat, float("nan")))

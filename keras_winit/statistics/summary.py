@@ -1,4 +1,4 @@
-"""What the units of a layer are together: joined on the host."""
+"""Layer statistics, aggregated from the statistics of units on the host."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_winit.statistics.units import Units
 
-# The cheap ones, in the order of `summary`.
+# Statistics that cost little, in the order of `summary`.
 SUMMARY = (
     "mean",
     "stddev",
@@ -23,55 +23,63 @@ SUMMARY = (
 
 
 def summary(units: Units, starts: Sequence[int] = (0,)) -> dict[str, Any]:
-    """The statistics of `SUMMARY` for each of L layers, given the units of all in a row.
+    """Return the statistics of `SUMMARY` for each of L layers.
 
-    On the host and in float64, as it is little work and would be many operations in a
-    graph. NaN where no entry of a layer is finite.
+    They are computed on the host in float64: it is little work, which would take many
+    operations in a graph.
 
     Args:
-        units: Float64 arrays of shape (..., P, U) or (..., P, L), a row for each of P lots of
-            samples of the same units.
-        starts: Where the units of each layer start; each has at least one.
+        units: Joined units of all layers, one layer after the other: float64 arrays of shape
+            (..., P, U) or (..., P, L) with a row for each of P parts of the batch, which hold
+            different samples of the same units.
+        starts: Index of each layer's first unit, of length L. Every layer has at least one unit.
 
     Returns:
-        By name: an array of shape (..., L).
+        A dictionary from the name of each statistic to an array of shape (..., L). NaN where
+        a layer has no finite entry; the counts `dead_units` and `nonfinite` are never NaN.
     """
     widths = np.diff([*starts, units.low.shape[-1]])
-    count = np.repeat(units.samples, widths, axis=-1) - units.missing
-    low, high, total, mean, stddev = _joined(units, count)
-    live = total > 0
-    dead = live & (high <= 0)
-    parts = np.array([total, live, total * mean, stddev, dead])
+    counts = np.repeat(units.samples, widths, axis=-1) - units.missing
+    low, high, counts, mean, stddev = _merge_parts(units, counts)
+    is_live = counts > 0
+    is_dead = is_live & (high <= 0)
+    columns = np.array([counts, is_live, counts * mean, stddev, is_dead])
     with np.errstate(invalid="ignore"):
-        number, alive, weighted, deviations, dead_units = np.add.reduceat(parts, starts, axis=-1)
-        grand = weighted / number
-        apart = mean - np.repeat(grand, widths, axis=-1)
-        squares = total * (stddev * stddev + apart * apart)
-        spread = np.add.reduceat(squares, starts, axis=-1) / number
-        nothing = 0 * grand
+        entries, live_units, sums, stddev_sums, dead_units = np.add.reduceat(
+            columns, starts, axis=-1
+        )
+        layer_mean = sums / entries
+        deviation = mean - np.repeat(layer_mean, widths, axis=-1)
+        squares = counts * (stddev * stddev + deviation * deviation)
+        variance = np.add.reduceat(squares, starts, axis=-1) / entries
+        nan_if_empty = 0 * layer_mean
         return {
-            "mean": grand,
-            "stddev": np.sqrt(spread),
-            "unit_stddev": deviations / alive,
-            "min": np.minimum.reduceat(low, starts, axis=-1) + nothing,
-            "max": np.maximum.reduceat(high, starts, axis=-1) + nothing,
-            # Of very many, float32 may have counted one too few.
-            "zero_share": np.maximum(units.zeros.sum(axis=-2), 0) / number,
-            "dead_share": dead_units / alive,
+            "mean": layer_mean,
+            "stddev": np.sqrt(variance),
+            "unit_stddev": stddev_sums / live_units,
+            "min": np.minimum.reduceat(low, starts, axis=-1) + nan_if_empty,
+            "max": np.maximum.reduceat(high, starts, axis=-1) + nan_if_empty,
+            # The number of zeros is a difference of float32 counts, which may be -1.
+            "zero_share": np.maximum(units.zeros.sum(axis=-2), 0) / entries,
+            "dead_share": dead_units / live_units,
             "dead_units": dead_units,
             "nonfinite": units.nonfinite.sum(axis=-2),
-            "norm": np.sqrt(number * (grand * grand + spread)),
+            "norm": np.sqrt(entries * (layer_mean * layer_mean + variance)),
         }
 
 
-def _joined(units: Units, count: Any) -> tuple[Any, ...]:
-    """Of units over all lots of samples; mean and standard deviation 0 where there is none."""
-    mean = np.where(count > 0, units.low, 0) + 2 * units.rise
-    if mean.shape[-2] == 1:
-        return tuple(part[..., 0, :] for part in (units.low, units.high, count, mean, units.stddev))
-    total = count.sum(axis=-2)
-    number = np.maximum(total, 1)
-    shared = (count * mean).sum(axis=-2) / number
-    square = count * (units.stddev**2 + (mean - shared[..., None, :]) ** 2)
-    stddev = np.sqrt(square.sum(axis=-2) / number)
-    return units.low.min(axis=-2), units.high.max(axis=-2), total, shared, stddev
+def _merge_parts(units: Units, counts: Any) -> tuple[Any, ...]:
+    """Return low, high, count, mean and stddev of each unit over all parts of the batch.
+
+    The mean and the standard deviation of a unit without finite entries are 0.
+    """
+    means = np.where(counts > 0, units.low, 0) + 2 * units.rise
+    if means.shape[-2] == 1:
+        columns = (units.low, units.high, counts, means, units.stddev)
+        return tuple(column[..., 0, :] for column in columns)
+    count = counts.sum(axis=-2)
+    divisor = np.maximum(count, 1)
+    mean = (counts * means).sum(axis=-2) / divisor
+    squares = counts * (units.stddev**2 + (means - mean[..., None, :]) ** 2)
+    stddev = np.sqrt(squares.sum(axis=-2) / divisor)
+    return units.low.min(axis=-2), units.high.max(axis=-2), count, mean, stddev

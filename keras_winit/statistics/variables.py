@@ -1,4 +1,4 @@
-"""Numbers of kernels, gradients and updates."""
+"""Norms and repeated units of kernels, gradients and updates."""
 
 import functools
 import math
@@ -19,96 +19,97 @@ SCALE = 2.0**40
 
 
 def distinct_units(kernel: Any, tolerance: float = 1e-6) -> int:
-    """How many columns of a kernel, its units, differ from each other.
+    """Return the number of different units of a kernel.
 
     Args:
-        kernel: Any shape with the units on the last axis.
-        tolerance: Columns are equal if no entry differs by more than this share of the
-            kernel's largest entry.
+        kernel: Tensor of any shape with the units on the last axis.
+        tolerance: Units are equal if no weight differs by more than this share of the
+            kernel's largest absolute weight. Defaults to 1e-6.
     """
     values = ops.convert_to_numpy(kernel).astype(np.float64)
-    columns: npt.NDArray[np.float64] = values.reshape(-1, values.shape[-1]).T
-    finite = np.abs(columns[np.isfinite(columns)])
-    apart = tolerance * finite.max(initial=0.0)
+    units: npt.NDArray[np.float64] = values.reshape(-1, values.shape[-1]).T
+    finite = np.abs(units[np.isfinite(units)])
+    atol = tolerance * finite.max(initial=0.0)
     count = 0
-    while len(columns):
-        same = np.isclose(columns, columns[0], rtol=0, atol=apart, equal_nan=True).all(axis=1)
-        columns = columns[~same]
+    while len(units):
+        equal = np.isclose(units, units[0], rtol=0, atol=atol, equal_nan=True).all(axis=1)
+        units = units[~equal]
         count += 1
     return count
 
 
 def unit_sums(kernel: Any, unit_axes: Sequence[int]) -> Any:
-    """One sum over each unit of a kernel, always with the same random weights.
+    """Return for each unit the sum of its weights times fixed random factors.
 
-    Units with equal weights have equal sums, and hardly any others.
+    Units with equal weights have equal sums; other units hardly ever do.
 
     Args:
-        kernel: A float32 tensor.
-        unit_axes: That tell its units apart.
+        kernel: Float32 tensor.
+        unit_axes: Axes that tell the units apart.
 
     Returns:
-        A tensor of a number for each of the U units.
+        A float32 tensor of shape (U,), for U units.
     """
-    rank, axes = len(kernel.shape), tuple(unit_axes)
-    rest = tuple(axis for axis in range(rank) if axis not in axes)
-    if rest + axes != tuple(range(rank)):
-        kernel = ops.transpose(kernel, rest + axes)
-    if rank != 2 or len(axes) != 1:
-        kernel = as_matrix(kernel, math.prod(kernel.shape[len(rest) :]))
-    return _weighted_sums(_weights(kernel.shape[0]), kernel)
+    rank, unit_axes = len(kernel.shape), tuple(unit_axes)
+    weight_axes = tuple(axis for axis in range(rank) if axis not in unit_axes)
+    if weight_axes + unit_axes != tuple(range(rank)):
+        kernel = ops.transpose(kernel, weight_axes + unit_axes)
+    if rank != 2 or len(unit_axes) != 1:
+        kernel = as_matrix(kernel, math.prod(kernel.shape[len(weight_axes) :]))
+    return _product(_random_factors(kernel.shape[0]), kernel)
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(count: int) -> npt.NDArray[np.float32]:
+def _random_factors(count: int) -> npt.NDArray[np.float32]:
     normal = np.random.Generator(np.random.Philox(0)).normal(size=count)
     return normal.astype(np.float32)
 
 
-def _weighted_sums(weights: npt.NDArray[np.float32], matrix: Any) -> Any:
-    """Return `weights @ matrix`, in float32 also where a GPU would round it more coarsely."""
+def _product(vector: npt.NDArray[np.float32], matrix: Any) -> Any:
+    """Return `vector @ matrix`, in float32 also where a GPU would round it more coarsely."""
     if backend_is("torch"):
         import torch
 
-        return torch.from_numpy(weights).to(matrix.device) @ matrix
+        return torch.from_numpy(vector).to(matrix.device) @ matrix
     if backend_is("tensorflow"):
         import tensorflow as tf
 
         if not tf.config.list_logical_devices("GPU"):
-            return tf.matmul(weights[None], matrix)[0]
+            return tf.matmul(vector[None], matrix)[0]
     # XLA compiles this ten times as fast as a product with a vector.
-    return ops.sum(weights[:, None] * matrix, axis=0)
+    return ops.sum(vector[:, None] * matrix, axis=0)
 
 
 def repeated_share(
     sums: npt.NDArray[np.float32], starts: npt.NDArray[np.int64], norms: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float64]:
-    """Share of units that are like another one: 1 - (distinct - 1) / (units - 1).
+    """Return the share of repeated units in each of K kernels: 1 - (distinct - 1) / (units - 1).
 
-    1 if all are alike, as in a kernel of zeros; NaN if there is just one, or an entry is
-    not finite. Two that differ by less than a millionth of the root mean square of the
-    kernel's entries count as alike, as would, rarely, two whose sums agree by chance.
+    The share is 1 if all units are equal, as in a kernel of zeros, and 0 if all differ. Units
+    count as equal if their sums differ by at most 1e-6 * norm / sqrt(units), which rarely
+    happens by chance.
 
     Args:
-        sums: What `unit_sums` gave, of one of K kernels after the other, of shape (..., U).
-            Sorted in place.
-        starts: Where the sums of each kernel start; each has at least one.
-        norms: Of each kernel, of shape (..., K).
+        sums: Results of `unit_sums`, one kernel after the other, of shape (..., U). They are
+            sorted in place.
+        starts: Index of each kernel's first sum, of length K. Every kernel has at least one.
+        norms: Euclidean norm of each kernel, of shape (..., K).
 
     Returns:
-        An array of shape (..., K).
+        An array of shape (..., K). NaN for a kernel with a single unit or with a weight that
+        is not finite.
     """
     ends = [*starts[1:], sums.shape[-1]]
     for start, end in zip(starts, ends, strict=True):
         sums[..., start:end].sort(axis=-1)
     sizes = ends - starts
-    alike = np.zeros(sums.shape, bool)
+    is_repeated = np.zeros(sums.shape, bool)
     with np.errstate(invalid="ignore", divide="ignore"):
-        near = np.repeat(1e-6 * norms / np.sqrt(sizes), sizes, axis=-1)
-        np.less_equal(np.diff(sums), near[..., 1:], out=alike[..., 1:])
-        # The first of a kernel has none before it.
-        alike[..., starts] = False
-        share = np.add.reduceat(alike, starts, axis=-1, dtype=np.int64) / (sizes - 1)
+        tolerance = np.repeat(1e-6 * norms / np.sqrt(sizes), sizes, axis=-1)
+        np.less_equal(np.diff(sums), tolerance[..., 1:], out=is_repeated[..., 1:])
+        # The sum before the first sum of a kernel belongs to another kernel.
+        is_repeated[..., starts] = False
+        share = np.add.reduceat(is_repeated, starts, axis=-1, dtype=np.int64) / (sizes - 1)
         known = np.logical_and.reduceat(np.isfinite(sums), starts, axis=-1) & np.isfinite(norms)
     return np.where(known & (sizes > 1), share, np.nan)
 
@@ -144,8 +145,8 @@ def norms(tensors: Callable[[], Sequence[Any]], careful: bool = False) -> tuple[
         )
         return *exact, True
     nonfinite = ops.zeros_like(lengths)
-    for place in ops.nonzero(ops.logical_not(sound))[0].tolist():
-        lengths[place], nonfinite[place] = _careful_norm(quick[place])
+    for index in ops.nonzero(ops.logical_not(sound))[0].tolist():
+        lengths[index], nonfinite[index] = _careful_norm(quick[index])
     return lengths, nonfinite, True
 
 
@@ -159,26 +160,26 @@ def _quick_norms(tensors: Sequence[Any]) -> Any:
         import tensorflow as tf
 
         return tf.sqrt(2 * tf.stack([tf.nn.l2_loss(values) for values in tensors]))
-    # Scaled, because a norm of zero must be one of zeros: a second reduction that tells an
-    # underflow from zeros would double the time to compile.
-    groups, squares = _alike(tensors), []
-    for places in groups:
-        stacked = ops.stack([tensors[place] for place in places])
+    # Scaled, so that a norm of zero means zeros and no underflow: a second reduction that
+    # tells them apart would double the time to compile.
+    groups, squares = _groups(tensors), []
+    for indices in groups:
+        stacked = ops.stack([tensors[index] for index in indices])
         axes = tuple(range(1, len(stacked.shape)))
         squares.append(ops.sum(ops.square(SCALE * stacked), axis=axes))
     order = np.argsort(np.concatenate(groups))
     return ops.sqrt(ops.take(ops.concatenate(squares), order)) / SCALE
 
 
-def _alike(tensors: Sequence[Any]) -> list[list[int]]:
-    """Return groups of places: vectors of one length together, all other tensors alone.
+def _groups(tensors: Sequence[Any]) -> list[list[int]]:
+    """Return groups of indices: vectors of one length together, all other tensors alone.
 
     XLA compiles one reduction of many vectors far faster than many reductions of one.
     """
     groups: dict[Any, list[int]] = {}
-    for place, tensor in enumerate(tensors):
+    for index, tensor in enumerate(tensors):
         is_vector = len(tensor.shape) == 1
-        groups.setdefault(tensor.shape[0] if is_vector else (place,), []).append(place)
+        groups.setdefault(tensor.shape[0] if is_vector else (index,), []).append(index)
     return [*groups.values()]
 
 

@@ -1,9 +1,9 @@
-"""What the monitor looks at and when: steps, layers, and arguments that are wrong."""
+"""Arguments of the monitor: schedules, choices of layers, and the errors of wrong values."""
 
 import numpy as np
 import pytest
 from keras import layers
-from support.monitored import dense_pair, fit, tiny
+from support.monitored import dense_pair, fit, steps_of, tiny
 from support.scenarios import X, Y
 
 import keras_winit
@@ -14,28 +14,26 @@ from keras_winit.monitor import STATISTICS
 def test_the_default_schedule():
     monitor = ActivationMonitor(statistics="mean")
     fit(tiny(), monitor, x=np.tile(X, (7, 1)), y=np.tile(Y, (7, 1)), batch_size=1)
-    steps = [sample.step for sample in monitor.history.records]
-    assert steps == [0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 100]
+    assert steps_of(monitor) == [0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 100]
 
 
 @pytest.mark.parametrize(
-    ("every", "steps"), [(3, [0, 3, 6]), (lambda step: step in (1, 6), [1, 6]), (100, [0])]
+    ("every", "steps", "later_steps"),
+    [(3, [0, 3, 6], [9]), (lambda step: step in (1, 6), [1, 6], []), (100, [0], [])],
 )
-def test_steps_go_on_over_fits_and_resumed_runs(every, steps):
+def test_steps_count_on_over_fits_and_monitors(every, steps, later_steps):
     model, monitor = tiny(), ActivationMonitor(every=every, statistics=["mean"])
     fit(model, monitor)
     fit(model, monitor, epochs=2)
     fit(model, monitor)
-    assert [sample.step for sample in monitor.history.records] == steps
+    assert steps_of(monitor) == steps
     later = ActivationMonitor(every=every, statistics=["mean"])
     fit(model, later)
-    assert [sample.step for sample in later.history.records] == [s for s in (8, 9) if s % 3 == 0][
-        : every == 3
-    ]
+    assert steps_of(later) == later_steps
 
 
 @pytest.mark.parametrize(
-    ("layers_", "names"),
+    ("choice", "names"),
     [
         (None, ["one.pre", "one", "two.pre", "two"]),
         ("one", ["one.pre", "one"]),
@@ -45,24 +43,24 @@ def test_steps_go_on_over_fits_and_resumed_runs(every, steps):
         (["two", layers.Conv2D], ["two.pre", "two"]),
     ],
 )
-def test_layers_are_chosen(layers_, names):
-    monitor = ActivationMonitor(layers=layers_, statistics="mean")
+def test_layers_are_chosen(choice, names):
+    monitor = ActivationMonitor(layers=choice, statistics="mean")
     fit(dense_pair(), monitor)
     assert list(monitor.history.records[0].layers) == names
 
 
-def test_a_layer_is_chosen_by_itself():
+def test_a_layer_is_chosen_by_the_layer_itself():
     model, monitor = dense_pair(), ActivationMonitor(statistics="mean")
     chosen = ActivationMonitor(layers=[model.layers[1]], statistics="mean")
     fit(model, monitor, chosen)
     assert chosen.history.records[0].layers == ("two.pre", "two")
 
 
-def test_a_choice_of_nothing_is_told_once():
+def test_a_choice_that_fits_no_layer_warns_once():
     monitor = ActivationMonitor(layers="conv*")
-    with pytest.warns(RuntimeWarning) as told:
+    with pytest.warns(RuntimeWarning) as caught:
         fit(dense_pair(), monitor, epochs=2)
-    assert [str(one.message) for one in told if one.category is RuntimeWarning] == [
+    assert [str(item.message) for item in caught if item.category is RuntimeWarning] == [
         "`ActivationMonitor(layers=...)` fits no layer that ran. Received: layers='conv*'. "
         "The model has one, two."
     ]
@@ -70,7 +68,7 @@ def test_a_choice_of_nothing_is_told_once():
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_variables_alone():
+def test_variables_are_recorded_without_layers():
     for monitor in (ActivationMonitor(layers=[]), ActivationMonitor(statistics="update_norm")):
         fit(dense_pair(), monitor)
         assert monitor.history.records[0].layers == ()
@@ -142,12 +140,8 @@ def test_errors(options, error, message):
     assert str(caught.value) == message
 
 
-def test_public_names():
-    assert keras_winit.ActivationMonitor is ActivationMonitor
-
-
 @pytest.mark.parametrize("verbose", ["x", None, -1, 3, 1.5])
-def test_verbose_is_one_of_four(verbose):
+def test_verbose_has_four_values(verbose):
     with pytest.raises(ValueError, match="verbose") as caught:
         ActivationMonitor(verbose=verbose)
     assert str(caught.value) == (
@@ -157,12 +151,12 @@ def test_verbose_is_one_of_four(verbose):
 
 
 @pytest.mark.parametrize(("steps", "kind"), [(2.5, TypeError), ("a", TypeError), (0, ValueError)])
-def test_check_takes_whole_steps(steps, kind):
+def test_check_takes_a_whole_number_of_steps(steps, kind):
     with pytest.raises(kind, match="must be an integer >= 1") as caught:
         keras_winit.monitor.check(tiny(), X, Y, steps=steps)
     assert f"steps={steps!r}" in str(caught.value)
 
 
-def test_writers_are_where_the_readme_has_them(fresh_process):
+def test_writers_are_attributes_of_the_monitor_package(fresh_process):
     code = "import keras_winit; print(keras_winit.monitor.JsonLinesWriter('log.jsonl'))"
     assert "JsonLinesWriter" in fresh_process(code)

@@ -1,4 +1,4 @@
-"""The monitor's manners: nothing is left behind, and what fails costs no training."""
+"""The callback: it leaves nothing behind, no fault of it ends training, and what it cannot see."""
 
 import warnings
 
@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from support.monitored import fit, row, tiny
+from support.monitored import fit, row, steps_of, tiny, variable
 from support.scenarios import BACKEND, SERIES, compiled
 
 from keras_winit import ActivationMonitor
@@ -15,22 +15,24 @@ from keras_winit.monitor.capture.switch import SingleCall
 CALL = keras.layers.Layer.__call__
 
 
-def test_a_model_compiled_anew_trains_with_its_new_optimizer():
-    finals = []
+def test_a_model_compiled_again_trains_with_its_new_optimizer():
+    final_weights = []
     for callbacks in ([], [ActivationMonitor(every=1, statistics="mean")]):
         keras.utils.set_random_seed(0)
         model = tiny()
         fit(model, *callbacks)
-        # Nothing but the compiled function knows of the bound.
+        # The bound is known only to the compiled function.
         compiled(model, keras.optimizers.SGD(1.0, clipnorm=0.01))
         fit(model, *callbacks)
-        finals.append(model.get_weights())
-    for one, other in zip(*finals, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
-    assert [sample.step for sample in callbacks[0].history.records] == [0, 1, 2, 3]
+        final_weights.append(model.get_weights())
+    for without, monitored in zip(*final_weights, strict=True):
+        np.testing.assert_allclose(monitored, without, rtol=1e-6, atol=1e-6)
+    assert steps_of(callbacks[0]) == [0, 1, 2, 3]
 
 
 class Fragile(layers.Layer):
+    """A layer that raises once `fails` is true."""
+
     fails = False
 
     def call(self, x):
@@ -39,20 +41,15 @@ class Fragile(layers.Layer):
         return x
 
 
-class AtEachBatch(keras.callbacks.Callback):
-    def __init__(self, act):
-        super().__init__()
-        self.act = act
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.act()
+def before_each_batch(function):
+    return keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: function())
 
 
-def test_nothing_is_left_after_an_exception():
+def test_an_exception_leaves_nothing_behind():
     fragile = Fragile()
     model = compiled(keras.Sequential([keras.Input((6,)), layers.Dense(3, "relu"), fragile]))
     activation, monitor = model.layers[0].activation, ActivationMonitor(every=1, statistics="mean")
-    breaks = AtEachBatch(lambda: setattr(fragile, "fails", True))
+    breaks = before_each_batch(lambda: setattr(fragile, "fails", True))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(ValueError, match="broken layer"):
@@ -63,40 +60,44 @@ def test_nothing_is_left_after_an_exception():
         assert not {"train_step", "compute_loss", "apply", "stateless_apply"} & set(vars(part))
 
 
-def test_nothing_is_left_after_an_interrupt():
+def test_an_interrupt_leaves_nothing_behind():
     model, monitor = tiny(), ActivationMonitor(every=1, statistics="mean")
 
-    def stop():
+    def interrupt():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(model, monitor, AtEachBatch(stop))
+        fit(model, monitor, before_each_batch(interrupt))
     assert keras.layers.Layer.__call__ is CALL
     monitor.on_train_begin()
     assert not isinstance(model.train_function, SingleCall)
     fit(model, monitor)
     assert not isinstance(model.train_function, SingleCall)
-    assert [sample.step for sample in monitor.history.records] == [0, 1]
+    assert steps_of(monitor) == [0, 1]
 
 
-def test_a_layer_that_is_an_activation_is_built_by_the_model():
-    rows = [layers.Dense(8, activation=layers.PReLU()), layers.Dense(3)]
-    model, monitor = compiled(keras.Sequential(rows), "sgd"), ActivationMonitor(every=1)
+def test_an_activation_that_is_a_layer_is_built_by_the_model():
+    parts = [layers.Dense(8, activation=layers.PReLU()), layers.Dense(3)]
+    model, monitor = compiled(keras.Sequential(parts), "sgd"), ActivationMonitor(every=1)
     fit(model, monitor)
-    assert tuple(rows[0].activation.alpha.shape) == (8,)
+    assert tuple(parts[0].activation.alpha.shape) == (8,)
     assert len(monitor.history.records) == 2
 
 
-def test_a_schedule_that_fails_ends_the_watch():
-    message = "`ActivationMonitor` watches no more, training goes on. Received: KeyError: 1"
-    monitor, model = (
-        ActivationMonitor(every=lambda step: {0: True}[step], statistics="mean"),
-        tiny(),
-    )
+def runtime_warnings(model, monitor):
+    """Train a model; return the messages of the warnings."""
     with pytest.warns(RuntimeWarning) as caught:
         fit(model, monitor)
-    assert [str(one.message) for one in caught if one.category is RuntimeWarning] == [message]
-    assert [sample.step for sample in monitor.history.records] == [0]
+    return [str(item.message) for item in caught if item.category is RuntimeWarning]
+
+
+def test_a_schedule_that_raises_ends_monitoring():
+    model = tiny()
+    monitor = ActivationMonitor(every=lambda step: {0: True}[step], statistics="mean")
+    assert runtime_warnings(model, monitor) == [
+        "`ActivationMonitor` watches no more, training goes on. Received: KeyError: 1"
+    ]
+    assert steps_of(monitor) == [0]
     assert int(model.optimizer.iterations) == 2
 
 
@@ -105,22 +106,19 @@ class OwnFunction(keras.Model):
         return super().make_train_function(force)
 
 
-def test_a_model_with_its_own_train_function():
+def test_a_model_with_its_own_train_function_is_not_monitored():
     inputs = keras.Input((6,))
     model = compiled(OwnFunction(inputs, layers.Dense(3)(inputs)))
     monitor = ActivationMonitor()
-    message = (
+    assert runtime_warnings(model, monitor) == [
         "`ActivationMonitor` watches no more, training goes on. "
         "Received: TypeError: OwnFunction makes its own train function"
-    )
-    with pytest.warns(RuntimeWarning) as caught:
-        fit(model, monitor)
-    assert [str(one.message) for one in caught if one.category is RuntimeWarning] == [message]
+    ]
     assert str(monitor) == "nothing was measured yet"
 
 
-class Remat(layers.Layer):
-    """Calls its layer where a tap cannot look."""
+class Hidden(layers.Layer):
+    """A layer that calls another one in a loop or a checkpoint, where it is not seen."""
 
     def build(self, shape):
         self.dense = layers.Dense(6, "relu", name="inner")
@@ -132,13 +130,13 @@ class Remat(layers.Layer):
 
             loop = tf.while_loop(lambda i, _: i < 1, lambda i, x: (i + 1, self.dense(x)), [0, x])
             return loop[1]
-        # A new function each time: JAX remembers how it traced the last one.
+        # A new function for each call, because JAX caches the trace of a function.
         return keras.remat(lambda x: self.dense(x))(x)
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="torch runs everything in the open")
-def test_what_cannot_be_seen_is_said_once():
-    model = compiled(keras.Sequential([keras.Input((6,)), Remat(name="loop"), layers.Dense(3)]))
+@pytest.mark.skipif(BACKEND == "torch", reason="on torch every layer is seen")
+def test_a_layer_that_is_not_seen_is_named_once():
+    model = compiled(keras.Sequential([keras.Input((6,)), Hidden(name="loop"), layers.Dense(3)]))
     monitor = ActivationMonitor(every=1, statistics="mean")
     fit(model, monitor, epochs=2)
     assert len(monitor.history.records) == 4
@@ -150,7 +148,7 @@ def test_what_cannot_be_seen_is_said_once():
 
 
 class Checkpoint(layers.Layer):
-    """Calls its layer a second time when it comes to the gradient."""
+    """A layer that calls another one a second time for the gradient."""
 
     def build(self, shape):
         self.dense = layers.Dense(6, "relu", name="inner")
@@ -160,11 +158,11 @@ class Checkpoint(layers.Layer):
         return keras.remat(self.dense)(x)
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX traces what is in a checkpoint just once")
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX traces a checkpoint only once")
 @pytest.mark.parametrize("eagerly", [False, True])
-def test_what_a_checkpoint_runs_again_is_no_second_call(eagerly):
-    rows = [keras.Input((6,)), Checkpoint(name="outer"), layers.Dense(3, name="last")]
-    model = compiled(keras.Sequential(rows), "sgd", run_eagerly=eagerly)
+def test_a_layer_that_a_checkpoint_runs_again_has_one_row(eagerly):
+    parts = [keras.Input((6,)), Checkpoint(name="outer"), layers.Dense(3, name="last")]
+    model = compiled(keras.Sequential(parts), "sgd", run_eagerly=eagerly)
     monitor = ActivationMonitor(every=1, statistics="mean")
     fit(model, monitor)
     first, _ = monitor.history.records
@@ -172,7 +170,7 @@ def test_what_a_checkpoint_runs_again_is_no_second_call(eagerly):
     assert not monitor.history.unseen
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="TensorFlow fails with it, torch runs it in the open")
+@pytest.mark.skipif(BACKEND != "jax", reason="TensorFlow fails here; on torch it is seen")
 def test_a_pre_activation_in_a_checkpoint_is_not_seen():
     with keras.RematScope(mode="activations"):
         hidden = layers.Dense(4, "tanh", name="hidden")
@@ -184,59 +182,67 @@ def test_a_pre_activation_in_a_checkpoint_is_not_seen():
     assert np.isnan(row(monitor.history.records[0], "hidden")["saturated_share"])
 
 
-def inner_dense():
+def dense_over_time():
     return layers.TimeDistributed(layers.Dense(4, name="inner"), name="outer")
 
 
-def cells():
+def stacked_cells():
     cells = layers.StackedRNNCells([layers.GRUCell(3, name="a"), layers.LSTMCell(2)], name="cells")
     return layers.RNN(cells, name="outer")
 
 
 LOOPS = {
-    "a layer over time": (inner_dense, None, ["outer/inner"]),
-    "cells of one's own": (cells, None, ["outer/cells", "outer/cells/a", "outer/cells/lstm_cell"]),
-    "a cell of Keras": (lambda: layers.LSTM(3, name="outer"), None, []),
-    "the cell alone": (lambda: layers.LSTM(3, name="outer"), "*cell", ["outer/lstm_cell"]),
-    "others alone": (inner_dense, "last", []),
-    "by what cells lack": (cells, lambda layer: layer.input is not None, []),
+    "a layer over time": (dense_over_time, None, ["outer/inner"]),
+    "cells in an RNN": (
+        stacked_cells,
+        None,
+        ["outer/cells", "outer/cells/a", "outer/cells/lstm_cell"],
+    ),
+    "the cell of an LSTM": (lambda: layers.LSTM(3, name="outer"), None, []),
+    "only the cell chosen": (lambda: layers.LSTM(3, name="outer"), "*cell", ["outer/lstm_cell"]),
+    "only another layer chosen": (dense_over_time, "last", []),
+    "a predicate that raises for cells": (
+        stacked_cells,
+        lambda layer: layer.input is not None,
+        [],
+    ),
 }
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_what_runs_in_a_loop_over_time_is_named(name):
-    make, chosen, inner = LOOPS[name]
+def test_layers_in_a_loop_over_time_are_named(name):
+    build, chosen, inner = LOOPS[name]
     keras.utils.clear_session()
-    parts = [keras.Input((5, 4)), make(), layers.Flatten(), layers.Dense(3, name="last")]
+    parts = [keras.Input((5, 4)), build(), layers.Flatten(), layers.Dense(3, name="last")]
     model = compiled(keras.Sequential(parts, name="m"))
     monitor = ActivationMonitor(every=1, statistics="mean", layers=chosen)
     fit(model, monitor, x=SERIES, epochs=2)
-    why = "runs in the loop of outer: watch that one"
-    assert monitor.history.unseen == dict.fromkeys(inner, why)
+    reason = "runs in the loop of outer: watch that one"
+    assert monitor.history.unseen == dict.fromkeys(inner, reason)
     assert ("outer" in monitor.history.records[-1].layers) == (not isinstance(chosen, str))
     if inner:
         monitor.reset()
         assert len(monitor.history.unseen) == len(inner)
-    notes = [f"{path}: not seen, {why}" for path in inner]
+    notes = [f"{layer}: not seen, {reason}" for layer in inner]
     assert [line for line in str(monitor).splitlines() if "not seen" in line] == notes
 
 
-def test_layers_of_a_model_over_time_have_a_row_for_each_step():
+def test_layers_of_a_model_over_time_have_a_row_for_each_timestep():
     inner = keras.Sequential([layers.Dense(4, "relu", name="one"), layers.Dense(2, name="two")])
     parts = [keras.Input((5, 4)), layers.TimeDistributed(inner), layers.Flatten(), layers.Dense(3)]
     monitor = ActivationMonitor(every=1, statistics=["mean", "dead_share"], layers=["one", "two"])
     fit(compiled(keras.Sequential(parts)), monitor, x=SERIES)
     calls = [
-        (row["layer"].rpartition("/")[2], row["call"])
-        for row in monitor.history
-        if row["step"] == 1 and row["statistic"] == "mean" and not row["layer"].endswith(".pre")
+        (line["layer"].rpartition("/")[2], line["call"])
+        for line in monitor.history
+        if line["step"] == 1 and line["statistic"] == "mean" and not line["layer"].endswith(".pre")
     ]
     assert calls == [(name, call) for call in range(1, 6) for name in ("one", "two")]
     assert monitor.history.unseen == {}
 
 
-class Batches(keras.utils.PyDataset):
-    """Series of these lengths, a batch of 8 each."""
+class SeriesBatches(keras.utils.PyDataset):
+    """A batch of 8 series for each of some lengths."""
 
     def __init__(self, lengths):
         super().__init__()
@@ -246,11 +252,11 @@ class Batches(keras.utils.PyDataset):
     def __len__(self):
         return len(self.data)
 
-    def __getitem__(self, place):
-        return self.data[place]
+    def __getitem__(self, index):
+        return self.data[index]
 
 
-def test_series_may_be_of_any_length():
+def test_batches_may_have_series_of_different_lengths():
     series = keras.Input((None, 4))
     x = layers.MultiHeadAttention(2, 3)(series, layers.Dense(4, "tanh", name="wide")(series))
     x = layers.Softmax(name="weights")(layers.Dot((2, 2))([x, x]))
@@ -258,64 +264,63 @@ def test_series_may_be_of_any_length():
     model = compiled(keras.Model(series, layers.Dense(3, name="last")(x)), "sgd")
     monitor = ActivationMonitor(every=1, statistics="all")
     lengths = (5, 7, 3)
-    model.fit(Batches(lengths), shuffle=False, verbose=0, callbacks=[monitor])
+    model.fit(SeriesBatches(lengths), shuffle=False, verbose=0, callbacks=[monitor])
     assert monitor.history.unseen == {}
-    # One weight for each step of a series, and they add up to one.
-    means = [row(sample, "weights")["mean"] for sample in monitor.history.records]
+    # The softmax weights of the timesteps add up to one.
+    means = [row(record, "weights")["mean"] for record in monitor.history.records]
     assert means == pytest.approx([1 / length for length in lengths])
     _, gradients = monitor.history.curve("wide/kernel", "gradient_norm")
     assert gradients.shape == (3,)
 
 
-def test_a_layer_over_time_is_found_dead_and_shows_its_gradient():
-    off = keras.initializers.RandomUniform(-0.5, -0.1)
-    inner = layers.Dense(8, "relu", kernel_initializer=off, name="inner")
+def test_the_table_shows_gradients_and_dead_units_of_layers_over_time():
+    negative = keras.initializers.RandomUniform(-0.5, -0.1)
+    inner = layers.Dense(8, "relu", kernel_initializer=negative, name="inner")
     parts = [layers.TimeDistributed(inner, name="outer"), layers.LSTM(3, name="lstm")]
     model = keras.Sequential([keras.Input((5, 4)), *parts, layers.Dense(3)], name="m")
     monitor = ActivationMonitor(every=1, verbose=0)
     fit(compiled(model, "sgd"), monitor, x=np.abs(SERIES), epochs=3)
-    assert row(monitor.history.records[-1], "outer")["dead_share"] == 1
+    last = monitor.history.records[-1]
+    assert row(last, "outer")["dead_share"] == 1
     assert (monitor.findings[0].rule, monitor.findings[0].layer) == ("dead_units", "outer")
     assert "winit>he_normal" in monitor.findings[0].remedy
-    last = monitor.history.records[-1]
-    for name, path in (("outer", "inner/kernel"), ("lstm", "lstm_cell/kernel")):
+    for name, kernel in (("outer", "inner/kernel"), ("lstm", "lstm_cell/kernel")):
         (line,) = (line for line in str(monitor).splitlines() if line.startswith(f"{name} "))
-        place = last.variables.index(f"{name}/{path}")
-        norm = last.variable_values[place, last.variable_statistics.index("gradient_norm")]
+        norm = variable(last, f"{name}/{kernel}")["gradient_norm"]
         assert line.split()[7] == f"{norm:.3g}"
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="of JAX")
-def test_a_step_that_cannot_be_traced_with_taps_trains_untapped():
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX has scan")
+def test_a_step_that_cannot_be_traced_with_the_monitor_trains_without_it():
     import jax
 
-    class Micro(keras.Model):
+    class TwoMicroBatches(keras.Model):
         def train_step(self, state, data):
             x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-            split = jax.tree.map(lambda a: a.reshape(2, -1, *a.shape[1:]), (x, y))
+            halves = jax.tree.map(lambda a: a.reshape(2, -1, *a.shape[1:]), (x, y))
 
-            def one(state, part):
-                logs, state = super(Micro, self).train_step(state, part)
+            def train_on(state, half):
+                logs, state = super(TwoMicroBatches, self).train_step(state, half)
                 return state, logs
 
-            state, logs = jax.lax.scan(one, tuple(map(list, state)), split)
+            state, logs = jax.lax.scan(train_on, tuple(map(list, state)), halves)
             return jax.tree.map(lambda a: a[-1], logs), state
 
-    finals = []
+    final_weights = []
     for callbacks in ([], [ActivationMonitor(every=1, statistics="mean")]):
         keras.utils.set_random_seed(0)
         inputs = keras.Input((6,))
-        model = compiled(Micro(inputs, layers.Dense(3)(inputs)))
+        model = compiled(TwoMicroBatches(inputs, layers.Dense(3)(inputs)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fit(model, *callbacks)
         assert int(model.optimizer.iterations) == 4
-        finals.append(model.get_weights())
-    for one, other in zip(*finals, strict=True):
-        np.testing.assert_array_equal(one, other)
+        final_weights.append(model.get_weights())
+    for without, monitored in zip(*final_weights, strict=True):
+        np.testing.assert_array_equal(monitored, without)
 
 
-def test_a_model_with_nothing_to_train_lacks_nothing():
+def test_nothing_is_unseen_in_a_model_without_trainable_variables():
     model, monitor = tiny(), ActivationMonitor(every=1)
     model.trainable = False
     fit(compiled(model, "sgd"), monitor)
@@ -323,26 +328,24 @@ def test_a_model_with_nothing_to_train_lacks_nothing():
     assert not monitor.history.unseen
 
 
-class Empties(layers.Layer):
+class Empty(layers.Layer):
     def call(self, x):
         return x[:, :0]
 
 
-def test_an_output_without_entries_is_no_matter_of_the_training():
+def test_an_output_without_entries_is_unseen():
     inputs = keras.Input((6,))
-    none = Empties(name="none")(inputs)
-    outputs = layers.Dense(3, name="last")(layers.concatenate([none, inputs]))
-    model, monitor = (
-        compiled(keras.Model(inputs, outputs)),
-        ActivationMonitor(every=1, statistics="all"),
-    )
+    empty = Empty(name="empty")(inputs)
+    outputs = layers.Dense(3, name="last")(layers.concatenate([empty, inputs]))
+    model = compiled(keras.Model(inputs, outputs))
+    monitor = ActivationMonitor(every=1, statistics="all")
     fit(model, monitor)
     assert "last" in monitor.history.records[0].layers
-    assert monitor.history.unseen == {"none": "is empty"}
+    assert monitor.history.unseen == {"empty": "is empty"}
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others have no tensors of this kind")
-def test_ragged_outputs_are_said_to_be_so():
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has ragged tensors")
+def test_ragged_outputs_are_unseen():
     import tensorflow as tf
 
     class Ragged(layers.Layer):
@@ -373,7 +376,7 @@ def test_ragged_outputs_are_said_to_be_so():
     assert monitor.history.unseen == {"ragged": "is sparse or ragged"}
 
 
-def test_strict_warnings_do_not_end_the_watch():
+def test_deprecation_warnings_raised_as_errors_do_not_end_monitoring():
     model, monitor = tiny(), ActivationMonitor(every=1, statistics="mean")
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)
@@ -381,8 +384,8 @@ def test_strict_warnings_do_not_end_the_watch():
     assert len(monitor.history.records) == 2
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others have no tensors of this kind")
-def test_sparse_inputs_are_said_to_be_so():
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="uses sparse tensors of TensorFlow")
+def test_sparse_inputs_are_unseen():
     import tensorflow as tf
 
     model = compiled(keras.Sequential([keras.Input((6,), sparse=True), layers.Dense(3)]), "sgd")

@@ -1,4 +1,4 @@
-"""A monitor used again: other fits, other models, steps that the optimizer does not count."""
+"""One monitor in several fits, with several models and beside others; the count of steps."""
 
 import copy
 import json
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from keras import layers
 from support import boards
-from support.monitored import fit, tiny
-from support.scenarios import BACKEND, X, Y, compiled
+from support.monitored import fit, steps_of, tiny
+from support.scenarios import BACKEND, X, Y, compiled, numpy_of
 
 from keras_winit import ActivationMonitor
 from keras_winit.monitor import Rule, Violation, check
@@ -20,16 +20,12 @@ from keras_winit.monitor.capture.step_counter import updates_counter
 from keras_winit.monitor.output.writers import JsonLinesWriter
 
 
-def steps_of(monitor):
-    return [sample.step for sample in monitor.history.records]
+class RepeatedUpdates(keras.Model):
+    """A model that calls its optimizer a fixed number of times for each batch."""
 
-
-class Often(keras.Model):
-    """Its optimizer has nothing to do, or twice as much as there are batches."""
-
-    def __init__(self, times):
+    def __init__(self, updates):
         super().__init__()
-        self.dense, self.times = layers.Dense(3), times
+        self.dense, self.updates = layers.Dense(3), updates
 
     def build(self, shape):
         self.dense.build(shape)
@@ -37,48 +33,42 @@ class Often(keras.Model):
     def call(self, x, training=None):
         return self.dense(x)
 
+    def train_step(self, *arguments):
+        return self._jax_step(*arguments) if BACKEND == "jax" else self._step(*arguments)
 
-if BACKEND == "jax":
+    def _jax_step(self, state, data):
+        trainable, others, optimizer, metrics = state
+        gradients = [0 * value for value in trainable]
+        for _ in range(self.updates):
+            trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+        self.stateless_call(trainable, others, data[0], training=True)
+        return {"loss": 0.0}, (trainable, others, optimizer, metrics)
 
-    class Counting(Often):
-        def train_step(self, state, data):
-            trainable, others, optimizer, metrics = state
-            gradients = [0 * value for value in trainable]
-            for _ in range(self.times):
-                trainable, optimizer = self.optimizer.stateless_apply(
-                    optimizer, gradients, trainable
-                )
-            self.stateless_call(trainable, others, data[0], training=True)
-            return {"loss": 0.0}, (trainable, others, optimizer, metrics)
-
-else:
-
-    class Counting(Often):
-        def train_step(self, data):
-            self(data[0], training=True)
-            for _ in range(self.times):
-                gradients = [0 * variable.value for variable in self.trainable_variables]
-                self.optimizer.apply(gradients, self.trainable_variables)
-            return {"loss": 0.0}
+    def _step(self, data):
+        self(data[0], training=True)
+        for _ in range(self.updates):
+            gradients = [0 * variable.value for variable in self.trainable_variables]
+            self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": 0.0}
 
 
-@pytest.mark.parametrize("times", [0, 1, 2])
-def test_steps_are_batches_whatever_the_optimizer_counts(times):
-    model = Counting(times)
+@pytest.mark.parametrize("updates", [0, 1, 2])
+def test_steps_count_batches_not_updates(updates):
+    model = RepeatedUpdates(updates)
     model.build((None, 6))
     compiled(model, "sgd")
     model.optimizer.build(model.trainable_variables)
-    # Nothing is due after the first step: there is no sample to count on from.
+    # From step 1 to 8 there is no record to count on from.
     monitor = ActivationMonitor(every=lambda step: step in (0, 9), statistics=["mean"])
     fit(model, monitor, epochs=3)
     fit(model, monitor, epochs=2)
-    assert int(updates_counter(model.optimizer)) == times * 10
+    assert int(updates_counter(model.optimizer)) == updates * 10
     assert steps_of(monitor) == [0, 9]
     assert monitor._steps.next == 10
 
 
-def test_epochs_of_one_batch_that_the_optimizer_does_not_count():
-    model = Counting(0)
+def test_epochs_of_one_batch_without_updates():
+    model = RepeatedUpdates(0)
     model.build((None, 6))
     compiled(model, "sgd")
     monitor = ActivationMonitor(every=lambda step: step == 3, statistics=["mean"])
@@ -86,9 +76,9 @@ def test_epochs_of_one_batch_that_the_optimizer_does_not_count():
     assert steps_of(monitor) == [3]
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow's own train step")
-def test_blocks_that_the_optimizer_does_not_count():
-    model = Counting(0)
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the training step is that of TensorFlow")
+def test_several_steps_at_once_without_updates():
+    model = RepeatedUpdates(0)
     model.build((None, 6))
     compiled(model, "sgd", steps_per_execution=2)
     monitor = ActivationMonitor(every=1, statistics=["mean"])
@@ -109,7 +99,7 @@ def test_steps_count_batches_while_gradients_accumulate():
     assert steps_of(later) == [4, 5]
 
 
-def test_steps_follow_a_state_that_was_loaded():
+def test_steps_follow_a_loaded_state():
     model, monitor = tiny(), ActivationMonitor(every=1, statistics=["mean"])
     fit(model, monitor)
     model.optimizer.iterations.assign(100)
@@ -117,18 +107,18 @@ def test_steps_follow_a_state_that_was_loaded():
     assert steps_of(monitor) == [0, 1, 100, 101, 102, 103]
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="torch has no blocks")
-def test_blocks_that_the_data_cut_short():
+@pytest.mark.skipif(BACKEND == "torch", reason="torch runs steps one by one")
+def test_several_steps_at_once_that_the_data_cut_short():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
     compiled(model, "sgd", steps_per_execution=4)
     monitor = ActivationMonitor(every=1, statistics=["mean"])
     fit(model, monitor, epochs=2, batch_size=3)
     fit(model, monitor, batch_size=3)
-    # Six batches an epoch, of which the fourth and the last are seen.
+    # Of six batches in an epoch, the fourth and the last are recorded.
     assert steps_of(monitor) == [3, 5, 9, 11, 15, 17]
 
 
-def test_an_error_of_the_model_s_own_does_not_end_the_watch():
+def test_an_error_of_the_model_does_not_end_monitoring():
     model, monitor = tiny(), ActivationMonitor(every=1, statistics=["mean"])
     compiled(model, "sgd", "categorical_crossentropy")
     with warnings.catch_warnings():
@@ -140,11 +130,11 @@ def test_an_error_of_the_model_s_own_does_not_end_the_watch():
     assert len(steps_of(monitor)) == 2
 
 
-def test_a_watch_that_ended_begins_again_with_the_next_fit():
-    broken = [True]
+def test_monitoring_that_ended_begins_again_with_the_next_fit():
+    fails = True
 
     def every(step):
-        if broken[0]:
+        if fails:
             raise KeyError(step)
         return True
 
@@ -152,40 +142,37 @@ def test_a_watch_that_ended_begins_again_with_the_next_fit():
     with pytest.warns(RuntimeWarning, match="watches no more"):
         fit(model, monitor)
     assert steps_of(monitor) == []
-    broken.clear()
-    broken.append(False)
+    fails = False
     fit(model, monitor)
     assert steps_of(monitor) == [2, 3]
 
 
-def rules_of(monitor):
+def rules_found(monitor):
     return [finding.rule for finding in monitor.findings]
 
 
-def test_rules_apply_again_once_the_weights_are_right():
+def test_rules_apply_again_once_the_weights_are_finite_again():
     model = tiny()
-    before, bad = model.get_weights(), X.copy()
-    bad[:] = np.nan
+    before = model.get_weights()
     monitor = ActivationMonitor(every=1, verbose=0)
-    fit(model, monitor, x=bad)
-    assert rules_of(monitor) == ["non_finite"]
+    fit(model, monitor, x=np.full_like(X, np.nan))
+    assert rules_found(monitor) == ["non_finite"]
     model.set_weights(before)
     fit(model, monitor, x=1000 + X)
-    assert "input_scale" in rules_of(monitor)
+    assert "input_scale" in rules_found(monitor)
 
 
-def test_another_model_starts_anew():
+def test_another_model_starts_an_empty_history():
     monitor = ActivationMonitor(every=1, verbose=0)
     fit(tiny(), monitor, x=1000 + X)
-    assert "input_scale" in rules_of(monitor)
-    other = tiny()
+    assert "input_scale" in rules_found(monitor)
     with pytest.warns(RuntimeWarning, match="starts anew with another model; what it measured"):
-        fit(other, monitor)
+        fit(tiny(), monitor)
     assert steps_of(monitor) == [0, 1]
-    assert rules_of(monitor) == []
+    assert rules_found(monitor) == []
 
 
-def test_files_of_another_model_start_anew(tmp_path):
+def test_another_model_starts_new_files(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monitor = ActivationMonitor(tmp_path, every=1, verbose=0)
@@ -193,73 +180,81 @@ def test_files_of_another_model_start_anew(tmp_path):
     with pytest.warns(RuntimeWarning, match="starts anew"):
         fit(tiny(), monitor)
     monitor.close()
-    assert [one.step for one in monitor.writers[0]._album.records] == [0, 1]
+    assert [record.step for record in monitor.writers[0]._album.records] == [0, 1]
     events = EventAccumulator(str(tmp_path / "winit")).Reload()
     assert [event.step for event in events.Scalars("winit/loss")] == [0, 1]
     assert events.Scalars("winit/layers_with_findings")[-1].value == 0
-    (_, *_, last) = [None, *events.Tensors("winit/findings")]
-    assert last.tensor_proto.string_val[0] == b"[]"
+    assert events.Tensors("winit/findings")[-1].tensor_proto.string_val[0] == b"[]"
 
 
-def test_two_monitors_of_one_training_do_not_hide_each_other(tmp_path):
+def steps_in_tensorboard(log_dir):
+    """Return the steps in the files of each run."""
+    events = boards.read("python", log_dir)
+    return {
+        run: [step for step, _ in curve]
+        for (run, tag), curve in events.items()
+        if tag == "winit/loss"
+    }
+
+
+def test_two_monitors_of_one_training_write_two_runs(tmp_path):
     first, second = (ActivationMonitor(tmp_path, every=n, verbose=0) for n in (1, 2))
     model = tiny()
     fit(model, first, second)
     fit(model, second)
-    found = boards.read("python", tmp_path)
-    both = {run: [step for step, _ in found[run, "winit/loss"]] for run in ("winit", "winit_2")}
-    assert both == {"winit": [0, 1], "winit_2": [0, 2]}
-    # What is closed, or nobody has any more, leaves its run, as does a program that ends.
+    assert steps_in_tensorboard(tmp_path) == {"winit": [0, 1], "winit_2": [0, 2]}
+    # The runs of a closed and of a deleted monitor are free for others.
     first.close()
     del second
     for _ in range(2):
         fit(tiny(), ActivationMonitor(tmp_path, every=1, verbose=0))
-    assert {run for run, _ in boards.read("python", tmp_path)} == {"winit", "winit_2"}
+    assert steps_in_tensorboard(tmp_path).keys() == {"winit", "winit_2"}
 
 
-def test_monitors_of_two_models_that_take_turns(tmp_path):
-    both = [(tiny(), ActivationMonitor(tmp_path, every=1, verbose=0)) for _ in range(2)]
+def test_the_monitors_of_two_models_that_take_turns_write_two_runs(tmp_path):
+    pairs = [(tiny(), ActivationMonitor(tmp_path, every=1, verbose=0)) for _ in range(2)]
     for _ in range(2):
-        for model, monitor in both:
+        for model, monitor in pairs:
             fit(model, monitor)
-    found = boards.read("python", tmp_path)
-    for run in ("winit", "winit_2"):
-        assert [step for step, _ in found[run, "winit/loss"]] == [0, 1, 2, 3]
+    assert steps_in_tensorboard(tmp_path) == {"winit": [0, 1, 2, 3], "winit_2": [0, 1, 2, 3]}
 
 
-def test_an_interrupted_training_is_over(tmp_path):
-    class Impatient(keras.callbacks.Callback):
+def test_the_run_of_an_interrupted_training_is_free_for_another_monitor(tmp_path):
+    class Interrupts(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             raise KeyboardInterrupt
 
     for _ in range(2):
         monitor = ActivationMonitor(tmp_path, every=1, verbose=0)
         with suppress(KeyboardInterrupt):
-            fit(tiny(), monitor, Impatient())
+            fit(tiny(), monitor, Interrupts())
         del monitor
     assert {run for run, _ in boards.read("python", tmp_path)} == {"winit"}
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
-def test_a_copy_has_what_was_measured_and_goes_on_by_itself(copied, tmp_path):
-    file = tmp_path / "log.jsonl"
-    monitor = ActivationMonitor(tmp_path, every=2, layers="*", writers=[JsonLinesWriter(file)])
+def pickled(monitor):
+    return pickle.loads(pickle.dumps(monitor))
+
+
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, pickled])
+def test_a_copy_has_the_records_and_goes_on_by_itself(copy_of, tmp_path):
+    path = tmp_path / "log.jsonl"
+    monitor = ActivationMonitor(tmp_path, every=2, layers="*", writers=[JsonLinesWriter(path)])
     model = tiny()
     fit(model, monitor)
-    twin = copied(monitor)
-    assert [*twin.history] == [*monitor.history]
-    assert str(twin) == str(monitor)
+    copied = copy_of(monitor)
+    assert [*copied.history] == [*monitor.history]
+    assert str(copied) == str(monitor)
     monitor.close()
-    fit(model, twin)
-    twin.close()
-    assert (steps_of(monitor), steps_of(twin)) == ([0], [0, 2])
-    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [0, 2]
-    found = boards.read("python", tmp_path)
-    assert [step for step, _ in found["winit", "winit/loss"]] == [0, 2]
+    fit(model, copied)
+    copied.close()
+    assert (steps_of(monitor), steps_of(copied)) == ([0], [0, 2])
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [0, 2]
+    assert steps_in_tensorboard(tmp_path) == {"winit": [0, 2]}
 
 
-class Narrow:
-    """A stream of few characters, as where Windows writes into a file."""
+class AsciiStream:
+    """A stream that takes only ASCII, as a file that Windows redirects the output to."""
 
     encoding = "ascii"
 
@@ -271,46 +266,46 @@ class Narrow:
         self.text += text
 
 
-class Wide(Rule):
-    id = "wide"
+class NonAscii(Rule):
+    """Finds the first layer, for a cause with letters beyond ASCII."""
+
+    id = "non_ascii"
     cause = "Gr\u00f6\u00dfe"
 
     def check(self, view):
         yield Violation(view.outputs[0].layer, 1.0, 0)
 
 
-def test_words_that_a_stream_cannot_take_are_printed_all_the_same(monkeypatch):
-    stream = Narrow()
+def test_letters_that_a_stream_cannot_encode_are_replaced(monkeypatch):
+    stream = AsciiStream()
     monkeypatch.setattr("sys.stdout", stream)
     monkeypatch.setattr("sys.stderr", stream)
-    fit(tiny(), ActivationMonitor(every=1, verbose=1, rules=[Wide()]))
-    # As it is found, and below the table.
+    fit(tiny(), ActivationMonitor(every=1, verbose=1, rules=[NonAscii()]))
+    # In the report of the finding and below the table.
     assert stream.text.count("Gr??e") == 2
 
 
-class Gone(Narrow):
-    """A stream that nobody reads any more, or on a full disk."""
-
+class FullDisk(AsciiStream):
     def write(self, text):
         raise OSError(28, "No space left on device")
 
 
-class Closed(Narrow):
+class ClosedStream(AsciiStream):
     def write(self, text):
         raise ValueError("I/O operation on closed file.")
 
 
-@pytest.mark.parametrize("stream", [Gone(), Closed(), None])
-def test_words_that_nobody_can_read_do_not_end_training(stream, monkeypatch, capsys):
+@pytest.mark.parametrize("stream", [FullDisk(), ClosedStream(), None])
+def test_a_stream_that_cannot_be_written_does_not_end_training(stream, monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr", stream)
-    monitor = ActivationMonitor(every=1, rules=[Wide()])
+    monitor = ActivationMonitor(every=1, rules=[NonAscii()])
     fit(tiny(), monitor)
-    assert rules_of(monitor) == ["wide"]
+    assert rules_found(monitor) == ["non_ascii"]
     assert capsys.readouterr().out == ""
 
 
-def test_few_samples_in_memory_do_not_change_what_rules_say():
-    found = []
+def test_findings_do_not_depend_on_keep():
+    findings = []
     for keep in (None, 1):
         keras.utils.clear_session()
         keras.utils.set_random_seed(0)
@@ -318,9 +313,9 @@ def test_few_samples_in_memory_do_not_change_what_rules_say():
         monitor = ActivationMonitor(every=1, keep=keep, verbose=0)
         fit(model, monitor, epochs=3)
         fit(model, monitor, x=np.full_like(X, np.inf))
-        found.append(str(monitor.findings))
-    assert found[0] == found[1]
-    assert "from the start" not in found[0]
+        findings.append(str(monitor.findings))
+    assert findings[0] == findings[1]
+    assert "from the start" not in findings[0]
 
 
 def accumulating():
@@ -332,13 +327,10 @@ def scaling():
 
 
 @pytest.mark.parametrize("optimizer", [accumulating, scaling])
-def test_a_check_leaves_any_optimizer_as_it_was(optimizer):
+def test_a_check_leaves_the_optimizer_unchanged(optimizer):
     model = compiled(tiny(), optimizer())
     fit(model)
-    variables = model.optimizer.variables
-    before = [np.array(variable) for variable in variables]
+    before = numpy_of(model.optimizer.variables)
     for _ in range(2):
         check(model, X, Y)
-    assert [variable.path for variable in model.optimizer.variables] == [v.path for v in variables]
-    for variable, value in zip(model.optimizer.variables, before, strict=True):
-        np.testing.assert_array_equal(np.array(variable), value)
+    np.testing.assert_equal(numpy_of(model.optimizer.variables), before)

@@ -1,4 +1,4 @@
-"""Small models under the monitor, and where to find a number that it measured."""
+"""Small models to train with the monitor, and lookups in its records."""
 
 import keras
 import numpy as np
@@ -13,13 +13,19 @@ def fit(model, *callbacks, x=X, y=Y, **options):
     return model.fit(x, y, callbacks=list(callbacks), **options)
 
 
-def row(sample, name):
-    return dict(zip(sample.statistics, sample.values[sample.layers.index(name)], strict=True))
+def row(record, name):
+    """Return the statistics of one layer output in a record."""
+    return dict(zip(record.statistics, record.values[record.layers.index(name)], strict=True))
 
 
-def variable(sample, name):
-    values = sample.variable_values[sample.variables.index(name)]
-    return dict(zip(sample.variable_statistics, values, strict=True))
+def variable(record, name):
+    """Return the statistics of one variable in a record."""
+    values = record.variable_values[record.variables.index(name)]
+    return dict(zip(record.variable_statistics, values, strict=True))
+
+
+def steps_of(monitor):
+    return [record.step for record in monitor.history.records]
 
 
 def tiny():
@@ -27,6 +33,7 @@ def tiny():
 
 
 def dense_pair():
+    """Return a model of a layer with ReLU, named `one`, and a layer with tanh, named `two`."""
     model = keras.Sequential(
         [
             keras.Input((6,)),

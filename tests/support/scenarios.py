@@ -1,8 +1,4 @@
-"""Ways to train a model, each to be run with and without the monitor."""
-
-import contextlib
-import io
-import re
+"""Models with their data, each to be trained with and without the monitor."""
 
 import keras
 import numpy as np
@@ -16,6 +12,10 @@ IMAGES = RNG.normal(size=(16, 8, 8, 2)).astype("float32")
 WORDS = RNG.integers(1, 12, (16, 7))
 WORDS[:, 4:] = 0
 SERIES = RNG.normal(size=(16, 5, 4)).astype("float32")
+
+
+def numpy_of(variables):
+    return {f"{i} {v.path}": ops.convert_to_numpy(v) for i, v in enumerate(variables)}
 
 
 def compiled(model, optimizer="adam", loss="mse", **options):
@@ -56,10 +56,10 @@ def nested_and_shared():
 
 
 def many_inputs_and_outputs():
-    one, other = keras.Input((6,), name="one"), keras.Input((6,), name="other")
-    x = layers.Dense(4, "gelu")(layers.concatenate([one, other]))
+    first, second = keras.Input((6,), name="first"), keras.Input((6,), name="second")
+    x = layers.Dense(4, "gelu")(layers.concatenate([first, second]))
     outputs = {"a": layers.Dense(3, name="a")(x), "b": layers.Dense(1, name="b")(x)}
-    model = keras.Model([one, other], outputs)
+    model = keras.Model([first, second], outputs)
     losses = {"a": "mse", "b": "mae"}
     return compiled(model, loss=losses), ([X, X[::-1].copy()], {"a": Y, "b": Y[:, :1]})
 
@@ -90,7 +90,7 @@ def subclassed():
 
 
 class Drawing(keras.Model):
-    """Draws and counts in its own `call`, as a variational model does."""
+    """A model that draws and counts in its own `call`, as a variational model does."""
 
     def __init__(self):
         super().__init__()
@@ -159,7 +159,7 @@ def over_time():
 
 
 class Custom(keras.Model):
-    """As in Keras' guides, a backend each."""
+    """A model with its own training step for each backend, as in the guides of Keras."""
 
     def train_step(self, *arguments):
         return getattr(self, f"_{BACKEND}")(*arguments)
@@ -287,82 +287,3 @@ if BACKEND != "torch":
     SCENARIOS["compiled"] = lambda: sequential(jit_compile=True)
     SCENARIOS["not compiled"] = lambda: sequential(jit_compile=False)
     SCENARIOS["several steps at once"] = lambda: last_batch_smaller(steps_per_execution=2)
-
-
-@contextlib.contextmanager
-def exact_graphs(exact=True):
-    """TensorFlow's optimizer fuses around tensors that nobody else reads; a tap reads them."""
-    if BACKEND != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    names = ("remapping", "arithmetic_optimization")
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options(dict.fromkeys(names, not exact))
-    yield
-    tf.config.optimizer.set_experimental_options({n: before.get(n, True) for n in names})
-
-
-def compare(build, monitor, scope=contextlib.nullcontext):
-    """The names of what differs with the monitor from without; what is left behind raises."""
-    call = keras.layers.Layer.__call__
-    _, plain = train(build, scope=scope)
-    model, watched = train(build, [monitor], scope=scope)
-    assert keras.layers.Layer.__call__ is call
-    assert type(model.train_function).__module__ != "keras_winit.monitor.capture.switch"
-    return differences(plain, watched)
-
-
-def train(build, callbacks=(), scope=contextlib.nullcontext, **options):
-    """Train anew from the same seeds; gives the model and everything that can be compared."""
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(3)
-    with scope():
-        model, data = build()
-    settings = {"batch_size": 8} if len(data) == 2 else {}
-    settings |= {"epochs": 2, "verbose": 2, **options}
-    if len(data) == 1 and not hasattr(data[0], "__getitem__"):
-        settings |= {"epochs": 2, "steps_per_epoch": 2}
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        history = model.fit(*data, **settings, callbacks=list(callbacks))
-    outcome = {
-        "weights": numpy_of(model.variables),
-        "optimizer": numpy_of(model.optimizer.variables),
-        "logs": history.history,
-        "printed": re.findall(r"\w+: [-+.\de]+|^Epoch.*", printed.getvalue(), re.MULTILINE),
-        "metrics": list(model.metrics_names),
-        "config": model.to_json() if hasattr(model, "operations") else "",
-        "attributes": attributes(model),
-    }
-    return model, outcome
-
-
-def numpy_of(variables):
-    return {f"{i} {v.path}": ops.convert_to_numpy(v) for i, v in enumerate(variables)}
-
-
-def attributes(model):
-    """The names in every layer's and the optimizer's own dictionary, and activations."""
-    parts = [*model._flatten_layers(), model.optimizer]
-    return [
-        (type(part).__name__, sorted(vars(part)), getattr(part, "activation", None))
-        for part in parts
-        if type(part).__name__ != "Functional"
-    ]
-
-
-def differences(one, other):
-    """The names of what is not exactly equal."""
-    found = [name for name in one if name not in ("weights", "optimizer")]
-    found = [name for name in found if one[name] != other[name]]
-    for kind in ("weights", "optimizer"):
-        if one[kind].keys() != other[kind].keys():
-            found.append(kind)
-        found += [
-            name
-            for name in one[kind].keys() & other[kind].keys()
-            if not np.array_equal(one[kind][name], other[kind][name], equal_nan=True)
-        ]
-    return sorted(found)

@@ -1,4 +1,4 @@
-"""What goes wrong around the monitor costs nothing, and leaves nothing behind."""
+"""Faults and extreme cases: interrupts, NaN, empty epochs, equal names, depth, memory."""
 
 import gc
 import sys
@@ -8,6 +8,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from support.monitored import row, steps_of
 
 import keras_winit
 from keras_winit.monitor.capture.switch import SingleCall
@@ -17,9 +18,9 @@ CALL = keras.layers.Layer.__call__
 FEW = ("mean", "nonfinite", "update_norm")
 
 
-def make(*parts, inputs=6):
+def sequential(*hidden_layers):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((inputs,)), *parts, L.Dense(2)])
+    model = keras.Sequential([keras.Input((6,)), *hidden_layers, L.Dense(2)])
     model.compile(keras.optimizers.SGD(0.1), "mse")
     return model
 
@@ -34,10 +35,10 @@ def fit(model, *callbacks, count=8, batch_size=4, **options):
     return model.fit(x, y, batch_size=batch_size, verbose=0, callbacks=list(callbacks), **options)
 
 
-def clean(model):
-    left = {"train_step", "compute_loss", "stateless_call", "stateless_compute_loss"}
+def check_nothing_is_patched(model):
+    patched = {"train_step", "compute_loss", "stateless_call", "stateless_compute_loss"}
     assert keras.layers.Layer.__call__ is CALL
-    assert not left & set(vars(model))
+    assert not patched & set(vars(model))
     assert not {"apply", "stateless_apply"} & set(vars(model.optimizer))
 
 
@@ -53,152 +54,157 @@ HOOKS = (
 
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("hook", HOOKS)
-def test_an_interrupt_at_any_hook_leaves_nothing(hook, order):
-    def interrupt(self, *arguments, **named):
+def test_an_interrupt_in_any_callback_leaves_nothing_behind(hook, order):
+    def interrupt(self, *arguments, **options):
         raise KeyboardInterrupt
 
-    breaks = type("Breaks", (keras.callbacks.Callback,), {hook: interrupt})()
-    model, monitor = make(L.Dense(3)), keras_winit.ActivationMonitor(every=1, statistics=FEW)
+    interrupts = type("Interrupts", (keras.callbacks.Callback,), {hook: interrupt})()
+    model, monitor = sequential(L.Dense(3)), keras_winit.ActivationMonitor(every=1, statistics=FEW)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, *((breaks, monitor) if order == "before" else (monitor, breaks)))
-    clean(model)
+        fit(model, *((interrupts, monitor) if order == "before" else (monitor, interrupts)))
+    check_nothing_is_patched(model)
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
     before = int(model.optimizer.iterations)
     fit(model, monitor)
-    clean(model)
+    check_nothing_is_patched(model)
     assert not isinstance(model.train_function, SingleCall)
     assert int(model.optimizer.iterations) == before + 2
-    steps = [sample.step for sample in monitor.history.records]
+    steps = steps_of(monitor)
     assert steps == sorted(set(steps))
     assert steps[-1] == before + 1
 
 
-def test_batches_that_are_not_numbers():
-    model, monitor = make(L.Dense(3)), keras_winit.ActivationMonitor(every=1, statistics=FEW)
+def test_a_batch_with_nan():
+    model, monitor = sequential(L.Dense(3)), keras_winit.ActivationMonitor(every=1, statistics=FEW)
     x, y = data()
     x[5, 2] = np.nan
     model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[monitor])
     column = monitor.history.records[0].statistics.index("nonfinite")
-    good, bad = (sample.values[:, column] for sample in monitor.history.records)
-    assert good.tolist() == [0, 0]
-    # One sample of four: each unit of it.
-    assert bad.tolist() == [3, 2]
+    first, second = (record.values[:, column] for record in monitor.history.records)
+    assert first.tolist() == [0, 0]
+    # All units of one sample of the four.
+    assert second.tolist() == [3, 2]
     assert np.isfinite(monitor.history.records[1].values).all()
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_batches_of_one_sample(count):
-    model, monitor = make(L.Dense(3, "relu")), keras_winit.ActivationMonitor(every=1)
+    model, monitor = sequential(L.Dense(3, "relu")), keras_winit.ActivationMonitor(every=1)
     fit(model, monitor, count=count, batch_size=1)
     assert len(monitor.history.records) == count
-    sample = monitor.history.records[-1]
-    spread = sample.values[:, sample.statistics.index("unit_stddev")]
-    assert (spread == 0).all()
+    record = monitor.history.records[-1]
+    assert all(row(record, name)["unit_stddev"] == 0 for name in record.layers)
+
+
+def no_batches():
+    yield from ()
 
 
 def test_an_epoch_without_a_batch():
-    model, monitor = make(L.Dense(3)), keras_winit.ActivationMonitor(every=1, statistics=FEW)
-    empty = (batch for batch in ())
+    model, monitor = sequential(L.Dense(3)), keras_winit.ActivationMonitor(every=1, statistics=FEW)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            model.fit(empty, steps_per_epoch=1, verbose=0, callbacks=[monitor])
+            model.fit(no_batches(), steps_per_epoch=1, verbose=0, callbacks=[monitor])
         except Exception as error:
-            # Keras' own, the same without the monitor.
+            # Without the monitor, Keras raises the same error.
             with pytest.raises(type(error)):
-                make(L.Dense(3)).fit((batch for batch in ()), steps_per_epoch=1, verbose=0)
-    clean(model)
+                sequential(L.Dense(3)).fit(no_batches(), steps_per_epoch=1, verbose=0)
+    check_nothing_is_patched(model)
     assert monitor.history.records == []
     fit(model, monitor)
-    assert [sample.step for sample in monitor.history.records] == [0, 1]
+    assert steps_of(monitor) == [0, 1]
 
 
 class Twins(L.Layer):
+    """A layer with two layers of the same name."""
+
     def __init__(self):
         super().__init__(name="twins")
-        self.one, self.two = L.Dense(6, name="same"), L.Dense(6, name="same")
+        self.first, self.second = L.Dense(6, name="same"), L.Dense(6, name="same")
 
     def build(self, shape):
-        self.one.build(shape)
-        self.two.build(shape)
+        self.first.build(shape)
+        self.second.build(shape)
 
     def call(self, x):
-        return self.two(self.one(x))
+        return self.second(self.first(x))
 
 
-def test_layers_of_equal_names_have_rows_of_their_own():
-    twins, last = Twins(), L.Dense(2, name="last")
-    model = keras.Sequential([keras.Input((6,)), twins, last], name="m")
+def test_layers_of_the_same_name_have_rows_of_their_own():
+    model = keras.Sequential([keras.Input((6,)), Twins(), L.Dense(2, name="last")], name="m")
     model.compile("sgd", "mse")
     monitor = keras_winit.ActivationMonitor(every=1, statistics=FEW)
     fit(model, monitor)
-    first = monitor.history.records[0]
-    assert list(first.layers) == ["twins/same", "twins/same~2", "twins", "last"]
-    assert list(first.variables[:4]) == [
+    record = monitor.history.records[0]
+    assert list(record.layers) == ["twins/same", "twins/same~2", "twins", "last"]
+    assert list(record.variables[:4]) == [
         f"twins/{name}/{part}" for name in ("same", "same~2") for part in ("kernel", "bias")
     ]
 
 
 def test_500_layers():
-    model = make(*(L.Activation("tanh") for _ in range(499)))
+    model = sequential(*(L.Activation("tanh") for _ in range(499)))
     monitor = keras_winit.ActivationMonitor(statistics="mean", every=lambda step: step == 1)
     fit(model, monitor)
-    (sample,) = monitor.history.records
-    assert len(sample.layers) == 500
-    assert np.isfinite(sample.values).all()
+    (record,) = monitor.history.records
+    assert len(record.layers) == 500
+    assert np.isfinite(record.values).all()
 
 
-def tiny(keep):
+def monitor_and_train(keep):
+    """Return a monitor after 200 steps, and a function that trains further steps."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((2,)), L.Dense(2)])
     model.compile("sgd", "mse")
     monitor = keras_winit.ActivationMonitor(every=1, statistics=FEW, keep=keep, rules=())
 
-    def steps(count):
-        x = np.ones((count, 2), "float32")
+    def train(steps):
+        x = np.ones((steps, 2), "float32")
         model.fit(x, x, batch_size=1, verbose=0, callbacks=[monitor])
         gc.collect()
 
-    steps(200)
-    return monitor, steps
+    train(200)
+    return monitor, train
 
 
-def test_thousands_of_steps_leave_nothing_in_memory():
-    count = 10_000
-    monitor, steps = tiny(keep=2)
-    steps(200)
-    # To trace allocations would take minutes; objects are counted for nothing.
+def test_with_keep_memory_does_not_grow():
+    steps = 10_000
+    monitor, train = monitor_and_train(keep=2)
+    train(200)
+    # Counting objects takes no time; tracing allocations would take minutes.
     before = sys.getallocatedblocks()
-    steps(count)
-    grown = sys.getallocatedblocks() - before
-    assert [sample.step for sample in monitor.history.records] == [count + 398, count + 399]
-    assert grown < count / 5
+    train(steps)
+    growth = sys.getallocatedblocks() - before
+    assert steps_of(monitor) == [steps + 398, steps + 399]
+    assert growth < steps / 5
 
 
-def size(things):
-    """Bytes of things and of all that they hold, each once."""
-    seen, rest = {}, list(things)
-    while rest:
-        thing = rest.pop()
-        if id(thing) not in seen and not isinstance(thing, type):
-            seen[id(thing)] = sys.getsizeof(thing)
-            rest += gc.get_referents(thing)
-            rest.append(getattr(thing, "base", None))
-    return sum(seen.values())
+def size_of(roots):
+    """Return the bytes of some objects and of all objects that they refer to, each once."""
+    sizes, pending = {}, list(roots)
+    while pending:
+        item = pending.pop()
+        if id(item) not in sizes and not isinstance(item, type):
+            sizes[id(item)] = sys.getsizeof(item)
+            pending += gc.get_referents(item)
+            pending.append(getattr(item, "base", None))
+    return sum(sizes.values())
 
 
-def test_without_keep_memory_grows_by_the_samples():
-    monitor, steps = tiny(keep=None)
+def test_without_keep_memory_grows_by_the_records():
+    monitor, train = monitor_and_train(keep=None)
     tracemalloc.start()
     try:
-        steps(100)
+        train(100)
         before, _ = tracemalloc.get_traced_memory()
-        steps(500)
-        grown = tracemalloc.get_traced_memory()[0] - before
+        train(500)
+        growth = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
     assert len(monitor.history.records) == 800
-    held = size(monitor.history.records[-500:])
-    # Room that allocators add is not in the sizes; what a step packs is larger than that.
-    assert held < grown < held + 300 * 500
+    size = size_of(monitor.history.records[-500:])
+    # The overhead of the allocator is less than 300 bytes a step; the vector that a step packs
+    # is larger, so that none is kept.
+    assert size < growth < size + 300 * 500

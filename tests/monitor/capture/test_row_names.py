@@ -1,4 +1,4 @@
-"""Names of rows: a layer's own name is never taken for a mark of the monitor."""
+"""Row names: a layer's own name is never mistaken for a row name of another layer."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ from support.scenarios import BACKEND, compiled
 from keras_winit import ActivationMonitor
 from keras_winit.monitor.row_names import ends_in_mark, is_before, layer_of, site, split_call
 
-SITES = {
+ROW_NAMES = {
     "a": ("a", 0, 1, False),
     "a:1": ("a", 1, 1, False),
     "a@2": ("a", 0, 2, False),
@@ -21,9 +21,9 @@ SITES = {
 }
 
 
-@pytest.mark.parametrize("name", SITES)
-def test_names_are_read_as_they_were_made(name):
-    layer, output, call, before = SITES[name]
+@pytest.mark.parametrize("name", ROW_NAMES)
+def test_row_names_are_parsed_into_their_parts(name):
+    layer, output, call, before = ROW_NAMES[name]
     assert site(layer, output, call, before) == name
     assert layer_of(name) == layer
     assert is_before(name) == before
@@ -31,24 +31,29 @@ def test_names_are_read_as_they_were_made(name):
     assert ends_in_mark(name) == (name != layer)
 
 
-# Others cannot be names there.
+# The other backends refuse some of these as names of layers.
 NAMES = {"tensorflow": ["a.pre"], "torch": ["a@2", "a:1"], "jax": ["a.pre", "a@2", "a:1"]}
 
 
 @pytest.mark.parametrize("name", NAMES[BACKEND])
-def test_a_layer_named_like_a_site_of_another(name):
+def test_a_layer_may_be_named_like_a_row_of_another_layer(name):
     inputs = keras.Input((6,))
-    other, like = layers.Dense(6, "relu", name="a"), layers.Dense(3, "relu", name=name)
-    model = compiled(keras.Model(inputs, like(other(other(inputs)))), "sgd")
-    like.set_weights([np.zeros((6, 3)), np.full(3, -1.0)])
+    shared, dead = layers.Dense(6, "relu", name="a"), layers.Dense(3, "relu", name=name)
+    model = compiled(keras.Model(inputs, dead(shared(shared(inputs)))), "sgd")
+    dead.set_weights([np.zeros((6, 3)), np.full(3, -1.0)])
     monitor = ActivationMonitor(every=1)
     fit(model, monitor)
-    (sample, *_) = monitor.history.records
-    seen = ["a.pre", "a", "a@2.pre", "a@2", f"{name}~1.pre", f"{name}~1"]
-    assert list(sample.layers) == seen
-    assert row(sample, f"{name}~1")["dead_share"] == 1
-    rows = {(one["layer"], one["call"]) for one in monitor.history if one["statistic"] == "mean"}
-    assert rows == {
-        (f"{n}{e}", c) for n, c in (("a", 1), ("a", 2), (f"{name}~1", 1)) for e in ("", ".pre")
+    (record, *_) = monitor.history.records
+    expected = ["a.pre", "a", "a@2.pre", "a@2", f"{name}~1.pre", f"{name}~1"]
+    assert list(record.layers) == expected
+    assert row(record, f"{name}~1")["dead_share"] == 1
+    calls = {
+        (line["layer"], line["call"]) for line in monitor.history if line["statistic"] == "mean"
     }
-    assert {one.layer for one in monitor.findings if one.rule == "dead_units"} <= {f"{name}~1"}
+    assert calls == {
+        (layer + mark, call)
+        for layer, call in (("a", 1), ("a", 2), (f"{name}~1", 1))
+        for mark in ("", ".pre")
+    }
+    dead_layers = {finding.layer for finding in monitor.findings if finding.rule == "dead_units"}
+    assert dead_layers <= {f"{name}~1"}

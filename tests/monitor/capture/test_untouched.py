@@ -1,4 +1,4 @@
-"""Models that look at themselves, draw at random or run beside others train as without it."""
+"""Training is unchanged for unusual models: they look at themselves, draw or run on threads."""
 
 import threading
 
@@ -14,34 +14,33 @@ FEW = ("mean", "saturated_share", "gradient_norm", "update_norm")
 CALL = keras.layers.Layer.__call__
 
 
-def sequential(*parts):
-    return keras.Sequential([keras.Input((6,)), *parts, layers.Dense(3, name="last")])
+def sequential(*hidden_layers):
+    return keras.Sequential([keras.Input((6,)), *hidden_layers, layers.Dense(3, name="last")])
 
 
-def trained(make, *monitors, **options):
-    """The weights and the logs of a model after a few steps."""
+def train(build, *monitors, **options):
+    """Return the weights and the logs of a new model after four steps."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
-    model = compiled(make(), "sgd", **options)
-    log = model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=list(monitors))
-    return list(numpy_of(model.variables).values()), log.history
+    model = compiled(build(), "sgd", **options)
+    history = model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=list(monitors))
+    return list(numpy_of(model.variables).values()), history.history
 
 
-def same_with_and_without(make, **options):
-    """Train both ways; gives the monitor."""
+def check_training_is_the_same(build, **options):
+    """Train a model with and without a monitor; return the monitor."""
     monitor = ActivationMonitor(every=1, statistics=FEW, verbose=0)
-    (weights, log), (watched, watched_log) = (
-        trained(make, *monitors, **options) for monitors in ((), (monitor,))
-    )
-    np.testing.assert_equal(watched, weights)
-    assert watched_log == log
+    weights, logs = train(build, **options)
+    monitored_weights, monitored_logs = train(build, monitor, **options)
+    np.testing.assert_equal(monitored_weights, weights)
+    assert monitored_logs == logs
     assert len(monitor.history.records) == 4
     assert keras.layers.Layer.__call__ is CALL
     return monitor
 
 
 class Swish:
-    """An activation with more to it than a call."""
+    """An activation with an attribute, a method and an `==` of its own, but no hash."""
 
     __hash__ = None
     beta = 2.0
@@ -56,11 +55,11 @@ class Swish:
         return 3.0 * self(x)
 
 
-class Asks(layers.Layer):
-    """Does one thing if its activation is ReLU itself, and another if it is anything else."""
+class Inspecting(layers.Layer):
+    """A layer whose output depends on the type and the identity of its activation."""
 
     def __init__(self, activation):
-        super().__init__()
+        super().__init__(name="inspecting")
         self.activation, self.dense = activation, layers.Dense(5)
 
     def build(self, shape):
@@ -75,69 +74,71 @@ class Asks(layers.Layer):
 
 @pytest.mark.parametrize("eagerly", [False, True])
 @pytest.mark.parametrize("activation", [Swish(), keras.activations.relu])
-def test_a_layer_that_looks_at_its_activation(activation, eagerly):
-    monitor = same_with_and_without(
-        lambda: sequential(Asks(activation)), run_eagerly=eagerly, jit_compile=False
+def test_a_layer_that_inspects_its_activation(activation, eagerly):
+    monitor = check_training_is_the_same(
+        lambda: sequential(Inspecting(activation)), run_eagerly=eagerly, jit_compile=False
     )
-    assert monitor.history.records[0].layers == ("asks/dense", "asks", "last")
+    assert monitor.history.records[0].layers == ("inspecting/dense", "inspecting", "last")
 
 
 def test_an_activation_that_is_an_object():
-    monitor = same_with_and_without(lambda: sequential(layers.Dense(5, Swish(), name="d")))
+    monitor = check_training_is_the_same(lambda: sequential(layers.Dense(5, Swish(), name="d")))
     assert monitor.history.records[0].layers == ("d.pre", "d", "last")
     assert monitor.history.records[0].values[1, 1] >= 0
 
 
-def test_cells_keep_their_activations():
-    # By which Keras chooses between two ways to compute them.
-    seen, lstm = [], layers.LSTM(4)
+def test_recurrent_cells_keep_their_activations():
+    # Keras chooses between two implementations by the identity of the activation.
+    is_kept, lstm = [], layers.LSTM(4)
 
-    class Looks(layers.Layer):
+    class Look(layers.Layer):
         def call(self, x):
-            seen.append(lstm.cell.activation is keras.activations.tanh)
+            is_kept.append(lstm.cell.activation is keras.activations.tanh)
             return x
 
-    series = keras.Sequential([keras.Input((6,)), layers.Reshape((3, 2)), lstm, Looks()])
-    series.add(layers.Dense(3))
-    seen.clear()
-    compiled(series).fit(X, Y, verbose=0, callbacks=[ActivationMonitor(every=1, statistics=FEW)])
-    assert seen
-    assert all(seen)
+    parts = [keras.Input((6,)), layers.Reshape((3, 2)), lstm, Look(), layers.Dense(3)]
+    model = compiled(keras.Sequential(parts))
+    is_kept.clear()
+    model.fit(X, Y, verbose=0, callbacks=[ActivationMonitor(every=1, statistics=FEW)])
+    assert is_kept
+    assert all(is_kept)
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="JAX does not let activations draw")
-def test_an_activation_that_draws():
+def test_an_activation_that_draws_with_keras():
     def noisy(x):
         return x * keras.random.uniform(ops.shape(x))
 
-    same_with_and_without(lambda: sequential(layers.Dense(5, noisy)))
+    check_training_is_the_same(lambda: sequential(layers.Dense(5, noisy)))
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="of torch")
-def test_an_activation_that_draws_by_itself():
+@pytest.mark.skipif(BACKEND != "torch", reason="draws with torch")
+def test_an_activation_that_draws_with_torch():
     import torch
 
-    same_with_and_without(lambda: sequential(layers.Dense(5, lambda x: x * torch.rand_like(x))))
+    check_training_is_the_same(
+        lambda: sequential(layers.Dense(5, lambda x: x * torch.rand_like(x)))
+    )
 
 
 def test_an_activation_that_reads_a_variable():
-    class Own(layers.Dense):
+    class LearnedSwish(layers.Dense):
         def build(self, shape):
             super().build(shape)
             self.beta = self.add_weight(shape=(), initializer="ones", name="beta")
             self.activation = lambda x: x * ops.sigmoid(self.beta * x)
 
-    model = compiled(sequential(Own(5, "relu", name="own")), "sgd")
+    model = compiled(sequential(LearnedSwish(5, "relu", name="d")), "sgd")
     for _ in range(2):
         monitor = ActivationMonitor(every=1, statistics=FEW)
         model.fit(X, Y, verbose=0, callbacks=[monitor])
-        assert monitor.history.records[0].layers == ("own.pre", "own", "last")
-        assert "own/beta" in monitor.history.records[0].variables
+        assert monitor.history.records[0].layers == ("d.pre", "d", "last")
+        assert "d/beta" in monitor.history.records[0].variables
         model.compile("sgd", "mse")
 
 
-class ByName(keras.Model):
-    """A training step that names what it gives to the optimizer."""
+class KeywordStep(keras.Model):
+    """A model whose own training step passes arguments by keyword."""
 
     def __init__(self):
         super().__init__()
@@ -151,7 +152,7 @@ class ByName(keras.Model):
 
     def train_step(self, *arguments):
         if BACKEND == "jax":
-            return self.jax_step(*arguments)
+            return self._jax_step(*arguments)
         x, y = arguments[0]
         if BACKEND == "torch":
             self.zero_grad()
@@ -173,7 +174,7 @@ class ByName(keras.Model):
         self.optimizer.apply(grads=grads, trainable_variables=variables)
         return {"loss": loss}
 
-    def jax_step(self, state, data):
+    def _jax_step(self, state, data):
         import jax
 
         trainable, others, optimizer, metrics = state
@@ -201,23 +202,23 @@ class ByName(keras.Model):
 
 
 @pytest.mark.parametrize("eagerly", [False, True])
-def test_arguments_by_name(eagerly):
-    monitor = same_with_and_without(ByName, run_eagerly=eagerly, jit_compile=False)
+def test_a_training_step_that_passes_arguments_by_keyword(eagerly):
+    monitor = check_training_is_the_same(KeywordStep, run_eagerly=eagerly, jit_compile=False)
     assert monitor.history.records[0].layers[-1] == "dense"
     assert monitor.history.records[0].variables == ("dense/kernel", "dense/bias")
 
 
-def test_models_on_threads_of_their_own():
-    ready = threading.Barrier(3)
+def test_models_that_train_on_several_threads():
+    barrier = threading.Barrier(3)
 
-    def train(monitor, number):
+    def train_one(monitor, number):
         model = compiled(sequential(layers.Dense(5, "relu", name=f"d{number}")), "sgd")
-        ready.wait()
+        barrier.wait()
         model.fit(X, Y, batch_size=2, verbose=0, callbacks=[monitor])
 
     monitors = [ActivationMonitor(every=1, statistics=FEW, verbose=0) for _ in range(3)]
     threads = [
-        threading.Thread(target=train, args=(monitor, number))
+        threading.Thread(target=train_one, args=(monitor, number))
         for number, monitor in enumerate(monitors)
     ]
     for thread in threads:
@@ -226,87 +227,88 @@ def test_models_on_threads_of_their_own():
         thread.join()
     assert keras.layers.Layer.__call__ is CALL
     for number, monitor in enumerate(monitors):
-        rows = {sample.layers for sample in monitor.history.records}
-        assert rows == {(f"d{number}.pre", f"d{number}", "last")}
+        row_names = {record.layers for record in monitor.history.records}
+        assert row_names == {(f"d{number}.pre", f"d{number}", "last")}
         assert len(monitor.history.records) == 8
         assert monitor.history.unseen == {}
 
 
-def test_low_rank_updates_are_measured():
-    def make():
+def test_the_variables_of_lora_are_measured():
+    def build():
         model = sequential(layers.Dense(5, name="d"))
         model.layers[0].enable_lora(2)
         return model
 
-    monitor = same_with_and_without(make)
+    monitor = check_training_is_the_same(build)
     assert {"d/lora_kernel_a", "d/lora_kernel_b"} <= set(monitor.history.records[0].variables)
     assert monitor.history.unseen == {}
 
 
-def test_a_loss_that_nobody_told_is_none():
-    class Own(ByName):
+def test_the_loss_is_none_if_the_training_step_computes_none():
+    class NoLoss(KeywordStep):
         def train_step(self, *arguments):
             if BACKEND == "jax":
                 return {"other": ops.ones(())}, arguments[0]
             return {"other": 1.0}
 
     monitor = ActivationMonitor(every=1, statistics=FEW)
-    model = compiled(Own(), "sgd", run_eagerly=True)
+    model = compiled(NoLoss(), "sgd", run_eagerly=True)
     model.build((None, 6))
     model.fit(X, Y, verbose=0, callbacks=[monitor])
-    assert [sample.loss for sample in monitor.history.records] == [None]
+    assert [record.loss for record in monitor.history.records] == [None]
     assert "loss" not in {row["statistic"] for row in monitor.history}
 
 
-def test_a_metric_of_any_name():
+def test_a_metric_may_have_any_name():
     metric = keras.metrics.MeanSquaredError(name="winit0")
     model = sequential()
     model.compile("sgd", "mse", metrics=[metric])
     monitor = ActivationMonitor(every=1, statistics=FEW)
-    log = model.fit(X, Y, verbose=0, callbacks=[monitor]).history
-    assert set(log) == {"loss", "winit0"}
+    logs = model.fit(X, Y, verbose=0, callbacks=[monitor]).history
+    assert set(logs) == {"loss", "winit0"}
     assert monitor.history.records
 
 
-def test_names_of_what_is_made_later():
-    def after(*monitors):
+def test_names_of_later_operations_are_unchanged():
+    def names_after_training(*monitors):
         keras.utils.clear_session()
         inputs = keras.Input((6, 4))
         hidden = layers.MultiHeadAttention(2, 3, dropout=0.1)(inputs, inputs)
         model = compiled(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(hidden))))
         model.fit(np.ones((8, 6, 4)), Y[:8], verbose=0, callbacks=list(monitors))
         inputs = keras.Input((6,))
-        return [one.name for one in keras.Model(inputs, layers.Dense(3)(inputs * 2.0)).operations]
+        later = keras.Model(inputs, layers.Dense(3)(inputs * 2.0))
+        return [operation.name for operation in later.operations]
 
-    assert after(ActivationMonitor(every=1)) == after()
+    assert names_after_training(ActivationMonitor(every=1)) == names_after_training()
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="its steps have the model's own optimizer")
-def test_what_another_optimizer_does_is_not_seen_and_said():
-    class Other(ByName):
+@pytest.mark.skipif(BACKEND == "jax", reason="a step on JAX has only the model's own optimizer")
+def test_updates_by_another_optimizer_are_reported_as_unseen():
+    class TwoOptimizers(KeywordStep):
         def compile(self, *args, **kwargs):
             super().compile(*args, **kwargs)
-            self.other, self.own = keras.optimizers.SGD(0.1), self.optimizer
+            self.compiled_optimizer, self.other = self.optimizer, keras.optimizers.SGD(0.1)
 
         def train_step(self, data):
             self.optimizer = self.other
             try:
                 return super().train_step(data)
             finally:
-                self.optimizer = self.own
+                self.optimizer = self.compiled_optimizer
 
     monitor = ActivationMonitor(every=1, statistics=FEW)
-    compiled(Other(), "sgd", run_eagerly=True).fit(X, Y, verbose=0, callbacks=[monitor])
+    compiled(TwoOptimizers(), "sgd", run_eagerly=True).fit(X, Y, verbose=0, callbacks=[monitor])
     assert "others than the model's own are not watched" in monitor.history.unseen["optimizer"]
     assert "optimizer: not seen, was not called" in str(monitor)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="of TensorFlow")
-class TestOfTensorFlow:
-    def test_variables_of_its_own(self):
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="uses TensorFlow")
+class TestTensorFlow:
+    def test_variables_of_tensorflow(self):
         import tensorflow as tf
 
-        class Raw(keras.Model):
+        class WithVariable(keras.Model):
             def __init__(self):
                 super().__init__()
                 self.dense = layers.Dense(3, name="dense")
@@ -327,16 +329,16 @@ class TestOfTensorFlow:
                 self.optimizer.apply_gradients(zip(grads, variables, strict=True))
                 return {"loss": loss}
 
-        def make():
-            model = Raw()
+        def build():
+            model = WithVariable()
             model.build((None, 6))
             return model
 
         for eagerly in (False, True):
-            monitor = same_with_and_without(make, run_eagerly=eagerly)
+            monitor = check_training_is_the_same(build, run_eagerly=eagerly)
             assert len(monitor.history.records[0].variables) == 3
 
-    def test_what_is_written_down_for_one_sample_has_no_row(self):
+    def test_a_layer_in_a_vectorized_map_has_no_row(self):
         class OneByOne(layers.Layer):
             def __init__(self):
                 super().__init__(name="each")
@@ -353,7 +355,7 @@ class TestOfTensorFlow:
         assert monitor.history.records[0].layers == ("each", "last")
         assert "runs inside" in monitor.history.unseen["each/inner"]
 
-    def test_a_step_within_a_function_that_was_traced_before(self):
+    def test_a_step_in_a_function_that_was_traced_before_is_unseen(self):
         import tensorflow as tf
 
         class Traced(keras.Sequential):
@@ -369,7 +371,7 @@ class TestOfTensorFlow:
         compiled(model, jit_compile=False).fit(X, Y, batch_size=8, verbose=0, callbacks=[monitor])
         assert "traced before" in monitor.history.unseen["layers"]
 
-    def test_an_output_of_unknown_rank(self):
+    def test_an_output_of_unknown_rank_has_no_row(self):
         import tensorflow as tf
 
         class Unknown(layers.Layer):
@@ -391,23 +393,24 @@ class TestOfTensorFlow:
     def test_complex_variables_have_no_row(self):
         import tensorflow as tf
 
-        class Turns(layers.Layer):
+        class Rotation(layers.Layer):
             def build(self, shape):
-                self.turn = self.add_weight(
-                    shape=(shape[-1],), dtype="complex64", initializer="ones", name="turn"
+                self.factor = self.add_weight(
+                    shape=(shape[-1],), dtype="complex64", initializer="ones", name="factor"
                 )
 
             def call(self, x):
-                return tf.math.real(tf.cast(x, tf.complex64) * self.turn)
+                return tf.math.real(tf.cast(x, tf.complex64) * self.factor)
 
         monitor = ActivationMonitor(every=1, statistics=FEW)
-        model = compiled(sequential(Turns(name="turns")), keras.optimizers.SGD(0.1))
+        model = compiled(sequential(Rotation(name="rotation")), keras.optimizers.SGD(0.1))
         model.fit(X, Y, verbose=0, callbacks=[monitor])
         assert monitor.history.records[0].variables == ("last/kernel", "last/bias")
-        assert monitor.history.unseen == {"turns/turn": "is complex"}
+        assert monitor.history.unseen == {"rotation/factor": "is complex"}
 
 
-# A net whose last bit XLA rounds in another way if it may fuse across the tapped layer.
+# Where XLA may fuse operations across a measured layer, the last bits of this model's weights
+# change.
 FUSED = """
 import os, sys
 os.environ["XLA_FLAGS"] = sys.argv[1]
@@ -417,7 +420,7 @@ from keras_winit import ActivationMonitor
 
 x, y = (np.random.default_rng(0).normal(size=(21, width)) for width in (12, 3))
 
-def weights(*callbacks):
+def train(*callbacks):
     keras.utils.clear_session()
     keras.utils.set_random_seed(3)
     hidden = [layers.Dense(15, "silu"), layers.GaussianNoise(0.1)]
@@ -427,10 +430,10 @@ def weights(*callbacks):
     return np.concatenate([weight.ravel() for weight in model.get_weights()])
 
 monitor = ActivationMonitor(every=1, statistics=["mean", "gradient_norm"], verbose=0)
-print(np.abs(weights(monitor) - weights()).max())
+print(np.abs(train(monitor) - train()).max())
 """
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="a switch of XLA")
-def test_without_fusion_watched_steps_are_equal_to_the_last_bit(fresh_process):
+@pytest.mark.skipif(BACKEND != "jax", reason="sets an option of XLA")
+def test_without_fusion_the_weights_are_equal_to_the_last_bit(fresh_process):
     assert fresh_process(FUSED, "--xla_disable_hlo_passes=fusion").strip() == "0.0"
