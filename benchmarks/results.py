@@ -24,8 +24,8 @@ PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "keras-winit")
 # For each section, the arguments of its benchmark.
 SECTIONS = {
     "import_time": [],
-    "compile_time": ["--rounds", "3"],
-    "monitor": ["--rounds", "3"],
+    "compile_time": ["--rounds", "2"],
+    "monitor": ["--rounds", "2"],
     "initializers": ["--rounds", "3"],
 }
 
