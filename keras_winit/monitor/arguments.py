@@ -1,4 +1,4 @@
-"""What the arguments of the monitor say: when to look, at which layers, for what."""
+"""Checks the arguments of `ActivationMonitor`: schedule, layers, statistics and lists."""
 
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
@@ -9,11 +9,11 @@ import numpy as np
 
 from keras_winit.monitor.capture.plan import ALL, CHEAP
 
-# Dense where most runs are decided, then now and then.
+# The default schedule is dense at the start, where most runs are decided.
 DENSE = frozenset((0, 1, 2, 3, 5, 8, 12, 20, 30))
 SPARSE = 50
 
-# What only moves entries about shows the numbers of the layer before.
+# Layers that only move entries have the statistics of the layer before.
 UNWATCHED = (
     keras.layers.InputLayer,
     keras.layers.Flatten,
@@ -23,12 +23,15 @@ UNWATCHED = (
 
 
 def usual(step: int) -> bool:
-    """The default schedule: steps 0, 1, 2, 3, 5, 8, 12, 20, 30, then every 50."""
+    """Return whether the default schedule records a step.
+
+    It records steps 0, 1, 2, 3, 5, 8, 12, 20, 30, then every 50th.
+    """
     return step in DENSE or (step > 0 and step % SPARSE == 0)
 
 
 def require_whole(name: str, number: Any, call: str = "ActivationMonitor") -> None:
-    """Refuse what is not an integer >= 1, as an argument of a call."""
+    """Raise an error unless an argument of the named call is an integer >= 1."""
     whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
     if not whole or number < 1:
         raise (ValueError if whole else TypeError)(
@@ -37,7 +40,7 @@ def require_whole(name: str, number: Any, call: str = "ActivationMonitor") -> No
 
 
 def schedule(every: Any) -> Callable[[int], bool]:
-    """Whether to watch a step."""
+    """Return the predicate `step -> bool` that an `every` argument means."""
     if every is None:
         return usual
     if callable(every):
@@ -47,7 +50,7 @@ def schedule(every: Any) -> Callable[[int], bool]:
 
 
 def statistics(chosen: Any) -> tuple[str, ...]:
-    """The names of what to measure."""
+    """Return the names of the statistics to measure."""
     if chosen is None:
         return CHEAP
     if isinstance(chosen, str):
@@ -63,7 +66,7 @@ def statistics(chosen: Any) -> tuple[str, ...]:
 
 
 def several(name: str, given: Any, each: Callable[[Any], bool], what: str) -> list[Any]:
-    """A list of things of one kind."""
+    """Return a list argument whose entries all pass a check."""
     if not isinstance(given, Sequence) or isinstance(given, str) or not all(map(each, given)):
         raise TypeError(
             f"`ActivationMonitor({name}=...)` must be a list of {what}. Received: {name}={given!r}."
@@ -75,7 +78,7 @@ Choice = Callable[[Any, Callable[[Any], str]], bool]
 
 
 def choice(layers: Any) -> Choice:
-    """Whether to watch a layer, given also what names layers."""
+    """Return the predicate for a `layers` argument, of a layer and a function that names it."""
     if layers is None:
         return lambda layer, name_of: not isinstance(layer, UNWATCHED) and not _only_holds(layer)
     tests = [_test(one) for one in (layers if isinstance(layers, list | tuple) else [layers])]
@@ -83,7 +86,7 @@ def choice(layers: Any) -> Choice:
 
 
 def _only_holds(layer: Any) -> bool:
-    """A Sequential or a Functional: its output is that of a layer within."""
+    """Return whether a layer only contains others: its output is that of one of them."""
     return isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and hasattr(layer, "operations")
     )

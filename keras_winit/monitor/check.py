@@ -1,4 +1,4 @@
-"""The monitor's rules on one batch, before any training."""
+"""Applies the monitor's rules to a model on one batch, before any training."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -19,23 +19,23 @@ from keras_winit.monitor.diagnosis.rules import RULES, Rule
 def check(
     model: Any, x: Any, y: Any = None, steps: int = 4, rules: Sequence[Rule] = RULES
 ) -> Findings:
-    """What is wrong with a compiled model, by a few steps on one batch that are taken back.
+    """Train a compiled model for a few steps on one batch, and restore it; return the findings.
 
-    The steps let rules persist; afterwards the weights, the optimizer, the metrics and the
-    states of random layers are what they were.
+    A finding must persist for several steps. Afterwards the weights, the optimizer, the metrics
+    and the states of random layers are what they were.
 
     Args:
-        model: Compiled.
-        x: A batch of inputs, as `fit` takes them.
-        y: Its targets.
-        steps: To take, at least 1.
-        rules: To apply.
+        model: Compiled model.
+        x: Batch of inputs, as `fit` takes them.
+        y: Targets of the batch. Defaults to None.
+        steps: Number of steps, at least 1. Defaults to 4.
+        rules: Rules to apply. Defaults to `RULES`.
 
     Returns:
         The findings, the worst first.
 
     Raises:
-        TypeError: If `steps` is no integer.
+        TypeError: If `steps` is not an integer.
         ValueError: If the model is not compiled, or `steps` is less than 1.
 
     Example:
@@ -56,8 +56,8 @@ def check(
         model(x)
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    with _taken_back(model):
-        # Steps count from the optimizer's own, rules from the start of training.
+    with _restored(model):
+        # The monitor counts steps as the optimizer does; the rules need the start of training.
         updates_counter(model.optimizer).assign(0)
         options = {"batch_size": size, "shuffle": False, "epochs": steps, "verbose": 0}
         model.fit(x, y, callbacks=[monitor], **options)
@@ -65,8 +65,8 @@ def check(
 
 
 @contextlib.contextmanager
-def _taken_back(model: Any) -> Iterator[None]:
-    """All state is put back."""
+def _restored(model: Any) -> Iterator[None]:
+    """Restore all state of a model at the end."""
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     before = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables]
     history, stop = getattr(model, "history", None), model.stop_training
