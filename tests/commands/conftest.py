@@ -40,7 +40,7 @@ def run_process():
             env=inherited | environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 
