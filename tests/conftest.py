@@ -21,9 +21,15 @@ HERE = Path(__file__).parent
 
 # Files and folders in which no test depends on the backend. See the marker in setup.cfg.
 BACKEND_INDEPENDENT = (
+    "commands/test_errors.py",
+    "monitor/diagnosis/test_rules.py",
+    "monitor/output/test_tensorboard_images.py",
+    "monitor/output/test_text_writers.py",
     "plots",
     "tensorboard_plugin",
     "test_readme.py",
+    "theory/test_mean_field.py",
+    "theory/test_theory_errors.py",
 )
 
 
