@@ -8,14 +8,14 @@ from keras_winit.statistics.activations import saturated_share as saturated_shar
 from keras_winit.statistics.distribution import EDGES as EDGES
 from keras_winit.statistics.distribution import histogram as histogram
 from keras_winit.statistics.distribution import quantiles as quantiles
+from keras_winit.statistics.moments import Moments as Moments
+from keras_winit.statistics.moments import samples_per_row as samples_per_row
 from keras_winit.statistics.summary import SUMMARY as SUMMARY
 from keras_winit.statistics.summary import summary as summary
-from keras_winit.statistics.units import Moments as Moments
 from keras_winit.statistics.units import Units as Units
 from keras_winit.statistics.units import flatten as flatten
 from keras_winit.statistics.units import join_units as join_units
 from keras_winit.statistics.units import reduce_units as reduce_units
-from keras_winit.statistics.units import samples_per_row as samples_per_row
 from keras_winit.statistics.variables import distinct_units as distinct_units
 from keras_winit.statistics.variables import norms as norms
 from keras_winit.statistics.variables import repeated_share as repeated_share

@@ -12,7 +12,7 @@ from support.monitored import row, variable
 from support.scenarios import BACKEND, numpy_of
 
 from keras_winit import ActivationMonitor
-from keras_winit.statistics import units, variables
+from keras_winit.statistics import moments, variables
 
 RNG = np.random.default_rng(0)
 BATCH_SIZE = 8
@@ -172,7 +172,7 @@ def test_the_quick_measure_gives_the_same_record_on_ordinary_data(monkeypatch):
     images = RNG.normal(size=(8, 6, 6, 2)).astype("float32")
     quick = record_step()
     # No quick measure passes these bounds.
-    monkeypatch.setitem(units.BOUNDS, BACKEND, (np.inf, np.inf))
+    monkeypatch.setitem(moments.BOUNDS, BACKEND, (np.inf, np.inf))
     monkeypatch.setattr(variables, "LEAST", np.inf)
     careful = record_step()
     assert quick.layers == careful.layers
