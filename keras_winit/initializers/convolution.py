@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit.initializers.base import scheme
+from keras_winit.initializers.calling_layer import require_convolution
 from keras_winit.initializers.kernels import KernelScheme
 from keras_winit.initializers.orthogonal import orthonormal_columns
 from keras_winit.initializers.placement import (
@@ -35,13 +36,13 @@ class ConvolutionAware(KernelScheme):
     inputs and outputs are those of the layer.
 
     Args:
-        scale: Mean square of the weights times fan_in, at least 0. Defaults to 2.
+        scale: Mean square of the weights times fan_in, above 0. Defaults to 2.
         noise: Standard deviation of the noise, at least 0, before the kernel is scaled; at that
             point a window has a norm of about 1 / sqrt(entries). Defaults to 0.05.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
-        ValueError: At construction, if `scale` or `noise` is negative or not finite. At
+        ValueError: At construction, if `scale` is not above 0 or `noise` is negative. At
             call, if the kernel has no window of one to three axes, or axes were given.
 
     Example:
@@ -63,15 +64,11 @@ class ConvolutionAware(KernelScheme):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("scale", "noise"):
-            self._require_real(name, "a number >= 0", lambda value: value >= 0)
+        self._require_real("scale", "a number > 0", lambda value: value > 0)
+        self._require_real("noise", "a number >= 0", lambda value: value >= 0)
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
-        if len(shape) not in (3, 4, 5) or (self.input_axes, self.output_axes) != (None, None):
-            raise ValueError(
-                f"`ConvolutionAware` needs the kernel of a convolution, of three to five axes. "
-                f"Received: shape={shape}. Use `winit>orthogonal`."
-            )
+        require_convolution(self, shape, "a convolution", "Use `winit>orthogonal`.")
         stream = self.stream()
         # All weights share one scale factor, so a part cannot be made without the rest.
         wide = "float64" if dtype == "float64" else "float32"

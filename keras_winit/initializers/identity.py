@@ -7,9 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit.initializers.base import Scheme, scheme
+from keras_winit.initializers.calling_layer import (
+    require_convolution,
+    require_kernel,
+    require_known_use,
+    use_in_calling_layer,
+)
 from keras_winit.initializers.kernels import AxesScheme
 from keras_winit.initializers.placement import Array, DrawPart, Part, Shape, part_shape, zeros
-from keras_winit.theory.fans import kernel_axes, split_outputs
+from keras_winit.theory.fans import Use, kernel_axes, split_outputs
 
 Index = npt.NDArray[np.uint32]
 # Fills zeros with a matrix. The two indices are the row and the column of each entry, in shapes
@@ -27,19 +33,23 @@ class _FixedMatrix(AxesScheme):
         self._require_real("gain")
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
-        rank = len(shape)
-        if rank < 2:
-            raise ValueError(
-                f"`{type(self).__name__}` needs a kernel of at least two axes. "
-                f"Received: shape={shape}. Use `winit>zeros` for a bias."
-            )
-        axes = kernel_axes(shape, self.kernel_use)
-        blocks = split_outputs(shape, self.kernel_use, axes)
+        require_kernel(self, shape, "Use `winit>zeros` for a bias.")
+        use = self._told_use(shape)
+        axes = kernel_axes(shape, use)
+        blocks = split_outputs(shape, use, axes)
         rows = math.prod(shape[axis] for axis in axes.inputs)
         columns = math.prod(shape[axis] for axis in axes.outputs) // blocks
         fill = self._matrix(rows, columns)
         sides = axes.inputs, axes.outputs
         return lambda part: _at_tap(shape, dtype, part, axes.window, sides, fill)
+
+    def _told_use(self, shape: Shape) -> Use:
+        """Return how the layer uses the kernel, from the arguments or else from the layer."""
+        if self.kernel_use != type(self)().kernel_use:
+            return self.kernel_use
+        use = use_in_calling_layer(shape)
+        require_known_use(self, shape, use)
+        return use or self.kernel_use
 
     def _matrix(self, rows: int, columns: int) -> FillMatrix:
         """Return a function that fills in the matrix of one block of this size."""
@@ -194,11 +204,7 @@ class Dirac(_FixedMatrix):
     gain: float = 1.0
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
-        if len(shape) not in (3, 4, 5):
-            raise ValueError(
-                f"`Dirac` needs the kernel of a convolution, of three to five axes. "
-                f"Received: shape={shape}. Use `winit>identity`."
-            )
+        require_convolution(self, shape, "a convolution", "Use `winit>identity`.")
         if shape[-1] % self.groups and self.kind == "dense":
             raise ValueError(
                 f"`Dirac(groups=...)` must divide the number of filters, {shape[-1]}. "

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Self
 import keras
 import numpy as np
 
-from keras_winit.initializers.base import RandomScheme, Scheme, as_index
+from keras_winit.initializers.arguments import as_index
+from keras_winit.initializers.base import RandomScheme, Scheme
 from keras_winit.initializers.placement import (
     Array,
     DrawPart,

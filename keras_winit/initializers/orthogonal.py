@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from keras_winit.initializers.base import scheme
+from keras_winit.initializers.calling_layer import require_kernel
 from keras_winit.initializers.kernels import GainScheme
 from keras_winit.initializers.placement import (
     Array,
@@ -30,11 +31,7 @@ class _Orthogonal(GainScheme):
         self._require_real("gain", "a number >= 0", lambda value: value >= 0)
 
     def _axes(self, shape: Shape) -> Axes:
-        if len(shape) < 2:
-            raise ValueError(
-                f"`{type(self).__name__}` needs a kernel of at least two axes. "
-                f"Received: shape={shape}. Use `winit>zeros` or `winit>constant` for a bias."
-            )
+        require_kernel(self, shape, "Use `winit>zeros` or `winit>constant` for a bias.")
         return kernel_axes(shape, self.kernel_use)
 
     def _fill(self, out: Array, stream: Stream, axes: Axes, scale: float) -> None:

@@ -280,7 +280,7 @@ class VarianceScaling(_Scaled):
     """The general form, Var[w] = scale / fan, with any fan and distribution.
 
     Args:
-        scale: Var[w] times the fan, at least 0. Defaults to 1.
+        scale: Var[w] times the fan, above 0. Defaults to 1.
         mode: The fan: "fan_in", "fan_out", "fan_avg" (their mean) or "fan_geo_avg"
             (their geometric mean). Defaults to "fan_in".
         distribution: "normal" (not truncated), "truncated_normal" (cut at two standard
@@ -291,7 +291,7 @@ class VarianceScaling(_Scaled):
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
-        ValueError: At construction, if `scale` is negative or not finite, or `mode` or
+        ValueError: At construction, if `scale` is not a finite number above 0, or `mode` or
             `distribution` is not one of the above.
 
     Example:
@@ -312,6 +312,6 @@ class VarianceScaling(_Scaled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_real("scale", "a number >= 0", lambda value: value >= 0)
+        self._require_real("scale", "a number > 0", lambda value: value > 0)
         self._require_choice("mode", MODES)
         self._require_choice("distribution", DISTRIBUTIONS)

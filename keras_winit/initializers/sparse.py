@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit.initializers.base import scheme
+from keras_winit.initializers.calling_layer import require_kernel
 from keras_winit.initializers.kernels import KernelScheme
 from keras_winit.initializers.placement import (
     Array,
@@ -86,11 +87,7 @@ class Sparse(KernelScheme):
             self._require_real("stddev", "a number > 0", lambda value: value > 0)
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
-        if len(shape) < 2:
-            raise ValueError(
-                f"`Sparse` needs a kernel of at least two axes. Received: shape={shape}. "
-                f"Use `winit>zeros` or `winit>constant` for a bias."
-            )
+        require_kernel(self, shape, "Use `winit>zeros` or `winit>constant` for a bias.")
         row_axes, column_axes = self._row_and_column_axes(shape)
         rows = math.prod(shape[axis] for axis in row_axes)
         columns = math.prod(shape[axis] for axis in column_axes)
