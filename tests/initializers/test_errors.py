@@ -102,7 +102,12 @@ WRONG = [
     (
         lambda: kw.VarianceScaling(scale=-1),
         ValueError,
-        "`VarianceScaling(scale=...)` must be a number >= 0. Received: scale=-1.",
+        "`VarianceScaling(scale=...)` must be a number > 0. Received: scale=-1.",
+    ),
+    (
+        lambda: kw.VarianceScaling(scale=0),
+        ValueError,
+        "`VarianceScaling(scale=...)` must be a number > 0. Received: scale=0.",
     ),
     (
         lambda: kw.VarianceScaling(mode="in"),

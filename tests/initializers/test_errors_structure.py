@@ -162,10 +162,13 @@ WRONG = [
         )
         for shape in ((4,), (1,), (), (3, 4))
     ),
-    (
-        lambda: kw.ConvolutionAware(scale=-1),
-        ValueError,
-        "`ConvolutionAware(scale=...)` must be a number >= 0. Received: scale=-1.",
+    *(
+        (
+            lambda scale=scale: kw.ConvolutionAware(scale=scale),
+            ValueError,
+            f"`ConvolutionAware(scale=...)` must be a number > 0. Received: scale={scale}.",
+        )
+        for scale in (-1, 0)
     ),
     (
         lambda: kw.ConvolutionAware(noise=float("inf")),
