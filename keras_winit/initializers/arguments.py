@@ -3,7 +3,7 @@
 import math
 import numbers
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -28,6 +28,11 @@ class CheckedArguments:
     ) -> None:
         """Check a real argument, and store it as a Python float."""
         value = getattr(self, name)
+        if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+            raise TypeError(
+                f"`{type(self).__name__}({name}=...)` must be {requirement}, and no tensor or "
+                f"array. Received: {name}={value!r}. Convert it with `float`."
+            )
         real = isinstance(value, numbers.Real) and not isinstance(value, bool)
         self._require(name, requirement, real, TypeError)
         try:
@@ -37,12 +42,21 @@ class CheckedArguments:
         self._require(name, requirement, math.isfinite(number) and valid(number), ValueError)
         setattr(self, name, number)
 
+    def _require_fits(self, name: str, dtype: str) -> None:
+        """Raise an error if a real argument, or one of several, is infinite in a dtype."""
+        with np.errstate(over="ignore"):
+            fits = bool(
+                np.isfinite(np.asarray(getattr(self, name), np.float64).astype(dtype)).all()
+            )
+        self._require(name, f"finite in {dtype}", fits, ValueError)
+
     def _require_whole(self, name: str, least: int) -> None:
         """Check an integer argument, and store it as a Python int."""
         number = as_index(getattr(self, name))
         requirement = f"an integer >= {least}"
         self._require(name, requirement, number is not None, TypeError)
         self._require(name, requirement, number >= least, ValueError)
+        self._require(name, "an integer below 2**63", number < 2**63, ValueError)
         setattr(self, name, number)
 
     def _require_choice(self, name: str, choices: Sequence[str]) -> None:
@@ -55,11 +69,38 @@ class CheckedArguments:
         requirement = "an initializer: its name, its config, its class or an instance"
         try:
             initializer = keras.initializers.get(value)
-        except ValueError:
+        except (ValueError, TypeError, KeyError):
+            self._require_known_functions(name, value)
             self._require(name, requirement, False, ValueError)
         valid = isinstance(initializer, keras.initializers.Initializer)
         self._require(name, requirement, valid, TypeError)
         return initializer
+
+    def _require_known_functions(self, name: str, config: Any) -> None:
+        """Raise an error if the config of an initializer holds a function that is not known."""
+        for function in _unknown_functions(config):
+            raise ValueError(
+                f"`{type(self).__name__}({name}=...)` must hold functions that Keras finds by "
+                f"name, because attention layers and saved models make it from its config. "
+                f"Received: {function}. Decorate a named function with "
+                f"`@keras.saving.register_keras_serializable()`."
+            )
+
+
+def _unknown_functions(config: Any) -> Iterator[str]:
+    """Yield a description of each function in a config that Keras cannot find."""
+    if not isinstance(config, dict):
+        return
+    if config.get("class_name") == "__lambda__":
+        yield "a lambda"
+    elif config.get("class_name") == "function":
+        name = config.get("registered_name") or config.get("config")
+        if keras.saving.get_registered_object(name) is None:
+            yield f"the function {config.get('config')!r}"
+    else:
+        for value in config.values():
+            for item in value if isinstance(value, list) else (value,):
+                yield from _unknown_functions(item)
 
 
 def as_index(value: Any) -> Any:

@@ -14,7 +14,9 @@ import keras
 
 from keras_winit.initializers.arguments import CheckedArguments, as_index
 from keras_winit.initializers.placement import (
+    Array,
     DrawPart,
+    Part,
     Shape,
     native_dtype,
     next_state,
@@ -65,6 +67,9 @@ class Scheme(CheckedArguments, keras.initializers.Initializer):
     use: ClassVar[str]
     source: ClassVar[str]
 
+    # Dtypes of the weights that the scheme makes.
+    dtypes: ClassVar[tuple[str, ...]] = DTYPES
+
     # Number of the block of a weight that this instance draws; 0 for a whole weight.
     _block = 0
 
@@ -83,8 +88,18 @@ class Scheme(CheckedArguments, keras.initializers.Initializer):
         """
         checked_shape = self._checked_shape(shape)
         checked_dtype = self._checked_dtype(dtype)
-        draw = self.plan(checked_shape, checked_dtype)
-        return to_tensor(draw, checked_shape, checked_dtype, layout)
+        try:
+            draw = self.plan(checked_shape, checked_dtype)
+        except OverflowError:
+            raise self._range_error(checked_dtype) from None
+
+        def finite_part(part: Part) -> Array:
+            try:
+                return draw(part)
+            except OverflowError:
+                raise self._range_error(checked_dtype) from None
+
+        return to_tensor(finite_part, checked_shape, checked_dtype, layout)
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
         """Return a function that makes any part of a weight.
@@ -135,6 +150,12 @@ class Scheme(CheckedArguments, keras.initializers.Initializer):
         shown = (f"{f.name}={values[f.name]!r}" for f in fields if values[f.name] != f.default)
         return f"{type(self).__name__}({', '.join(shown)})"
 
+    def _range_error(self, dtype: str) -> ValueError:
+        return ValueError(
+            f"`{type(self).__name__}` must have weights that are finite in {dtype}. Received: "
+            f"{self!r}. Give it a smaller scale, or the layer a dtype with a larger range."
+        )
+
     def _arguments(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
@@ -155,11 +176,12 @@ class Scheme(CheckedArguments, keras.initializers.Initializer):
             name = str(keras.backend.standardize_dtype(dtype))
         except ValueError:
             name = "unknown"
-        if name not in DTYPES:
+        if name not in self.dtypes:
+            *others, last = self.dtypes
             raise ValueError(
-                f"`{type(self).__name__}` makes weights of dtype {', '.join(DTYPES[:-1])} or "
-                f"{DTYPES[-1]}. Received: dtype={dtype!r}. Use one of these dtypes, and cast or "
-                f"quantize the weights afterwards."
+                f"`{type(self).__name__}` makes weights of dtype {', '.join(others)} or {last}. "
+                f"Received: dtype={dtype!r}. Use one of these dtypes, and cast or quantize the "
+                f"weights afterwards."
             )
         return native_dtype(name)
 

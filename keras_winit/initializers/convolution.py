@@ -17,10 +17,14 @@ from keras_winit.initializers.placement import (
     Shape,
     empty,
     part_shape,
+    require_finite,
     whole,
 )
 from keras_winit.initializers.streams import Stream
 from keras_winit.theory.fans import kernel_axes
+
+# Largest number of rows of an orthogonal matrix, which has 128 MiB in float64.
+LARGEST_SPECTRUM = 4096
 
 
 @scheme
@@ -43,7 +47,8 @@ class ConvolutionAware(KernelScheme):
 
     Raises:
         ValueError: At construction, if `scale` is not above 0 or `noise` is negative. At
-            call, if the kernel has no window of one to three axes, or axes were given.
+            call, if the kernel has no window of one to three axes or a very large one, or axes
+            were given.
 
     Example:
         >>> layer = keras.layers.Conv2D(
@@ -69,6 +74,7 @@ class ConvolutionAware(KernelScheme):
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
         require_convolution(self, shape, "a convolution", "Use `winit>orthogonal`.")
+        self._require_small_window(shape)
         stream = self.stream()
         # All weights share one scale factor, so a part cannot be made without the rest.
         wide = "float64" if dtype == "float64" else "float32"
@@ -77,10 +83,23 @@ class ConvolutionAware(KernelScheme):
         def draw(part: Part) -> Array:
             out = empty(part_shape(part), dtype)
             if out.size:
-                out[...] = kernel()[part]
+                with np.errstate(over="ignore"):
+                    out[...] = kernel()[part]
+                require_finite(out)
             return out
 
         return draw
+
+    def _require_small_window(self, shape: Shape) -> None:
+        """Raise an error if the orthogonal matrices would not fit into memory."""
+        size = math.prod(shape[:-3]) * (shape[-3] // 2 + 1)
+        if size > LARGEST_SPECTRUM:
+            raise ValueError(
+                f"`ConvolutionAware` needs a window whose half spectrum has at most "
+                f"{LARGEST_SPECTRUM} entries, because it draws orthogonal matrices of that size. "
+                f"Received: a half spectrum of {size} entries, shape={shape}. Use "
+                f"`winit>he_normal`."
+            )
 
     def _kernel(self, stream: Stream, shape: Shape) -> npt.NDArray[np.float64]:
         axes = kernel_axes(shape, self.kernel_use)

@@ -24,7 +24,10 @@ FillMatrix = Callable[[Array, Index, Index], None]
 
 
 class _FixedMatrix(AxesScheme):
-    """A matrix of inputs by outputs that is not random; in a window it lies at one tap."""
+    """A matrix of inputs by outputs that is not random; in a window it lies at one tap.
+
+    Unless its arguments state it, the layer that asks for the kernel shows how it is used.
+    """
 
     gain: float
 
@@ -33,6 +36,7 @@ class _FixedMatrix(AxesScheme):
         self._require_real("gain")
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
+        self._require_fits("gain", dtype)
         require_kernel(self, shape, "Use `winit>zeros` for a bias.")
         use = self._told_use(shape)
         axes = kernel_axes(shape, use)
@@ -62,7 +66,8 @@ class Identity(_FixedMatrix):
 
     The kernel is a matrix of `prod(inputs)` rows and `prod(outputs)` columns. If it is not
     square, the layer drops the surplus inputs, or leaves the surplus outputs at zero. With a
-    window, `(*window, in, out)`, the matrix lies at the same tap as in `Dirac`.
+    window, `(*window, in, out)`, the matrix lies at the same tap as in `Dirac`. Each group, gate
+    and depthwise channel of Keras' layers gets a matrix of its own.
 
     Args:
         gain: The value on the diagonal. Defaults to 1.
@@ -70,7 +75,7 @@ class Identity(_FixedMatrix):
 
     Raises:
         ValueError: At construction, if `gain` is not finite. At call, if the shape has
-            fewer than two axes.
+            fewer than two axes, or may be that of a depthwise convolution and no layer tells.
 
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>identity")
@@ -94,7 +99,8 @@ class Hadamard(_FixedMatrix):
     binary). The outputs are then sums of the inputs with different signs; with an identity, the
     surplus outputs would all be zero and stay equal. Each row of the kernel has norm `gain`. If
     `out` is a power of two, the rows are also orthogonal, and the layer keeps the norm of any
-    signal. With a window, the matrix lies at the same tap as in `Dirac`.
+    signal. With a window, the matrix lies at the same tap as in `Dirac`. Each group, gate and
+    depthwise channel of Keras' layers gets a matrix of its own.
 
     Args:
         gain: Factor of the kernel. Defaults to 1.
@@ -102,7 +108,7 @@ class Hadamard(_FixedMatrix):
 
     Raises:
         ValueError: At construction, if `gain` is not finite. At call, if the shape has
-            fewer than two axes.
+            fewer than two axes, or may be that of a depthwise convolution and no layer tells.
 
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>hadamard")
@@ -160,6 +166,7 @@ class Irnn(Scheme):
         self._require_real("gain")
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
+        self._require_fits("gain", dtype)
         if len(shape) != 2 or shape[0] != shape[1]:
             raise ValueError(
                 f"`Irnn` needs the recurrent kernel of a SimpleRNN, (units, units). "
@@ -180,9 +187,10 @@ class Dirac(_FixedMatrix):
     a depthwise convolution, the first filter of each channel passes the channel on.
 
     Args:
-        groups: Number of groups of the layer, at least 1. Defaults to 1.
+        groups: Number of groups of the layer, at least 1. Defaults to 1, or to the groups of the
+            convolution of Keras that asks for the kernel.
         gain: Value at the tap. Defaults to 1.
-        **shared: axes, `kind`, `gates`, as in `AxesScheme`.
+        **shared: `kind`, `gates`, as in `AxesScheme`. Axes are refused.
 
     Raises:
         ValueError: At construction, if `groups` is less than 1 or `gain` is not finite.

@@ -13,6 +13,7 @@ from keras_winit.initializers.placement import (
     Shape,
     cut_from_whole,
     empty,
+    require_finite,
     whole,
     zeros,
 )
@@ -44,12 +45,15 @@ class _Orthogonal(GainScheme):
         columns = math.prod(outer) * last // blocks
         wide = np.float64 if out.dtype == np.float64 else np.float32
         matrices = _orthogonal_matrices(stream, kernels * blocks, rows, columns, wide)
-        matrices *= wide(scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrices *= wide(scale)
         # Blocks, such as gates, stand side by side on the last output axis.
         split = matrices.reshape(kernels, blocks, rows, math.prod(outer), last // blocks)
         joined = np.moveaxis(split, 1, 3)
         order = axes.apart + row_axes + axes.outputs
-        out.transpose(order)[...] = joined.reshape([out.shape[axis] for axis in order])
+        with np.errstate(over="ignore"):
+            out.transpose(order)[...] = joined.reshape([out.shape[axis] for axis in order])
+        require_finite(out)
 
 
 @scheme

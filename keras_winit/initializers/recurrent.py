@@ -18,6 +18,7 @@ from keras_winit.initializers.placement import (
     concatenated,
     empty,
     part_shape,
+    require_finite,
     whole,
 )
 from keras_winit.theory.fans import Use, kernel_axes
@@ -220,7 +221,9 @@ class Chrono(_GateBias, RandomScheme):
 def _parts_of(values: Array, dtype: str) -> DrawPart:
     def draw(part: Part) -> Array:
         out = empty(part_shape(part), dtype)
-        out[...] = values[part]
+        with np.errstate(over="ignore"):
+            out[...] = values[part]
+        require_finite(out)
         return out
 
     return draw

@@ -91,8 +91,8 @@ class Bilinear(Scheme):
     zero.
 
     Raises:
-        ValueError: At call, if the kernel has no window of one to three axes, or a window size
-            that belongs to no stride: 2, 3, 6, 7 and so on.
+        ValueError: At call, if the kernel has no window of one to three axes, a window size
+            that belongs to no stride, 2, 3, 6, 7 and so on, or is that of another layer.
 
     Example:
         >>> layer = keras.layers.Conv2DTranspose(
