@@ -46,8 +46,8 @@ class Zeros(Scheme):
 class Constant(Scheme):
     """One value everywhere: for biases, by default the small positive value of the notes.
 
-    An array instead of one value gives the weights themselves. With a bias of 0.01 every ReLU fires at the start. A constant kernel keeps all units of the
-    layer equal forever.
+    With a bias of 0.01 every ReLU fires at the start. A constant kernel keeps all units of the
+    layer equal forever. An array gives each entry a value of its own.
 
     Args:
         value: The value of all entries, in weight units: a number, or an array, a tensor or

@@ -23,8 +23,8 @@ from keras_winit.initializers.placement import (
 from keras_winit.initializers.streams import Stream
 from keras_winit.theory.fans import kernel_axes
 
-# Largest number of rows of an orthogonal matrix, which has 128 MiB in float64.
-LARGEST_SPECTRUM = 4096
+# Largest number of entries of the orthogonal matrices of one kernel: 2 GiB in float64.
+MOST_DRAWS = 1 << 28
 
 
 @scheme
@@ -74,7 +74,7 @@ class ConvolutionAware(KernelScheme):
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
         require_convolution(self, shape, "a convolution", "Use `winit>orthogonal`.")
-        self._require_small_window(shape)
+        self._require_few_draws(shape)
         stream = self.stream()
         # All weights share one scale factor, so a part cannot be made without the rest.
         wide = "float64" if dtype == "float64" else "float32"
@@ -90,14 +90,18 @@ class ConvolutionAware(KernelScheme):
 
         return draw
 
-    def _require_small_window(self, shape: Shape) -> None:
+    def _require_few_draws(self, shape: Shape) -> None:
         """Raise an error if the orthogonal matrices would not fit into memory."""
-        size = math.prod(shape[:-3]) * (shape[-3] // 2 + 1)
-        if size > LARGEST_SPECTRUM:
+        axes = kernel_axes(shape, self.kernel_use)
+        channels, filters = (
+            math.prod(shape[axis] for axis in side)
+            for side in (axes.inputs, axes.apart + axes.outputs)
+        )
+        size = max(math.prod(shape[:-3]), 1) * (shape[-3] // 2 + 1)
+        if filters * -(-channels // size) * size**2 > MOST_DRAWS:
             raise ValueError(
-                f"`ConvolutionAware` needs a window whose half spectrum has at most "
-                f"{LARGEST_SPECTRUM} entries, because it draws orthogonal matrices of that size. "
-                f"Received: a half spectrum of {size} entries, shape={shape}. Use "
+                f"`ConvolutionAware` needs a smaller window: for each filter it draws an "
+                f"orthogonal matrix of {size} rows and columns. Received: shape={shape}. Use "
                 f"`winit>he_normal`."
             )
 
