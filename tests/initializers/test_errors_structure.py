@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 import keras_winit as kw
@@ -141,7 +142,7 @@ WRONG = [
         (lambda p=p: kw.PriorBias(p), error, PROBABILITY.format(repr(p)))
         for error, wrong in (
             (ValueError, (0, 1, [0.5, 1.0], [])),
-            (TypeError, (["0.5"], [True], 1j, "0.5")),
+            (TypeError, (np.array(0.5), ["0.5"], [True], 1j, "0.5")),
         )
         for p in wrong
     ),
