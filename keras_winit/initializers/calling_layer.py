@@ -60,7 +60,7 @@ def use_in_calling_layer(shape: Shape) -> Use | None:
     if hasattr(layer, "output_padding"):
         return Use(kind="transposed")
     if hasattr(layer, "recurrent_initializer"):
-        units = getattr(layer, "units", None) or getattr(layer, "filters", shape[-1])
+        units = layer.units if hasattr(layer, "units") else layer.filters
         return Use(gates=max(shape[-1] // units, 1))
     return Use(groups=getattr(layer, "groups", 1)) if hasattr(layer, "kernel_size") else None
 
