@@ -68,8 +68,8 @@ class CheckedArguments:
         """Return an instance of an initializer that was given in any form that Keras accepts."""
         requirement = "an initializer: its name, its config, its class or an instance"
         try:
-            initializer = keras.initializers.get(value)
-        except (ValueError, TypeError, KeyError):
+            initializer = find_initializer(value)
+        except (ValueError, TypeError):
             self._require_known_functions(name, value)
             self._require(name, requirement, False, ValueError)
         valid = isinstance(initializer, keras.initializers.Initializer)
@@ -101,6 +101,15 @@ def _unknown_functions(config: Any) -> Iterator[str]:
         for value in config.values():
             for item in value if isinstance(value, list) else (value,):
                 yield from _unknown_functions(item)
+
+
+def find_initializer(identifier: Any) -> Any:
+    """Return what `keras.initializers.get` does, with its error also for unusual names."""
+    try:
+        return keras.initializers.get(identifier)
+    except KeyError:
+        # Keras takes names such as "function" for configs of functions.
+        raise ValueError(f"Could not interpret initializer identifier: {identifier}") from None
 
 
 def as_index(value: Any) -> Any:

@@ -102,5 +102,6 @@ def require_known_use(scheme: Any, shape: Shape, use: Use | None) -> None:
         raise ValueError(
             f"`{type(scheme).__name__}` cannot tell from a shape whether a kernel belongs to a "
             f"depthwise convolution or to a convolution with one filter. Received: "
-            f"shape={shape}. Bind the scheme to its layer with `for_layer`."
+            f"shape={shape}. Bind the scheme to a depthwise layer with `for_layer`; a layer of "
+            f"Keras also tells by itself."
         )

@@ -9,7 +9,6 @@ from keras_winit.initializers.base import Scheme, scheme
 from keras_winit.initializers.calling_layer import (
     calling_layer,
     require_convolution,
-    require_known_use,
     use_in_calling_layer,
 )
 from keras_winit.initializers.kernels import WrappingScheme
@@ -131,7 +130,6 @@ class Bilinear(Scheme):
         """Raise an error if the weight is known not to be the kernel of such a layer."""
         require_convolution(self, shape, "a transposed convolution")
         use = use_in_calling_layer(shape)
-        require_known_use(self, shape, use)
         if use not in (None, Use(), Use(kind="transposed")):
             layer = calling_layer()
             raise ValueError(

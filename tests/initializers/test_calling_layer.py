@@ -120,8 +120,8 @@ class OwnDepthwise(layers.Layer):
 
 UNKNOWN = (
     "`{}` cannot tell from a shape whether a kernel belongs to a depthwise convolution or to a "
-    "convolution with one filter. Received: shape={}. Bind the scheme to its layer with "
-    "`for_layer`."
+    "convolution with one filter. Received: shape={}. Bind the scheme to a depthwise layer with "
+    "`for_layer`; a layer of Keras also tells by itself."
 )
 WINDOW = (
     "`{}` needs the kernel of {}, whose axes follow from its shape. `EinsumDense` and attention "
@@ -143,7 +143,7 @@ REFUSED = {
             lambda cls=cls: cls()((4, 4, 8, 1)),
             UNKNOWN.format(cls.__name__, (4, 4, 8, 1)),
         )
-        for cls in (kw.Dirac, kw.Identity, kw.Hadamard, kw.Bilinear)
+        for cls in (kw.Dirac, kw.Identity, kw.Hadamard)
     },
     "own layer": (
         lambda: OwnDepthwise()(signal(2, 5, 5, 8)),
