@@ -14,6 +14,9 @@ import keras
 from keras_winit.initializers.placement import Shape
 from keras_winit.theory.fans import Use
 
+# Names that layers of Keras give to kernels.
+KERNELS = ("kernel", "recurrent_kernel", "depthwise_kernel", "pointwise_kernel")
+
 
 def calling_layer() -> Any:
     """Return the layer whose weight is being made, or None."""
@@ -54,14 +57,18 @@ def use_in_calling_layer(shape: Shape) -> Use | None:
     Layers are recognized by their attributes, so that subclasses of Keras' layers are as well.
     `EinsumDense` and attention layers pass the axes of their kernels themselves.
     """
-    layer = calling_layer()
+    layer, name = calling_layer(), weight_name()
+    if layer is None or name not in KERNELS:
+        return None
     if hasattr(layer, "depthwise_initializer"):
-        return Use() if weight_name() == "pointwise_kernel" else Use(kind="depthwise")
+        return Use() if name == "pointwise_kernel" else Use(kind="depthwise")
     if hasattr(layer, "output_padding"):
         return Use(kind="transposed")
     if hasattr(layer, "recurrent_initializer"):
-        units = layer.units if hasattr(layer, "units") else layer.filters
-        return Use(gates=max(shape[-1] // units, 1))
+        units = getattr(layer, "units", None) or getattr(layer, "filters", None)
+        if not isinstance(units, int) or shape[-1] % units:
+            return None
+        return Use(gates=shape[-1] // units or 1)
     return Use(groups=getattr(layer, "groups", 1)) if hasattr(layer, "kernel_size") else None
 
 

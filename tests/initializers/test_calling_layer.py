@@ -106,6 +106,31 @@ def test_a_stated_use_takes_precedence():
     np.testing.assert_array_equal(numpy(layer.kernel)[0], np.eye(4, 1).repeat(4, 1))
 
 
+class OwnCell(layers.Layer):
+    """A layer that has some attributes of Keras' layers, and another kernel of its own."""
+
+    recurrent_initializer = depthwise_initializer = None
+
+    def build(self, shape):
+        self.own = self.add_weight(shape=(4, 6), initializer="winit>identity", name="own")
+
+
+class OwnRecurrent(layers.Layer):
+    """A layer that has a recurrent kernel, but not the attributes of Keras' cells."""
+
+    recurrent_initializer = None
+
+    def build(self, shape):
+        self.own = self.add_weight(shape=(4, 6), initializer="winit>identity", name="kernel")
+
+
+@pytest.mark.parametrize("kind", [OwnCell, OwnRecurrent])
+def test_other_layers_get_a_plain_matrix(kind):
+    layer = kind()
+    layer.build(None)
+    np.testing.assert_array_equal(numpy(layer.own), np.eye(4, 6))
+
+
 class OwnDepthwise(layers.Layer):
     """A layer of which nothing is known."""
 
