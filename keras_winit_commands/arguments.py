@@ -49,7 +49,7 @@ def initializer(text: str) -> str:
 
     try:
         instance = keras.initializers.get(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         raise ArgumentTypeError(f"no initializer {text!r}. {_suggestion(text)}") from None
     try:
         # Some initializers split the outputs into gates or blocks: 12 can be split.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_winit.initializers import Scheme
+from keras_winit.initializers.arguments import find_initializer
 from keras_winit.initializers.kernels import reseeded
 
 
@@ -18,7 +18,7 @@ def derived_seeds(seed: int, count: int) -> list[int]:
 
 def seeded_initializers(initializer: Any, seeds: Sequence[int]) -> list[Any]:
     """Return the initializer once for each seed, with that seed in place of its own."""
-    return [reseeded(keras.initializers.get(initializer), seed) for seed in seeds]
+    return [reseeded(find_initializer(initializer), seed) for seed in seeds]
 
 
 def require_initializer(caller: str, initializer: Any) -> None:

@@ -2,21 +2,21 @@
 
 import copy
 import dataclasses
-import math
-import numbers
 import operator
 import random
 import re
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import keras
-import numpy as np
 
+from keras_winit.initializers.arguments import CheckedArguments, as_index
 from keras_winit.initializers.placement import (
+    Array,
     DrawPart,
+    Part,
     Shape,
     native_dtype,
     next_state,
@@ -54,7 +54,7 @@ def scheme(cls: SchemeClass) -> SchemeClass:
 
 
 @dataclass(eq=False, repr=False)
-class Scheme(keras.initializers.Initializer):
+class Scheme(CheckedArguments, keras.initializers.Initializer):
     """A rule for the initial values of a weight.
 
     A subclass states its arguments as annotated attributes, checks them in `__post_init__`,
@@ -66,6 +66,9 @@ class Scheme(keras.initializers.Initializer):
     formula: ClassVar[str]
     use: ClassVar[str]
     source: ClassVar[str]
+
+    # Dtypes of the weights that the scheme makes.
+    dtypes: ClassVar[tuple[str, ...]] = DTYPES
 
     # Number of the block of a weight that this instance draws; 0 for a whole weight.
     _block = 0
@@ -85,8 +88,18 @@ class Scheme(keras.initializers.Initializer):
         """
         checked_shape = self._checked_shape(shape)
         checked_dtype = self._checked_dtype(dtype)
-        draw = self.plan(checked_shape, checked_dtype)
-        return to_tensor(draw, checked_shape, checked_dtype, layout)
+        try:
+            draw = self.plan(checked_shape, checked_dtype)
+        except OverflowError:
+            raise self._range_error(checked_dtype) from None
+
+        def finite_part(part: Part) -> Array:
+            try:
+                return draw(part)
+            except OverflowError:
+                raise self._range_error(checked_dtype) from None
+
+        return to_tensor(finite_part, checked_shape, checked_dtype, layout)
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
         """Return a function that makes any part of a weight.
@@ -137,6 +150,12 @@ class Scheme(keras.initializers.Initializer):
         shown = (f"{f.name}={values[f.name]!r}" for f in fields if values[f.name] != f.default)
         return f"{type(self).__name__}({', '.join(shown)})"
 
+    def _range_error(self, dtype: str) -> ValueError:
+        return ValueError(
+            f"`{type(self).__name__}` must have weights that are finite in {dtype}. Received: "
+            f"{self!r}. Give it a smaller scale, or the layer a dtype with a larger range."
+        )
+
     def _arguments(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
@@ -157,69 +176,14 @@ class Scheme(keras.initializers.Initializer):
             name = str(keras.backend.standardize_dtype(dtype))
         except ValueError:
             name = "unknown"
-        if name not in DTYPES:
+        if name not in self.dtypes:
+            *others, last = self.dtypes
             raise ValueError(
-                f"`{type(self).__name__}` makes weights of dtype {', '.join(DTYPES[:-1])} or "
-                f"{DTYPES[-1]}. Received: dtype={dtype!r}. Use one of these dtypes, and cast or "
-                f"quantize the weights afterwards."
+                f"`{type(self).__name__}` makes weights of dtype {', '.join(others)} or {last}. "
+                f"Received: dtype={dtype!r}. Use one of these dtypes, and cast or quantize the "
+                f"weights afterwards."
             )
         return native_dtype(name)
-
-    def _require(self, name: str, requirement: str, valid: bool, error: type[Exception]) -> None:
-        if not valid:
-            raise error(
-                f"`{type(self).__name__}({name}=...)` must be {requirement}. "
-                f"Received: {name}={getattr(self, name)!r}."
-            )
-
-    def _require_real(
-        self,
-        name: str,
-        requirement: str = "a finite number",
-        valid: Callable[[float], bool] = lambda value: True,
-    ) -> None:
-        """Check a real argument, and store it as a Python float."""
-        value = getattr(self, name)
-        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        self._require(name, requirement, real, TypeError)
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        self._require(name, requirement, math.isfinite(number) and valid(number), ValueError)
-        setattr(self, name, number)
-
-    def _require_whole(self, name: str, least: int) -> None:
-        """Check an integer argument, and store it as a Python int."""
-        number = as_index(getattr(self, name))
-        requirement = f"an integer >= {least}"
-        self._require(name, requirement, number is not None, TypeError)
-        self._require(name, requirement, number >= least, ValueError)
-        setattr(self, name, number)
-
-    def _require_choice(self, name: str, choices: Sequence[str]) -> None:
-        requirement = "one of " + ", ".join(repr(choice) for choice in choices)
-        value = getattr(self, name)
-        self._require(name, requirement, isinstance(value, str) and value in choices, ValueError)
-
-    def _checked_initializer(self, name: str, value: Any) -> Any:
-        """Return an instance of an initializer that was given in any form that Keras accepts."""
-        requirement = "an initializer: its name, its config, its class or an instance"
-        try:
-            initializer = keras.initializers.get(value)
-        except ValueError:
-            self._require(name, requirement, False, ValueError)
-        valid = isinstance(initializer, keras.initializers.Initializer)
-        self._require(name, requirement, valid, TypeError)
-        return initializer
-
-
-def as_index(value: Any) -> Any:
-    """Return an integer of any type as a Python int, and None for all else, also for booleans."""
-    try:
-        return None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        return None
 
 
 @dataclass(eq=False, repr=False)

@@ -137,7 +137,8 @@ class PriorBias(Scheme):
     def _require_positive(self, name: str, requirement: str, bound: float) -> None:
         """Check numbers above 0 and below a bound, and store them as a tuple of floats."""
         values = getattr(self, name)
-        real = isinstance(values, Sequence | np.ndarray) and all(
+        listed = isinstance(values, Sequence | np.ndarray) and getattr(values, "ndim", 1) == 1
+        real = listed and all(
             isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values
         )
         self._require(name, requirement, real, TypeError)

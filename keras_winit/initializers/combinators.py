@@ -8,7 +8,8 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from keras_winit.initializers.base import as_index, scheme
+from keras_winit.initializers.arguments import as_index
+from keras_winit.initializers.base import scheme
 from keras_winit.initializers.kernels import (
     AxesScheme,
     WrappingScheme,

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit.initializers.base import scheme
+from keras_winit.initializers.calling_layer import require_convolution
 from keras_winit.initializers.kernels import KernelScheme
 from keras_winit.initializers.orthogonal import orthonormal_columns
 from keras_winit.initializers.placement import (
@@ -16,10 +17,14 @@ from keras_winit.initializers.placement import (
     Shape,
     empty,
     part_shape,
+    require_finite,
     whole,
 )
 from keras_winit.initializers.streams import Stream
 from keras_winit.theory.fans import kernel_axes
+
+# Largest number of entries of the orthogonal matrices of one kernel: 2 GiB in float64.
+MOST_DRAWS = 1 << 28
 
 
 @scheme
@@ -35,14 +40,15 @@ class ConvolutionAware(KernelScheme):
     inputs and outputs are those of the layer.
 
     Args:
-        scale: Mean square of the weights times fan_in, at least 0. Defaults to 2.
+        scale: Mean square of the weights times fan_in, above 0. Defaults to 2.
         noise: Standard deviation of the noise, at least 0, before the kernel is scaled; at that
             point a window has a norm of about 1 / sqrt(entries). Defaults to 0.05.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
-        ValueError: At construction, if `scale` or `noise` is negative or not finite. At
-            call, if the kernel has no window of one to three axes, or axes were given.
+        ValueError: At construction, if `scale` is not above 0 or `noise` is negative. At
+            call, if the kernel has no window of one to three axes or a very large one, or axes
+            were given.
 
     Example:
         >>> layer = keras.layers.Conv2D(
@@ -63,15 +69,12 @@ class ConvolutionAware(KernelScheme):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("scale", "noise"):
-            self._require_real(name, "a number >= 0", lambda value: value >= 0)
+        self._require_real("scale", "a number > 0", lambda value: value > 0)
+        self._require_real("noise", "a number >= 0", lambda value: value >= 0)
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
-        if len(shape) not in (3, 4, 5) or (self.input_axes, self.output_axes) != (None, None):
-            raise ValueError(
-                f"`ConvolutionAware` needs the kernel of a convolution, of three to five axes. "
-                f"Received: shape={shape}. Use `winit>orthogonal`."
-            )
+        require_convolution(self, shape, "a convolution", "Use `winit>orthogonal`.")
+        self._require_few_draws(shape)
         stream = self.stream()
         # All weights share one scale factor, so a part cannot be made without the rest.
         wide = "float64" if dtype == "float64" else "float32"
@@ -80,10 +83,27 @@ class ConvolutionAware(KernelScheme):
         def draw(part: Part) -> Array:
             out = empty(part_shape(part), dtype)
             if out.size:
-                out[...] = kernel()[part]
+                with np.errstate(over="ignore"):
+                    out[...] = kernel()[part]
+                require_finite(out)
             return out
 
         return draw
+
+    def _require_few_draws(self, shape: Shape) -> None:
+        """Raise an error if the orthogonal matrices would not fit into memory."""
+        axes = kernel_axes(shape, self.kernel_use)
+        channels, filters = (
+            math.prod(shape[axis] for axis in side)
+            for side in (axes.inputs, axes.apart + axes.outputs)
+        )
+        size = max(math.prod(shape[:-3]), 1) * (shape[-3] // 2 + 1)
+        if filters * -(-channels // size) * size**2 > MOST_DRAWS:
+            raise ValueError(
+                f"`ConvolutionAware` needs a smaller window: for each filter it draws an "
+                f"orthogonal matrix of {size} rows and columns. Received: shape={shape}. Use "
+                f"`winit>he_normal`."
+            )
 
     def _kernel(self, stream: Stream, shape: Shape) -> npt.NDArray[np.float64]:
         axes = kernel_axes(shape, self.kernel_use)

@@ -201,7 +201,8 @@ def _pair(bounds: Any) -> tuple[float, float]:
     """Return the bounds as two floats, and as two NaNs if they are neither one number nor two."""
     if isinstance(bounds, numbers.Real):
         bounds = (-bounds, bounds)
-    real = isinstance(bounds, Sequence | np.ndarray) and all(
+    listed = isinstance(bounds, Sequence | np.ndarray) and getattr(bounds, "ndim", 1) == 1
+    real = listed and all(
         isinstance(bound, numbers.Real) and not isinstance(bound, bool) for bound in bounds
     )
     try:

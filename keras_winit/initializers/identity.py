@@ -7,9 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit.initializers.base import Scheme, scheme
+from keras_winit.initializers.calling_layer import (
+    require_convolution,
+    require_kernel,
+    require_known_use,
+    use_in_calling_layer,
+)
 from keras_winit.initializers.kernels import AxesScheme
 from keras_winit.initializers.placement import Array, DrawPart, Part, Shape, part_shape, zeros
-from keras_winit.theory.fans import kernel_axes, split_outputs
+from keras_winit.theory.fans import Use, kernel_axes, split_outputs
 
 Index = npt.NDArray[np.uint32]
 # Fills zeros with a matrix. The two indices are the row and the column of each entry, in shapes
@@ -18,7 +24,10 @@ FillMatrix = Callable[[Array, Index, Index], None]
 
 
 class _FixedMatrix(AxesScheme):
-    """A matrix of inputs by outputs that is not random; in a window it lies at one tap."""
+    """A matrix of inputs by outputs that is not random; in a window it lies at one tap.
+
+    Unless its arguments state it, the layer that asks for the kernel shows how it is used.
+    """
 
     gain: float
 
@@ -27,19 +36,24 @@ class _FixedMatrix(AxesScheme):
         self._require_real("gain")
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
-        rank = len(shape)
-        if rank < 2:
-            raise ValueError(
-                f"`{type(self).__name__}` needs a kernel of at least two axes. "
-                f"Received: shape={shape}. Use `winit>zeros` for a bias."
-            )
-        axes = kernel_axes(shape, self.kernel_use)
-        blocks = split_outputs(shape, self.kernel_use, axes)
+        self._require_fits("gain", dtype)
+        require_kernel(self, shape, "Use `winit>zeros` for a bias.")
+        use = self._told_use(shape)
+        axes = kernel_axes(shape, use)
+        blocks = split_outputs(shape, use, axes)
         rows = math.prod(shape[axis] for axis in axes.inputs)
         columns = math.prod(shape[axis] for axis in axes.outputs) // blocks
         fill = self._matrix(rows, columns)
         sides = axes.inputs, axes.outputs
         return lambda part: _at_tap(shape, dtype, part, axes.window, sides, fill)
+
+    def _told_use(self, shape: Shape) -> Use:
+        """Return how the layer uses the kernel, from the arguments or else from the layer."""
+        if self.kernel_use != type(self)().kernel_use:
+            return self.kernel_use
+        use = use_in_calling_layer(shape)
+        require_known_use(self, shape, use)
+        return use or self.kernel_use
 
     def _matrix(self, rows: int, columns: int) -> FillMatrix:
         """Return a function that fills in the matrix of one block of this size."""
@@ -52,7 +66,8 @@ class Identity(_FixedMatrix):
 
     The kernel is a matrix of `prod(inputs)` rows and `prod(outputs)` columns. If it is not
     square, the layer drops the surplus inputs, or leaves the surplus outputs at zero. With a
-    window, `(*window, in, out)`, the matrix lies at the same tap as in `Dirac`.
+    window, `(*window, in, out)`, the matrix lies at the same tap as in `Dirac`. Each group, gate
+    and depthwise channel of Keras' layers gets a matrix of its own.
 
     Args:
         gain: The value on the diagonal. Defaults to 1.
@@ -60,7 +75,7 @@ class Identity(_FixedMatrix):
 
     Raises:
         ValueError: At construction, if `gain` is not finite. At call, if the shape has
-            fewer than two axes.
+            fewer than two axes, or may be that of a depthwise convolution and no layer tells.
 
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>identity")
@@ -84,7 +99,8 @@ class Hadamard(_FixedMatrix):
     binary). The outputs are then sums of the inputs with different signs; with an identity, the
     surplus outputs would all be zero and stay equal. Each row of the kernel has norm `gain`. If
     `out` is a power of two, the rows are also orthogonal, and the layer keeps the norm of any
-    signal. With a window, the matrix lies at the same tap as in `Dirac`.
+    signal. With a window, the matrix lies at the same tap as in `Dirac`. Each group, gate and
+    depthwise channel of Keras' layers gets a matrix of its own.
 
     Args:
         gain: Factor of the kernel. Defaults to 1.
@@ -92,7 +108,7 @@ class Hadamard(_FixedMatrix):
 
     Raises:
         ValueError: At construction, if `gain` is not finite. At call, if the shape has
-            fewer than two axes.
+            fewer than two axes, or may be that of a depthwise convolution and no layer tells.
 
     Example:
         >>> layer = keras.layers.Dense(64, kernel_initializer="winit>hadamard")
@@ -150,6 +166,7 @@ class Irnn(Scheme):
         self._require_real("gain")
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
+        self._require_fits("gain", dtype)
         if len(shape) != 2 or shape[0] != shape[1]:
             raise ValueError(
                 f"`Irnn` needs the recurrent kernel of a SimpleRNN, (units, units). "
@@ -170,9 +187,10 @@ class Dirac(_FixedMatrix):
     a depthwise convolution, the first filter of each channel passes the channel on.
 
     Args:
-        groups: Number of groups of the layer, at least 1. Defaults to 1.
+        groups: Number of groups of the layer, at least 1. Defaults to 1, or to the groups of the
+            convolution of Keras that asks for the kernel.
         gain: Value at the tap. Defaults to 1.
-        **shared: axes, `kind`, `gates`, as in `AxesScheme`.
+        **shared: `kind`, `gates`, as in `AxesScheme`. Axes are refused.
 
     Raises:
         ValueError: At construction, if `groups` is less than 1 or `gain` is not finite.
@@ -194,11 +212,7 @@ class Dirac(_FixedMatrix):
     gain: float = 1.0
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
-        if len(shape) not in (3, 4, 5):
-            raise ValueError(
-                f"`Dirac` needs the kernel of a convolution, of three to five axes. "
-                f"Received: shape={shape}. Use `winit>identity`."
-            )
+        require_convolution(self, shape, "a convolution", "Use `winit>identity`.")
         if shape[-1] % self.groups and self.kind == "dense":
             raise ValueError(
                 f"`Dirac(groups=...)` must divide the number of filters, {shape[-1]}. "

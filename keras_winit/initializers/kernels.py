@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Self
 import keras
 import numpy as np
 
-from keras_winit.initializers.base import RandomScheme, Scheme, as_index
+from keras_winit.initializers.arguments import as_index
+from keras_winit.initializers.base import RandomScheme, Scheme
 from keras_winit.initializers.placement import (
     Array,
     DrawPart,
@@ -20,6 +21,7 @@ from keras_winit.initializers.placement import (
     empty,
     outside_of_traces,
     part_shape,
+    require_finite,
 )
 from keras_winit.theory.fans import KINDS, Use, fans
 
@@ -33,7 +35,8 @@ class AxesScheme(Scheme, keras.initializers.VarianceScaling):
     uses nothing else of that class.
 
     The shape of a kernel does not show how other layers use it. The arguments below say so;
-    `keras_winit.for_layer(scheme, layer)` reads all of them from the layer.
+    `keras_winit.for_layer(scheme, layer)` reads all of them from the layer. Only `Identity`,
+    `Hadamard` and `Dirac`, which would silence channels, look for the layer themselves.
 
     Args:
         input_axes: Axes of the kernel that the layer sums over. Counted from 0, or from the
@@ -116,9 +119,16 @@ class AxesScheme(Scheme, keras.initializers.VarianceScaling):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        # `EinsumDense` adds a seed, which schemes without a `seed` argument must ignore.
-        known = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{k: v for k, v in config.items() if k in known or k != "seed"})
+        # `EinsumDense` adds the seed of the scheme, which is None if the scheme has none.
+        if "seed" in {f.name for f in dataclasses.fields(cls)}:
+            return cls(**config)
+        made = cls(**{name: value for name, value in config.items() if name != "seed"})
+        if config.get("seed") is not None and made.seed is None:
+            raise ValueError(
+                f"`{cls.__name__}` takes no `seed`. Received: seed={config['seed']!r}. If it "
+                f"holds other initializers, give them seeds."
+            )
+        return made
 
 
 @dataclass(eq=False, repr=False)
@@ -232,11 +242,11 @@ class WrappingScheme(AxesScheme):
 
         def draw(part: Part) -> Array:
             values = draw_inner(part)
-            np.multiply(values, values.dtype.type(factor), out=values)
-            if values.dtype == dtype:
-                return values
-            out = empty(part_shape(part), dtype)
-            out[...] = values
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.multiply(values, values.dtype.type(factor), out=values)
+                out = values if values.dtype == dtype else empty(part_shape(part), dtype)
+                out[...] = values
+            require_finite(out)
             return out
 
         return draw
@@ -251,7 +261,9 @@ def plan_of(initializer: Any, shape: Shape, dtype: str) -> DrawPart:
 
     def draw(part: Part) -> Array:
         out = empty(part_shape(part), dtype)
-        out[...] = keras.ops.convert_to_numpy(values)[part]
+        with np.errstate(over="ignore"):
+            out[...] = keras.ops.convert_to_numpy(values)[part]
+        require_finite(out)
         return out
 
     return draw

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from keras_winit.initializers.base import scheme
+from keras_winit.initializers.calling_layer import require_kernel
 from keras_winit.initializers.kernels import GainScheme
 from keras_winit.initializers.placement import (
     Array,
@@ -12,6 +13,7 @@ from keras_winit.initializers.placement import (
     Shape,
     cut_from_whole,
     empty,
+    require_finite,
     whole,
     zeros,
 )
@@ -30,11 +32,7 @@ class _Orthogonal(GainScheme):
         self._require_real("gain", "a number >= 0", lambda value: value >= 0)
 
     def _axes(self, shape: Shape) -> Axes:
-        if len(shape) < 2:
-            raise ValueError(
-                f"`{type(self).__name__}` needs a kernel of at least two axes. "
-                f"Received: shape={shape}. Use `winit>zeros` or `winit>constant` for a bias."
-            )
+        require_kernel(self, shape, "Use `winit>zeros` or `winit>constant` for a bias.")
         return kernel_axes(shape, self.kernel_use)
 
     def _fill(self, out: Array, stream: Stream, axes: Axes, scale: float) -> None:
@@ -47,12 +45,15 @@ class _Orthogonal(GainScheme):
         columns = math.prod(outer) * last // blocks
         wide = np.float64 if out.dtype == np.float64 else np.float32
         matrices = _orthogonal_matrices(stream, kernels * blocks, rows, columns, wide)
-        matrices *= wide(scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrices *= wide(scale)
         # Blocks, such as gates, stand side by side on the last output axis.
         split = matrices.reshape(kernels, blocks, rows, math.prod(outer), last // blocks)
         joined = np.moveaxis(split, 1, 3)
         order = axes.apart + row_axes + axes.outputs
-        out.transpose(order)[...] = joined.reshape([out.shape[axis] for axis in order])
+        with np.errstate(over="ignore"):
+            out.transpose(order)[...] = joined.reshape([out.shape[axis] for axis in order])
+        require_finite(out)
 
 
 @scheme

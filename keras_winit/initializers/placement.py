@@ -21,6 +21,14 @@ DrawPart = Callable[[Part], Array]
 # memory of a smaller alignment, TensorFlow aborts the process.
 ALIGNMENT = 64
 
+# Largest number of each dtype of weights.
+LARGEST = {
+    "float16": float.fromhex("0x1.ffcp15"),
+    "bfloat16": float.fromhex("0x1.fep127"),
+    "float32": float.fromhex("0x1.fffffep127"),
+    "float64": float.fromhex("0x1.fffffffffffffp1023"),
+}
+
 # Largest weight, in bytes, that a TensorFlow graph holds as a constant. XLA can compile a
 # constant, but it costs 16 times its size; larger weights are drawn by an op, which XLA lacks.
 EMBEDDED = 1 << 24
@@ -51,6 +59,12 @@ def empty(shape: Shape, dtype: str) -> Array:
 def zeros(shape: Shape, dtype: str) -> Array:
     """Return zeros that backends can adopt; the system supplies a page at its first use."""
     return _aligned(np.zeros, shape, dtype)
+
+
+def require_finite(values: Array) -> None:
+    """Raise `OverflowError` if weights have become infinite in their dtype."""
+    if not np.isfinite(values).all():
+        raise OverflowError("A weight does not fit the dtype.")
 
 
 def cut_from_whole(make: Callable[[], Array], shape: Shape, dtype: str) -> DrawPart:
@@ -102,6 +116,8 @@ def to_tensor(draw: DrawPart, shape: Shape, dtype: str, layout: Any = None) -> A
             `NamedSharding`. `draw` is then called for one shard after the other.
     """
     backend = keras.backend.backend()
+    if dtype not in LARGEST and layout is None:
+        return keras.ops.convert_to_tensor(draw(whole(shape)), dtype=dtype)
     if backend == "tensorflow":
         return _to_tensorflow(draw, shape, dtype)
     if backend == "jax":

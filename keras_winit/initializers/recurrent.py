@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from keras_winit.initializers.base import RandomScheme, Scheme, scheme
+from keras_winit.initializers.calling_layer import require_kernel
 from keras_winit.initializers.kernels import WrappingScheme, bound_to, for_block, plan_of
 from keras_winit.initializers.placement import (
     Array,
@@ -17,6 +18,7 @@ from keras_winit.initializers.placement import (
     concatenated,
     empty,
     part_shape,
+    require_finite,
     whole,
 )
 from keras_winit.theory.fans import Use, kernel_axes
@@ -59,6 +61,7 @@ class PerGate(WrappingScheme):
     gates: int = field(default=4, kw_only=True)
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
+        require_kernel(self, shape, "Use `winit>forget_bias` or `winit>zeros` for a bias.")
         axis = (kernel_axes(shape, self.kernel_use).outputs or (len(shape) - 1,))[-1]
         if shape[axis] % self.gates:
             raise ValueError(
@@ -218,7 +221,9 @@ class Chrono(_GateBias, RandomScheme):
 def _parts_of(values: Array, dtype: str) -> DrawPart:
     def draw(part: Part) -> Array:
         out = empty(part_shape(part), dtype)
-        out[...] = values[part]
+        with np.errstate(over="ignore"):
+            out[...] = values[part]
+        require_finite(out)
         return out
 
     return draw

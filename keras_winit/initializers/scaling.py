@@ -12,9 +12,8 @@ DISTRIBUTIONS = ("normal", "truncated_normal", "uniform")
 
 
 class _Scaled(GainScheme):
-    """A scheme with Var[w] = gain**2 * scale / fan; subclasses set the three attributes."""
+    """A scheme with Var[w] = gain**2 * scale / fan, gain being that of the nonlinearity."""
 
-    scale: float
     mode: str
     distribution: str
 
@@ -28,7 +27,11 @@ class _Scaled(GainScheme):
             "fan_geo_avg": math.sqrt(fan_in * fan_out),
         }[self.mode]
         gain = self.nonlinearity_gain("backward" if self.mode == "fan_out" else "second_moment")
-        return gain * math.sqrt(self.scale / (fan or 1))
+        return gain * self._unit_stddev(fan or 1)
+
+    def _unit_stddev(self, fan: float) -> float:
+        """Return sqrt(scale / fan)."""
+        raise NotImplementedError
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
         stream = self.stream()
@@ -42,16 +45,19 @@ class _Scaled(GainScheme):
 
 
 class _Gained(_Scaled):
+    """A scheme with scale = gain**2 / divisor, gain being its argument."""
+
     gain: float
+    divisor = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_real("gain", "a number >= 0", lambda value: value >= 0)
 
-    @property
-    def scale(self) -> float:  # type: ignore[override]
-        """Var[w] * fan, without the gain of the nonlinearity."""
-        return self.gain * self.gain
+    def _unit_stddev(self, fan: float) -> float:
+        # The square of a large or small gain has no place in float64; that of its mantissa does.
+        mantissa, exponent = math.frexp(self.gain)
+        return math.ldexp(math.sqrt(mantissa * mantissa / self.divisor / fan), exponent)
 
 
 @scheme
@@ -77,13 +83,9 @@ class FanInUniform(_Gained):
     formula = "U(±gain / √fan_in)"
     use = "kernels that match PyTorch's default layers"
     source = "Glorot and Bengio 2010 (AISTATS), section 2.3, eq. 1"
-    mode, distribution = "fan_in", "uniform"
+    mode, distribution, divisor = "fan_in", "uniform", 3
 
     gain: float = 1.0
-
-    @property
-    def scale(self) -> float:  # type: ignore[override]
-        return self.gain * self.gain / 3
 
 
 @scheme
@@ -207,10 +209,12 @@ class _He(_Scaled):
                 f"nonlinearity={self.nonlinearity!r}."
             )
 
-    @property
-    def scale(self) -> float:  # type: ignore[override]
-        """Var[w] * fan for a leaky ReLU, or 1 if `nonlinearity` supplies the gain."""
-        return 1.0 if self.nonlinearity is not None else 2 / (1 + self.negative_slope**2)
+    def _unit_stddev(self, fan: float) -> float:
+        if self.nonlinearity is not None:
+            return math.sqrt(1 / fan)
+        slope = abs(self.negative_slope)
+        # Beyond 1e100 the square may overflow, and the 1 does not count.
+        return math.sqrt(2 / (1 + slope**2) / fan) if slope < 1e100 else math.sqrt(2 / fan) / slope
 
 
 @scheme
@@ -280,7 +284,7 @@ class VarianceScaling(_Scaled):
     """The general form, Var[w] = scale / fan, with any fan and distribution.
 
     Args:
-        scale: Var[w] times the fan, at least 0. Defaults to 1.
+        scale: Var[w] times the fan, above 0. Defaults to 1.
         mode: The fan: "fan_in", "fan_out", "fan_avg" (their mean) or "fan_geo_avg"
             (their geometric mean). Defaults to "fan_in".
         distribution: "normal" (not truncated), "truncated_normal" (cut at two standard
@@ -291,7 +295,7 @@ class VarianceScaling(_Scaled):
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
-        ValueError: At construction, if `scale` is negative or not finite, or `mode` or
+        ValueError: At construction, if `scale` is not a finite number above 0, or `mode` or
             `distribution` is not one of the above.
 
     Example:
@@ -312,6 +316,9 @@ class VarianceScaling(_Scaled):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_real("scale", "a number >= 0", lambda value: value >= 0)
+        self._require_real("scale", "a number > 0", lambda value: value > 0)
         self._require_choice("mode", MODES)
         self._require_choice("distribution", DISTRIBUTIONS)
+
+    def _unit_stddev(self, fan: float) -> float:
+        return math.sqrt(self.scale / fan)

@@ -1,11 +1,13 @@
 """The sparse scheme: a few random inputs for each unit."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_winit.initializers.base import scheme
+from keras_winit.initializers.calling_layer import require_kernel
 from keras_winit.initializers.kernels import KernelScheme
 from keras_winit.initializers.placement import (
     Array,
@@ -13,6 +15,7 @@ from keras_winit.initializers.placement import (
     Part,
     Shape,
     part_shape,
+    require_finite,
     whole,
     zeros,
 )
@@ -43,8 +46,8 @@ class Sparse(KernelScheme):
             entries is then gain / sqrt(connections), so that inputs of variance 1 give
             pre-activations of variance gain**2. In a transposed convolution, the number of
             connections that reach one output position takes the place of `connections`.
-        sparsity: Given instead of `connections`: the share of zeros, in [0, 1). It is rounded
-            to a whole number of connections, at least 1.
+        sparsity: Given instead of `connections`: the least share of zeros, in [0, 1). The
+            number of zeros of a unit is rounded up, but at least one connection stays.
         **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
 
     Raises:
@@ -86,11 +89,7 @@ class Sparse(KernelScheme):
             self._require_real("stddev", "a number > 0", lambda value: value > 0)
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
-        if len(shape) < 2:
-            raise ValueError(
-                f"`Sparse` needs a kernel of at least two axes. Received: shape={shape}. "
-                f"Use `winit>zeros` or `winit>constant` for a bias."
-            )
+        require_kernel(self, shape, "Use `winit>zeros` or `winit>constant` for a bias.")
         row_axes, column_axes = self._row_and_column_axes(shape)
         rows = math.prod(shape[axis] for axis in row_axes)
         columns = math.prod(shape[axis] for axis in column_axes)
@@ -131,7 +130,9 @@ class Sparse(KernelScheme):
         if self.connections is not None:
             return min(self.connections, rows)
         assert self.sparsity is not None
-        return min(max(1, round((1 - self.sparsity) * rows)), rows)
+        # The share means the decimal number that was given: 0.07 of 100 inputs is 7.
+        zeros = math.ceil(Fraction(repr(self.sparsity)) * rows)
+        return min(max(1, rows - zeros), rows)
 
     def _stddev(self, terms: float) -> float:
         if self.stddev is not None:
@@ -167,7 +168,9 @@ def _nonzero_values(
     """Draw from N(0, stddev**2), and replace what the dtype would round to zero."""
     values = stream.generator(VALUES, chunk).standard_normal(shape, np.float32)
     wide = np.float64 if dtype == "float64" else np.float32
-    rounded = (values * wide(stddev)).astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = (values * wide(stddev)).astype(dtype)
+    require_finite(rounded)
     # Hardware that flushes subnormal numbers takes anything smaller than this for zero. The
     # subnormal numbers of float16 are safe: float32, in which hardware computes with them,
     # holds them as normal numbers.

@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.initializers.placement import Array, Part, Shape, empty, part_shape
+from keras_winit.initializers.placement import (
+    LARGEST,
+    Array,
+    Part,
+    Shape,
+    empty,
+    part_shape,
+    require_finite,
+)
 from keras_winit.initializers.unit_distributions import (
     Float32Array,
     fill_normal,
@@ -93,6 +101,8 @@ class Stream:
         # scaled in float64 for float64, else in float32; 16-bit dtypes are rounded only once.
         wide = np.float64 if dtype == "float64" else np.float32
         runs = _Runs(shape, part)
+        # No unit draw reaches 1e6.
+        may_overflow = abs(scale) > LARGEST[dtype] / 1e6
 
         def fill_chunk(chunk: int) -> None:
             start = chunk * CHUNK
@@ -106,10 +116,17 @@ class Stream:
             fill_unit(self.generator(VALUES, chunk), values)
             if not in_place:
                 values = values[runs.positions(first, last, start)]
-            if bounds is None:
-                np.multiply(values, wide(scale), out=target, casting="unsafe")
-            else:
-                target[:] = np.clip(values * wide(scale), *_rounded_inwards(bounds, wide))
+            with np.errstate(over="ignore", invalid="ignore"):
+                if bounds is None:
+                    np.multiply(values, wide(scale), out=target, casting="unsafe")
+                else:
+                    scaled = values * wide(scale)
+                    target[:] = np.clip(scaled, *_rounded_inwards(bounds, wide))
+                    # Bounds that are infinite in the dtype would hide infinite weights.
+                    if may_overflow:
+                        require_finite(scaled)
+            if may_overflow:
+                require_finite(target)
 
         if flat.size:
             in_threads(fill_chunk, range(runs.first // CHUNK, runs.last // CHUNK + 1))

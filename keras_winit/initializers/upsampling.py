@@ -6,8 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit.initializers.base import Scheme, scheme
+from keras_winit.initializers.calling_layer import (
+    calling_layer,
+    require_convolution,
+    use_in_calling_layer,
+)
 from keras_winit.initializers.kernels import WrappingScheme
 from keras_winit.initializers.placement import Array, DrawPart, Part, Shape, empty, part_shape
+from keras_winit.theory.fans import Use
 
 
 @scheme
@@ -51,11 +57,7 @@ class Icnr(WrappingScheme):
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
         rank = len(shape)
-        if rank not in (3, 4, 5):
-            raise ValueError(
-                f"`Icnr` needs the kernel of a convolution, of three to five axes. "
-                f"Received: shape={shape}."
-            )
+        require_convolution(self, shape, "a convolution")
         block = self.block_size ** (rank - 2)
         if shape[-1] % block:
             raise ValueError(
@@ -88,8 +90,8 @@ class Bilinear(Scheme):
     zero.
 
     Raises:
-        ValueError: At call, if the kernel has no window of one to three axes, or a window size
-            that belongs to no stride: 2, 3, 6, 7 and so on.
+        ValueError: At call, if the kernel has no window of one to three axes, a window size
+            that belongs to no stride, 2, 3, 6, 7 and so on, or is that of another layer.
 
     Example:
         >>> layer = keras.layers.Conv2DTranspose(
@@ -105,11 +107,7 @@ class Bilinear(Scheme):
     source = "Long, Shelhamer and Darrell 2015, arXiv:1411.4038, section 3.3"
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
-        if len(shape) not in (3, 4, 5):
-            raise ValueError(
-                f"`Bilinear` needs the kernel of a transposed convolution, of three to five "
-                f"axes. Received: shape={shape}."
-            )
+        self._require_transposed(shape)
         if any(size % 4 not in (0, 1) for size in shape[:-2]):
             raise ValueError(
                 f"`Bilinear` needs a window of size 2 * s - s % 2 for stride s: 1, 4, 5, 8, 9 and "
@@ -127,6 +125,18 @@ class Bilinear(Scheme):
             return out
 
         return draw
+
+    def _require_transposed(self, shape: Shape) -> None:
+        """Raise an error if the weight is known not to be the kernel of such a layer."""
+        require_convolution(self, shape, "a transposed convolution")
+        use = use_in_calling_layer(shape)
+        if use not in (None, Use(), Use(kind="transposed")):
+            layer = calling_layer()
+            raise ValueError(
+                f"`Bilinear` needs the kernel of a transposed convolution. Received: layer "
+                f"{layer.name!r} of class {type(layer).__name__}, shape={shape}. Use "
+                f"`winit>identity` to pass each channel on."
+            )
 
 
 def _triangle(size: int) -> npt.NDArray[np.float64]:

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_winit.initializers import Scheme
+from keras_winit.initializers.arguments import find_initializer
 from keras_winit.initializers.bias import FanInBias
 from keras_winit.initializers.kernels import bound_to
 from keras_winit.initializers.recurrent import Chrono, ForgetBias
@@ -50,7 +51,7 @@ def for_layer(initializer: Any, layer: Any, weight: str | None = None) -> Any:
         >>> for_layer("winit>he_normal", keras.layers.DepthwiseConv2D(3, strides=2))
         HeNormal(kind='depthwise', strides=(2, 2))
     """
-    unbound = keras.initializers.get(initializer)
+    unbound = find_initializer(initializer)
     if isinstance(layer, layers.MultiHeadAttention | layers.GroupQueryAttention):
         return unbound
     owner = _weight_owner(layer)

@@ -60,7 +60,7 @@ def find_activation(caller: str, activation: Any, arguments: dict[str, Any]) -> 
     activation, arguments = unwrap(activation, arguments)
     if isinstance(activation, str):
         formula = _formula(caller, activation, received)
-        _check_arguments(caller, activation, formula, arguments)
+        check_arguments(caller, activation, formula, arguments)
         name, function, resolution = activation, formula, float(np.finfo(np.float64).eps)
     elif callable(activation):
         name = getattr(activation, "__name__", type(activation).__name__)
@@ -126,9 +126,10 @@ def _formula(caller: str, name: str, received: str) -> Callable[..., Array]:
     return FORMULAS[name]
 
 
-def _check_arguments(
+def check_arguments(
     caller: str, name: str, formula: Callable[..., Array], arguments: dict[str, Any]
 ) -> None:
+    """Raise an error unless a formula takes these arguments, and their values are numbers."""
     # Functions of numpy itself have no signature to inspect, and take no arguments here.
     is_ufunc = isinstance(formula, np.ufunc)
     parameters = {} if is_ufunc else dict(inspect.signature(formula).parameters)
@@ -141,7 +142,11 @@ def _check_arguments(
         received = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "none"
         raise ValueError(f"`{caller}` with {name!r} takes {accepted}. Received: {received}.")
     for key, value in arguments.items():
-        if value is not None and not (isinstance(value, Real) and math.isfinite(value)):
+        default = parameters[key].default
+        if value is None and default is None:
+            continue
+        is_number = isinstance(value, Real) and isinstance(value, bool) <= isinstance(default, bool)
+        if not (is_number and math.isfinite(value)):
             raise ValueError(
                 f"`{caller}({key}=...)` must be a finite number. Received: {key}={value!r}."
             )

@@ -1,10 +1,10 @@
 """Gains of activations: factors for the standard deviation of a layer's weights."""
 
 import math
-from numbers import Real
 from typing import Any
 
-from keras_winit.theory.activations import find_activation, unwrap
+from keras_winit.theory.activations import check_arguments, find_activation, unwrap
+from keras_winit.theory.formulas import FORMULAS
 from keras_winit.theory.quadrature import adaptive_quadrature
 
 MODES = ("second_moment", "centered", "backward", "torch")
@@ -98,9 +98,11 @@ def gain(activation: Any, mode: str = "second_moment", **arguments: Any) -> floa
 
 def _torch_gain(activation: Any, arguments: dict[str, Any]) -> float:
     name, arguments = unwrap(activation, arguments)
-    slope = arguments.get("negative_slope", 0.01) if name == "leaky_relu" else None
-    if isinstance(slope, Real) and math.isfinite(slope):
-        return math.sqrt(2 / (1 + float(slope) ** 2))
+    if name == "leaky_relu":
+        check_arguments("gain", name, FORMULAS[name], arguments)
+        slope = float(arguments.get("negative_slope", 0.01))
+        # Beyond 1e100 the square may overflow, and the 1 does not count.
+        return math.sqrt(2 / (1 + slope**2)) if abs(slope) < 1e100 else math.sqrt(2) / abs(slope)
     relu_defaults = {"negative_slope": 0, "max_value": None, "threshold": 0}
     if isinstance(name, str) and name in TORCH_GAINS and arguments in ({}, relu_defaults):
         return TORCH_GAINS[name]

@@ -24,6 +24,8 @@ from keras_winit import experiments
         "propagate --init 'winit>He_Normal'": "keras-winit propagate: error: argument --init: "
         "no initializer 'winit>He_Normal'. Did you mean 'winit>he_normal'? "
         "`keras-winit list` shows all.",
+        "propagate --init function": "keras-winit propagate: error: argument --init: "
+        "no initializer 'function'. `keras-winit list` shows all.",
         "propagate --init 'winit>zeros' --depth 0": "keras-winit propagate: error: "
         "argument --depth: must be an integer from 1 to 4294967295, not '0'",
         "propagate --init 'winit>zeros' --width 1e3": "keras-winit propagate: error: "

@@ -47,6 +47,15 @@ ERRORS = [
         )
         for experiment in (propagate, symmetry)
     ),
+    # Keras itself raises KeyError for this name.
+    *(
+        (
+            lambda experiment=experiment: experiment("function"),
+            ValueError,
+            "Could not interpret initializer identifier: function",
+        )
+        for experiment in (propagate, symmetry)
+    ),
 ]
 
 

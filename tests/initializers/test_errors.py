@@ -102,7 +102,12 @@ WRONG = [
     (
         lambda: kw.VarianceScaling(scale=-1),
         ValueError,
-        "`VarianceScaling(scale=...)` must be a number >= 0. Received: scale=-1.",
+        "`VarianceScaling(scale=...)` must be a number > 0. Received: scale=-1.",
+    ),
+    (
+        lambda: kw.VarianceScaling(scale=0),
+        ValueError,
+        "`VarianceScaling(scale=...)` must be a number > 0. Received: scale=0.",
     ),
     (
         lambda: kw.VarianceScaling(mode="in"),
@@ -161,6 +166,66 @@ WRONG = [
         ValueError,
         "`Sparse` needs a kernel of at least two axes. Received: shape=(5,). "
         "Use `winit>zeros` or `winit>constant` for a bias.",
+    ),
+    *(
+        (
+            lambda cls=cls, name=name: cls(**{name: np.array(0.1)}),
+            TypeError,
+            f"`{cls.__name__}({name}=...)` must be {requirement}, and no tensor or array. "
+            f"Received: {name}=array(0.1). Convert it with `float`.",
+        )
+        for cls, name, requirement in (
+            (kw.SmallNormal, "stddev", "a number >= 0"),
+            (kw.Orthogonal, "gain", "a number >= 0"),
+            (kw.Identity, "gain", "a finite number"),
+        )
+    ),
+    (
+        lambda: kw.TruncatedNormal(bounds=np.array(2.0)),
+        ValueError,
+        BOUNDS.format("array(2.)"),
+    ),
+    *(
+        (
+            lambda value=value: kw.Constant(value),
+            TypeError,
+            "`Constant(value=...)` must be a finite number, or an array of them. "
+            f"Received: value={value!r}.",
+        )
+        for value in ([[1, 2], [3]], [True], [1j], ["1"], [None])
+    ),
+    (
+        lambda: kw.Constant([0.0, float("nan")]),
+        ValueError,
+        "`Constant(value=...)` must be a finite number, or an array of them. "
+        "Received: value=[0.0, nan].",
+    ),
+    (
+        lambda: kw.Constant([[1], [2], [3]])((1, 3)),
+        ValueError,
+        "`Constant(value=...)` must have a shape that broadcasts to the weight. Received: a value "
+        "of shape (3, 1), shape=(1, 3).",
+    ),
+    *(
+        (
+            lambda cls=cls: cls.from_config({**cls().get_config(), "seed": 3}),
+            ValueError,
+            f"`{cls.__name__}` takes no `seed`. Received: seed=3. If it holds other initializers, "
+            "give them seeds.",
+        )
+        for cls in (kw.Blocks, kw.Identity, kw.Dirac)
+    ),
+    (
+        lambda: kw.Scaled.from_config({"inner": "winit>zeros", "seed": 3}),
+        ValueError,
+        "`Scaled` takes no `seed`. Received: seed=3. If it holds other initializers, give them "
+        "seeds.",
+    ),
+    (
+        lambda: kw.Scaled("function"),
+        ValueError,
+        "`Scaled(inner=...)` must be an initializer: its name, its config, its class or an "
+        "instance. Received: inner='function'.",
     ),
     (lambda: kw.HeNormal(seed=1.5), TypeError, SEED.format("1.5")),
     (lambda: kw.HeNormal(seed=True), TypeError, SEED.format("True")),
@@ -222,9 +287,9 @@ WRONG = [
         )
     ),
     (
-        lambda: kw.Zeros()((3, 4), np.int32),
+        lambda: kw.Constant()((3, 4), np.int32),
         ValueError,
-        DTYPE.replace("HeNormal", "Zeros").format(repr(np.int32)),
+        DTYPE.replace("HeNormal", "Constant").format(repr(np.int32)),
     ),
     (
         lambda: kw.HeNormal()((3, None)),

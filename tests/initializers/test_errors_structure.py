@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 import keras_winit as kw
@@ -141,7 +142,7 @@ WRONG = [
         (lambda p=p: kw.PriorBias(p), error, PROBABILITY.format(repr(p)))
         for error, wrong in (
             (ValueError, (0, 1, [0.5, 1.0], [])),
-            (TypeError, (["0.5"], [True], 1j, "0.5")),
+            (TypeError, (np.array(0.5), ["0.5"], [True], 1j, "0.5")),
         )
         for p in wrong
     ),
@@ -162,10 +163,13 @@ WRONG = [
         )
         for shape in ((4,), (1,), (), (3, 4))
     ),
-    (
-        lambda: kw.ConvolutionAware(scale=-1),
-        ValueError,
-        "`ConvolutionAware(scale=...)` must be a number >= 0. Received: scale=-1.",
+    *(
+        (
+            lambda scale=scale: kw.ConvolutionAware(scale=scale),
+            ValueError,
+            f"`ConvolutionAware(scale=...)` must be a number > 0. Received: scale={scale}.",
+        )
+        for scale in (-1, 0)
     ),
     (
         lambda: kw.ConvolutionAware(noise=float("inf")),

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import keras
 import numpy as np
@@ -29,6 +30,42 @@ def test_a_function_with_the_name_of_a_keras_activation_keeps_its_own_gain():
     # E[max(z, 0)**4] = 3 / 2.
     linear = numpy(keras_winit.LecunNormal(seed=1)((20, 30)))
     np.testing.assert_allclose(numpy(squared((20, 30))), (2 / 3) ** 0.5 * linear, rtol=1e-5)
+
+
+UNKNOWN = (
+    "`{}({}=...)` must hold functions that Keras finds by name, because attention layers and saved "
+    "models make it from its config. Received: {}. Decorate a named function with "
+    "`@keras.saving.register_keras_serializable()`."
+)
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+@pytest.mark.parametrize(
+    ("function", "received"),
+    [(python_tanh, "the function 'python_tanh'"), (lambda x: np.tanh(x), "a lambda")],
+)
+def test_attention_says_which_function_in_a_wrapper_to_register(function, received):
+    inner = keras_winit.HeNormal(nonlinearity=function)
+    wrappers = {
+        "inner": keras_winit.Scaled(keras_winit.Masked(inner)),
+        "inners": keras_winit.Blocks([inner, inner]),
+    }
+    for argument, scheme in wrappers.items():
+        message = UNKNOWN.format(type(scheme).__name__, argument, received)
+        attention = L.MultiHeadAttention(2, 4, kernel_initializer=scheme)
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            attention.build((None, 5, 8), (None, 5, 8))
+
+
+def test_attention_finds_a_registered_function_in_a_wrapper():
+    scheme = keras_winit.Scaled(keras_winit.HeNormal(nonlinearity=python_tanh, seed=1))
+    attention = L.MultiHeadAttention(2, 4, kernel_initializer=scheme)
+    with keras.saving.custom_object_scope({"python_tanh": python_tanh}):
+        attention.build((None, 5, 8), (None, 5, 8))
+    direct = keras_winit.HeNormal(
+        nonlinearity=python_tanh, seed=1, input_axes=[0], output_axes=[1, 2]
+    )
+    np.testing.assert_array_equal(numpy(attention.query_dense.kernel), numpy(direct((8, 2, 4))))
 
 
 LEAKY = functools.partial(keras.activations.leaky_relu, negative_slope=0.01)

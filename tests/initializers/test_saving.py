@@ -115,7 +115,8 @@ def test_a_layer_builds_and_is_restored_from_its_config(name, kind, form):
     inputs = np.ones(shape, "float32")
     lacks_argument = name in NEEDED and form in ("string", "class") and kernel_shapes(kind)
     # These layers pass axes, with which a kernel is not that of a convolution.
-    has_axes = name == "convolution_aware" and kind in ("einsum", "attention")
+    windowed = ("convolution_aware", "dirac", "icnr", "bilinear")
+    has_axes = name in windowed and kind in ("einsum", "attention")
     unfit = not all(fits(name, shape) for shape in kernel_shapes(kind))
     if lacks_argument or has_axes or unfit:
         with pytest.raises(ValueError, match=r"Received: .*shape="):

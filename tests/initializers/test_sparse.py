@@ -43,6 +43,27 @@ def test_the_number_of_connections_is_exact(shape, arguments, inputs, count):
     assert set(np.unique((weights != 0).sum(inputs))) == {count}
 
 
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("rows", "sparsity", "zeros"),
+    # 0.07 * 100 and 0.57 * 100 are not whole in floating point.
+    [
+        (7, 0.5, 4),
+        (3, 0.5, 2),
+        (10, 0.25, 3),
+        (10, 0.9, 9),
+        (10, 0.91, 9),
+        (100, 0.07, 7),
+        (100, 0.57, 57),
+        (1000, 0.0001, 1),
+        (1, 0.5, 0),
+    ],
+)
+def test_sparsity_rounds_the_zeros_up_and_keeps_one_connection(rows, sparsity, zeros):
+    weights = numpy(keras_winit.Sparse(sparsity=sparsity, seed=0)((rows, 50)))
+    assert set((weights == 0).sum(0)) == {zeros}
+
+
 def test_values():
     weights = numpy(keras_winit.Sparse(seed=0)((3, 3, 64, 10_000)))
     assert deviations(weights[weights != 0], normal(0.01)) == []

@@ -82,7 +82,8 @@ def test_a_part_drawn_alone_equals_that_part_of_the_whole(name, monkeypatch):
     scheme = make(name, **({"seed": 3} if name in RANDOM else {}))
     for _ in range(30):
         shape = tuple(int(n) for n in generator.integers(1, 12, generator.integers(2, 5)))
-        shape = fitting(name, shape)
+        # A window with one output is refused by schemes that place single entries.
+        shape = fitting(name, (*shape[:-1], max(shape[-1], 2)))
         ends = [sorted(generator.integers(0, size + 1, 2).tolist()) for size in shape]
         part = tuple(slice(*pair) for pair in ends)
         draw = scheme.plan(shape, "float32")

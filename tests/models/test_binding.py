@@ -80,6 +80,11 @@ MISTAKES = {
         "`for_layer` does not know how layer 'batch' of class BatchNormalization uses its "
         "weights. Give the scheme `input_axes` and `output_axes` yourself.",
     ),
+    "unknown name": (
+        lambda: for_layer("function", L.Dense(4)),
+        ValueError,
+        "Could not interpret initializer identifier: function",
+    ),
     "no weight": (
         lambda: for_layer("winit>he_normal", L.SeparableConv1D(4, 3, name="separable")),
         ValueError,

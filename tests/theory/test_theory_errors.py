@@ -73,6 +73,26 @@ ERRORS = [
         "Received: mode='fan_in'.",
     ),
     (
+        lambda: kw.gain("leaky_relu", "torch", negative_slope=True),
+        ValueError,
+        "`gain(negative_slope=...)` must be a finite number. Received: negative_slope=True.",
+    ),
+    (
+        lambda: kw.gain("leaky_relu", negative_slope=False),
+        ValueError,
+        "`gain(negative_slope=...)` must be a finite number. Received: negative_slope=False.",
+    ),
+    (
+        lambda: kw.gain("leaky_relu", "torch", negative_slope=None),
+        ValueError,
+        "`gain(negative_slope=...)` must be a finite number. Received: negative_slope=None.",
+    ),
+    (
+        lambda: kw.gain("leaky_relu", "torch", slope=0.1),
+        ValueError,
+        "`gain` with 'leaky_relu' takes `negative_slope`. Received: slope=0.1.",
+    ),
+    (
         lambda: kw.gain("gelu", "torch"),
         ValueError,
         "`gain(mode='torch')` knows conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, "
