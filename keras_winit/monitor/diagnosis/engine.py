@@ -80,6 +80,15 @@ class Diagnosis:
         self._suspended = any(finding.rule == "non_finite" for finding in new)
         return new
 
+    def add(self, violations: Sequence[Violation], step: int) -> list[Finding]:
+        """Take non-finite values at a step that has no record; return the new findings."""
+        rule = next((rule for rule in self.rules if rule.id == "non_finite"), None)
+        if rule is None or self._suspended:
+            return []
+        findings = [self._count(rule, violation, step) for violation in violations]
+        self._suspended = True
+        return [finding for finding in findings if finding is not None]
+
     def resume(self) -> None:
         """Apply the rules again after a non-finite value, which may have been repaired."""
         self._suspended = False
