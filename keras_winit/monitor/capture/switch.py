@@ -37,7 +37,7 @@ class SingleCall:
 
     def __call__(self, *arguments: Any) -> Any:
         """Put the train function back, then run it or the capturing one."""
-        self.model.train_function = self.original
+        _put(self.model, self.original)
         *state, data = arguments
         for keeper in self.keepers:
             data = keeper.keep(data, self.model.steps_per_execution)
@@ -66,12 +66,12 @@ class Switch:
         captures = tuple(receivers)
         function = self._functions.get(captures)
         if function is None or function.original is not original:
-            model.train_function = original
+            _put(model, original)
             function = self._functions[captures] = CapturingFunction(model, captures)
             if len(self._functions) > MAX_FUNCTIONS:
                 # The oldest belongs to a set of monitors that may no longer exist.
                 del self._functions[next(iter(self._functions))]
-        model.train_function = SingleCall(model, original, function, receivers, keepers)
+        _put(model, SingleCall(model, original, function, receivers, keepers))
 
     @staticmethod
     def keep_batches(model: Any, keeper: KeptBatches) -> None:
@@ -79,14 +79,20 @@ class Switch:
         call = model.train_function
         original, receivers, keepers = _opened(call)
         function = call.capturing if isinstance(call, SingleCall) else None
-        model.train_function = SingleCall(model, original, function, receivers, (*keepers, keeper))
+        _put(model, SingleCall(model, original, function, receivers, (*keepers, keeper)))
 
     @staticmethod
     def disarm(model: Any) -> None:
         """Put back the train function that an interrupted `fit` has left exchanged."""
         function = getattr(model, "train_function", None)
         if isinstance(function, SingleCall):
-            model.train_function = function.original
+            _put(model, function.original)
+
+
+def _put(model: Any, function: Any) -> None:
+    # Past `__setattr__`, by which Keras and torch track assignments: it would take longer than
+    # everything else that is done at a step without a record.
+    model.__dict__["train_function"] = function
 
 
 def _opened(function: Any) -> tuple[Any, dict[Capture, Receiver], tuple[KeptBatches, ...]]:
