@@ -13,7 +13,7 @@ from keras_winit import plots
 from keras_winit.models.layers import LayerInfo, describe_layers
 from keras_winit.models.names import Names
 from keras_winit.monitor import arguments
-from keras_winit.monitor.capture.collector import Capture, one_line
+from keras_winit.monitor.capture.collector import Capture
 from keras_winit.monitor.capture.kept_batches import KeptBatches
 from keras_winit.monitor.capture.plan import Plan
 from keras_winit.monitor.capture.step_counter import StepCounter
@@ -22,6 +22,7 @@ from keras_winit.monitor.capture.train_function import note_layers_in_loops
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts, collect_model_facts
 from keras_winit.monitor.diagnosis.rules import RULES, Rule
+from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.logged_loss import LoggedLoss
 from keras_winit.monitor.output.finding_reporter import FindingReporter, print_safely
 from keras_winit.monitor.output.history import History
@@ -348,6 +349,8 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def _note_once(self, record: Record) -> None:
         """Note, at the first record of a model, which layers cannot be watched."""
+        if self._capture is not None:
+            self._capture.forget_empty((*record.inputs, *record.layers, *record.targets))
         if self._first_seen or self._capture is None:
             return
         self._first_seen = True

@@ -11,13 +11,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.monitor.capture.collector import one_line
 from keras_winit.monitor.capture.layout import NUMBER, Layout, read
 from keras_winit.monitor.diagnosis.engine import Diagnosis
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 from keras_winit.monitor.diagnosis.rules import Rule
 from keras_winit.monitor.diagnosis.unrecorded_step import explain_non_finite_loss
+from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.output.finding_reporter import FindingReporter
 from keras_winit.monitor.output.history import History
 from keras_winit.monitor.records import Record

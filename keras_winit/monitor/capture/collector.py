@@ -1,7 +1,7 @@
 """Collects the tensors that one training step exposes, and packs what is measured of them."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ from keras_winit.monitor.capture.measurements import (
     Output,
     Update,
     is_unjoined,
+    joined_updates,
     measure,
     measure_variables,
     pack,
@@ -35,6 +36,7 @@ from keras_winit.monitor.capture.traces import (
     replica_count_and_id,
     trace_of,
 )
+from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.row_names import is_before, site
 
 # Prefix of the packed vectors among the logs. It must not be the name of a metric.
@@ -54,11 +56,6 @@ THREAD = threading.local()
 def active_collectors() -> tuple["StepCollector", ...]:
     """Return the collectors of the step that this thread runs, one for each monitor."""
     return getattr(THREAD, "collectors", ())
-
-
-def one_line(error: Exception) -> str:
-    """Return the type and the first line of an error."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 class Capture:
@@ -109,6 +106,12 @@ class Capture:
         """Remember why a row or variable was not measured; the first reason stays."""
         self.unseen.setdefault(name.removeprefix(":"), reason)
 
+    def forget_empty(self, measured: Iterable[str]) -> None:
+        """Forget that rows were empty, because a later batch was not."""
+        for name in measured:
+            if self.unseen.get(name) == EMPTY:
+                del self.unseen[name]
+
 
 class StepCollector:
     """Measures the layers, the loss and the updates of one step, traced or executed.
@@ -124,7 +127,9 @@ class StepCollector:
         self.trace = self.step_trace = current_trace()
         self.rows: dict[str, Row] = {}
         self.measured: dict[str, Measured] = {}
-        # By the names of the variables that the optimizer was called with.
+        # By the names of the variables that the optimizer was called with: the updates, and
+        # what was measured of them.
+        self.applied: dict[tuple[str, ...], dict[str, Update]] = {}
         self.updates: dict[tuple[str, ...], MeasuredVariables] = {}
         # By the `id` of a layer, its activation, pre-activation and their level of tracing.
         self.pre_activations: dict[int, tuple[Any, Any, Any]] = {}
@@ -230,7 +235,10 @@ class StepCollector:
             self.capture.note_unseen(name, one_line(error))
 
     def collect_updates(self, updates: Sequence[tuple[Any, Any, Any, Any]]) -> None:
-        """Measure one optimizer call: each variable, its value before, gradient, value after."""
+        """Measure an optimizer call: each variable, its value before, gradient, value after.
+
+        Calls with the same variable are measured as one update.
+        """
         if not (self.capture.plan.variable and updates):
             return
         if current_trace() != self.step_trace:
@@ -239,12 +247,17 @@ class StepCollector:
         axes, name_of = self.capture.unit_axes or {}, self.capture.names.of
         try:
             with no_gradients():
-                named = [
-                    Update(name, *values, axes.get(name, ()))
+                named = {
+                    name: Update(name, *values, axes.get(name, ()))
                     for name, values in ((name_of(update[0]), update[1:]) for update in updates)
-                ]
-                self.updates[tuple(update.name for update in named)] = measure_variables(
-                    self.capture.plan, named, self.careful
+                }
+                for earlier in [key for key in self.applied if not named.keys().isdisjoint(key)]:
+                    del self.updates[earlier]
+                    named = joined_updates(self.applied.pop(earlier), named)
+                key = tuple(named)
+                self.applied[key] = named
+                self.updates[key] = measure_variables(
+                    self.capture.plan, [*named.values()], self.careful
                 )
         except Exception as error:
             self.capture.note_unseen("optimizer", one_line(error))

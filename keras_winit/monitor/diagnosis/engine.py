@@ -4,12 +4,12 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_winit.monitor.capture.collector import one_line
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 from keras_winit.monitor.diagnosis.root_causes import LocatedFinding, fold_consequences
 from keras_winit.monitor.diagnosis.rules import RULES, Rule, View, Violation
 from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
+from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.records import Record
 
 # Records that the rules of this package look back on, at most.
