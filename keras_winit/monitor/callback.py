@@ -13,7 +13,7 @@ from keras_winit import plots
 from keras_winit.models.layers import LayerInfo, describe_layers
 from keras_winit.models.names import Names
 from keras_winit.monitor import arguments
-from keras_winit.monitor.capture.collector import Capture
+from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.kept_batches import KeptBatches
 from keras_winit.monitor.capture.plan import Plan
 from keras_winit.monitor.capture.step_counter import StepCounter

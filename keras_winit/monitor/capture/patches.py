@@ -10,7 +10,8 @@ import keras
 
 from keras_winit import statistics
 from keras_winit.models.call_hook import hooked
-from keras_winit.monitor.capture.collector import Capture, StepCollector, active_collectors
+from keras_winit.monitor.capture.capture import Capture
+from keras_winit.monitor.capture.collector import StepCollector, active_collectors
 from keras_winit.monitor.capture.optimizer import instrument_optimizer
 from keras_winit.monitor.capture.traces import current_trace, trace_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_winit.monitor.capture.collector import Capture
+from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.kept_batches import KeptBatches
 from keras_winit.monitor.capture.train_function import CapturingFunction, Receiver
 

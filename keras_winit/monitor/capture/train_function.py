@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.collector import (
     KEY,
     THREAD,
-    Capture,
     StepCollector,
 )
 from keras_winit.monitor.capture.layout import SOUND

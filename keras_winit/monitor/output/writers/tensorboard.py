@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
+from keras_winit.monitor.output.append_only_file import is_open_for_writing
 from keras_winit.monitor.output.events import EventFile, SummaryBuilder, sortable_tags
 from keras_winit.monitor.output.findings_markdown import findings_markdown
 from keras_winit.monitor.output.images import ImageAlbum
@@ -38,9 +39,9 @@ class TensorBoardWriter(FileWriter):
 
     The writer makes a run of its own, `<log_dir>/winit`, with one event for each record.
     TensorBoard shows it beside the runs of `keras.callbacks.TensorBoard`, whose files a second
-    writer in the same directory would hide. For the same reason a second monitor gets
-    `<log_dir>/winit_2` while the first one is open; a monitor in another process needs another
-    `log_dir`. TensorFlow is not loaded.
+    writer in the same directory would hide. For the same reason a second monitor, also one in
+    another process, gets `<log_dir>/winit_2` while the first one is open. TensorFlow is not
+    loaded.
 
     The images are small versions of those of `keras_winit.plots`: `winit/health`, and
     `winit/strips` if the records have histograms. They are drawn at the end of a training, and
@@ -234,7 +235,7 @@ class TensorBoardWriter(FileWriter):
             gc.collect()
         names = itertools.chain(["winit"], (f"winit_{number}" for number in itertools.count(2)))
         runs = (self._path / name for name in names)
-        return next(run for run in runs if OPEN_RUNS.get(run, self) is self)
+        return next(run for run in runs if OPEN_RUNS.get(run, self) is self and _is_free(run))
 
     @contextmanager
     def _no_images_after_error(self) -> Iterator[None]:
@@ -244,6 +245,11 @@ class TensorBoardWriter(FileWriter):
         except OSError:
             self._album = None
             raise
+
+
+def _is_free(run: Path) -> bool:
+    """Return whether no other process writes to a run directory."""
+    return not any(map(is_open_for_writing, run.glob("events.out.tfevents.*")))
 
 
 def _min_median_max(values: npt.NDArray[np.float32]) -> dict[str, float]:
