@@ -345,7 +345,8 @@ def test_a_fit_after_a_check_is_as_without_it(metrics):
         model = compiled(keras.Sequential(stack), "sgd", metrics=metrics)
         if checks:
             check(model, X, Y, steps=2)
-        losses.append(fit(model, epochs=2, shuffle=True).history)
+        # Keras shuffles by other generators than those of the model, except on torch.
+        losses.append(fit(model, epochs=2, shuffle=BACKEND == "torch").history)
     assert losses[0] == losses[1]
 
 

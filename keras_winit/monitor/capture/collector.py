@@ -44,7 +44,7 @@ from keras_winit.monitor.capture.traces import (
     trace_of,
 )
 from keras_winit.monitor.error_text import one_line
-from keras_winit.monitor.row_names import is_before, site
+from keras_winit.monitor.row_names import is_pre_activation, row_name
 
 # Prefix of the packed vectors among the logs. It must not be the name of a metric.
 KEY = "keras_winit: what was measured "
@@ -129,7 +129,7 @@ class StepCollector:
             self.hidden.add(name)
             return
         call = self.calls[name] = self.calls.get(name, 0) + 1
-        pre_activation = site(name, call=call, before=True)
+        pre_activation = row_name(name, call=call, pre_activation=True)
         if z is not None and trace != self.trace:
             self.hidden.add(pre_activation)
             z = None
@@ -140,7 +140,7 @@ class StepCollector:
             mask = get_keras_mask(tensors[0]) if _same_shape(z, tensors[0]) else None
             self._measure(layer, pre_activation, z, mask)
         for position, tensor in enumerate(tensors):
-            row = site(name, position, call)
+            row = row_name(name, position, call)
             if not is_dense(tensor):
                 capture.note_unseen(row, NOT_DENSE)
             elif is_measurable(tensor):
@@ -167,7 +167,7 @@ class StepCollector:
             values=tensor,
             mask=mask,
             unit_axis=unit_axis(layer, len(tensor.shape)),
-            rectifier=rectifies(layer) and not is_before(name),
+            rectifier=rectifies(layer) and not is_pre_activation(name),
             activation=activation if self.capture.can_saturate(activation) else None,
             z=z,
         )

@@ -227,7 +227,7 @@ def test_a_model_with_other_layers_gets_its_own_table(tmp_path):
 # The record has three layers and one pre-activation, which does not count; and two variables.
 @pytest.mark.parametrize(("most", "layers_have_curves"), [(2, False), (3, True)])
 def test_too_many_layers_get_no_curves_of_their_own(most, layers_have_curves, tmp_path):
-    writer = TensorBoardWriter(tmp_path, most=most)
+    writer = TensorBoardWriter(tmp_path, max_curves=most)
     writer.write(RECORD)
     writer.close()
     groups = {tag.partition("/")[0] for _, tag in boards.read("python", tmp_path)}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from keras_winit.models.layers import KernelInfo, LayerInfo
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 from keras_winit.monitor.records import Record
-from keras_winit.monitor.row_names import is_before, layer_of
+from keras_winit.monitor.row_names import is_pre_activation, layer_of
 
 
 @dataclass(slots=True)
@@ -98,8 +98,8 @@ class View:
         record, owners = self.record, _owners(self.model, self.record.layers)
         unit_samples = record.unit_samples.tolist() or [math.inf] * len(owners)
         return [
-            Row(layer, order, part, dict(zip(record.statistics, row, strict=True)), before, count)
-            for order, ((layer, part, before), row, count) in enumerate(
+            Row(layer, order, part, dict(zip(record.statistics, row, strict=True)), is_pre, count)
+            for order, ((layer, part, is_pre), row, count) in enumerate(
                 zip(owners, record.values.tolist(), unit_samples, strict=True)
             )
         ]
@@ -181,7 +181,7 @@ def _owners(
     """Return for each row its layer's name and part, and whether it is a pre-activation."""
     layers = [layer_of(name) for name in row_names]
     return [
-        (layer, model.parts.get(layer), is_before(name))
+        (layer, model.parts.get(layer), is_pre_activation(name))
         for layer, name in zip(layers, row_names, strict=True)
     ]
 

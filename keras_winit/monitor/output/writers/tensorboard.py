@@ -22,7 +22,7 @@ from keras_winit.monitor.output.images import ImageAlbum
 from keras_winit.monitor.output.strict_json import dumps
 from keras_winit.monitor.output.writers.writer import FileWriter, FindingFields
 from keras_winit.monitor.records import Record
-from keras_winit.monitor.row_names import is_before
+from keras_winit.monitor.row_names import is_pre_activation
 from keras_winit.plots.findings import worst_severities
 
 # Statistics that get curves by default; our tab shows all statistics.
@@ -56,7 +56,7 @@ class TensorBoardWriter(FileWriter):
             skipped. Defaults to "stddev", "dead_share" and "saturated_share".
         variable_curves: Names of variable statistics that get one curve for each variable.
             Defaults to "gradient_norm" and "update_ratio".
-        most: Largest number of layers (or variables) that get curves of their own; if there
+        max_curves: Largest number of layers (or variables) that get curves of their own; if there
             are more, none does. Pre-activations do not count. Defaults to 64.
         images: Whether to draw images. Defaults to True.
 
@@ -78,7 +78,7 @@ class TensorBoardWriter(FileWriter):
         log_dir: str | PathLike[str],
         curves: Sequence[str] = CURVES,
         variable_curves: Sequence[str] = VARIABLE_CURVES,
-        most: int = 64,
+        max_curves: int = 64,
         images: bool = True,
     ) -> None:
         if "://" in str(log_dir):
@@ -90,7 +90,7 @@ class TensorBoardWriter(FileWriter):
         self._run = self._path / "winit"
         self._curves = tuple(curves)
         self._variable_curves = tuple(variable_curves)
-        self._max_curves = most
+        self._max_curves = max_curves
         self._described_tags: set[str] = set()
         self._written_markdown = ""
         self._album = ImageAlbum() if images else None
@@ -180,7 +180,7 @@ class TensorBoardWriter(FileWriter):
         row_names: Sequence[str],
         values: npt.NDArray[np.float32],
     ) -> None:
-        if sum(not is_before(name) for name in row_names) <= self._max_curves:
+        if sum(not is_pre_activation(name) for name in row_names) <= self._max_curves:
             for tag, value in zip(sortable_tags(row_names), values, strict=True):
                 summary.add_scalar(f"winit_{statistic}/{tag}", value)
 
