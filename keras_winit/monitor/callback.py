@@ -13,7 +13,8 @@ from keras_winit import plots
 from keras_winit.models.layers import LayerInfo, describe_layers
 from keras_winit.models.names import Names
 from keras_winit.monitor import arguments
-from keras_winit.monitor.capture.collector import Capture, one_line
+from keras_winit.monitor.capture.capture import Capture
+from keras_winit.monitor.capture.kept_batches import KeptBatches
 from keras_winit.monitor.capture.plan import Plan
 from keras_winit.monitor.capture.step_counter import StepCounter
 from keras_winit.monitor.capture.switch import Switch
@@ -21,6 +22,8 @@ from keras_winit.monitor.capture.train_function import note_layers_in_loops
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts, collect_model_facts
 from keras_winit.monitor.diagnosis.rules import RULES, Rule
+from keras_winit.monitor.error_text import one_line
+from keras_winit.monitor.logged_loss import LoggedLoss
 from keras_winit.monitor.output.finding_reporter import FindingReporter, print_safely
 from keras_winit.monitor.output.history import History
 from keras_winit.monitor.recording import Recording
@@ -37,8 +40,9 @@ class ActivationMonitor(keras.callbacks.Callback):
     On the steps that `every` chooses, a second train function takes the place of the model's
     for one call. It does the same and measures besides: the real batch in training mode, each
     call of each layer, the gradients as the optimizer gets them and the updates that it makes.
-    Between these steps nothing differs from training without the monitor, and the training
-    itself never does.
+    Between these steps only the logged loss is looked at: if it is not finite, the step is
+    reported, with the NaN or infinite values of its batch. The training itself never differs
+    from training without the monitor.
 
     Measurements may stay on the device for a tenth of a second, to be read together with those
     of later steps. `history` and `findings` always hold all of them; with writers, or if
@@ -101,12 +105,12 @@ class ActivationMonitor(keras.callbacks.Callback):
         rules: Sequence[Rule] = RULES,
     ) -> None:
         super().__init__()
-        self.every, self.layers, self.verbose = every, layers, verbose
+        self.every = every
+        self.layers, self.verbose = layers, verbose
         instances = "instances of `keras_winit.monitor.Rule`"
         rules = arguments.several("rules", rules, lambda one: isinstance(one, Rule), instances)
         self.on_finding, self.rules = on_finding, tuple(rules)
         reporter = FindingReporter(verbose, on_finding)
-        self._is_due = arguments.schedule(every)
         self._is_chosen = arguments.choice(layers)
         for name, number in (("samples", samples), ("keep", keep)):
             if number is not None:
@@ -124,6 +128,9 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._watched: Any = None
         self._names: Any = None
         self._capture: Capture | None = None
+        # The steps of the running call of the train function, and whether it is recorded.
+        self._block, self._is_recorded = range(0), False
+        self._logged_loss = LoggedLoss()
         # The model's own train function, as last seen.
         self._function: Any = None
         self._layers_info: dict[int, LayerInfo] | None = None
@@ -152,12 +159,22 @@ class ActivationMonitor(keras.callbacks.Callback):
             ("_model", "params", "_is_due", "_is_chosen", "_function", "_watched", "_names")
         )
         without |= dict.fromkeys(("_capture", "_layers_info", "_facts"))
-        return {**self.__dict__, **without, "_switch": Switch(), "_steps": StepCounter()}
+        empty = {"_switch": Switch(), "_steps": StepCounter(), "_logged_loss": LoggedLoss()}
+        return {**self.__dict__, **without, **empty}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._is_due = arguments.schedule(self.every)
+        self.every = self._every
         self._is_chosen = arguments.choice(self.layers)
+
+    @property
+    def every(self) -> int | Callable[[int], bool] | None:
+        """The steps to record, as the argument of this name; may be set at any time."""
+        return self._every
+
+    @every.setter
+    def every(self, every: int | Callable[[int], bool] | None) -> None:
+        self._is_due, self._every = arguments.schedule(every), every
 
     @property
     def history(self) -> History:
@@ -235,6 +252,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._ended, self._function = False, function
             self._forget_capture()
         self._fit_began = True
+        self._logged_loss.begin()
         # The layers are described here, because JAX holds no values of variables in an epoch.
         self._layers_info = self._facts = None
         if self.rules and self._watched.built:
@@ -250,13 +268,27 @@ class ActivationMonitor(keras.callbacks.Callback):
                 least = records[-1].step + 1 if records else 0
                 self._steps.compare(self._fit_began, least)
                 self._fit_began = self._epoch_began = False
-            block = self._steps.take()
-            if not self._ended and any(self._is_due(step) for step in block):
-                self._arm(block)
+            self._block = self._steps.take()
+            self._is_recorded = not self._ended and any(map(self._is_due, self._block))
+            if self._is_recorded:
+                self._arm(self._block)
+            elif self._looks_at_loss() and KeptBatches.possible:
+                self._switch.keep_batches(self._watched, self._logged_loss.batches)
         except Exception as error:
             self._end(one_line(error))
 
+    def _looks_at_loss(self) -> bool:
+        """Whether a loss that is not finite is to be reported at steps without a record."""
+        return not self._ended and self._capture is not None and bool(self.rules)
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        loss = self._logged_loss.first_non_finite(logs)
+        if loss is not None and not self._is_recorded and self._looks_at_loss():
+            try:
+                batches = self._logged_loss.batches.take()
+                self._recording.add_non_finite_loss(self._block[-1], loss, batches)
+            except Exception as error:
+                self._end(one_line(error))
         if self._recording.is_due(bool(self.writers) or self.on_finding != "warn"):
             self._recording.settle(self._watched)
 
@@ -269,6 +301,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             print_safely(str(self), sys.stdout)
 
     def on_train_end(self, logs: Any = None) -> None:
+        self._logged_loss.batches.clear()
         self._switch.disarm(self._watched)
         try:
             self._steps.compare()
@@ -316,6 +349,8 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     def _note_once(self, record: Record) -> None:
         """Note, at the first record of a model, which layers cannot be watched."""
+        if self._capture is not None:
+            self._capture.forget_empty((*record.inputs, *record.layers, *record.targets))
         if self._first_seen or self._capture is None:
             return
         self._first_seen = True

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_winit.monitor.arguments import require_whole
 from keras_winit.monitor.callback import ActivationMonitor
+from keras_winit.monitor.capture.compiled_state import loss_and_metrics_left_unbuilt
 from keras_winit.monitor.capture.patches import preserved_generators
 from keras_winit.monitor.capture.step_counter import updates_counter
 from keras_winit.monitor.diagnosis.findings import Findings
@@ -71,7 +72,7 @@ def _restored(model: Any) -> Iterator[None]:
     before = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables]
     history, stop = getattr(model, "history", None), model.stop_training
     try:
-        with preserved_generators():
+        with preserved_generators(), loss_and_metrics_left_unbuilt(model):
             yield
     finally:
         for variable, value in before:

@@ -11,12 +11,13 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.monitor.capture.collector import one_line
 from keras_winit.monitor.capture.layout import NUMBER, Layout, read
 from keras_winit.monitor.diagnosis.engine import Diagnosis
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 from keras_winit.monitor.diagnosis.rules import Rule
+from keras_winit.monitor.diagnosis.unrecorded_step import explain_non_finite_loss
+from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.output.finding_reporter import FindingReporter
 from keras_winit.monitor.output.history import History
 from keras_winit.monitor.records import Record
@@ -121,11 +122,25 @@ class Recording:
         self.write(lambda writer: writer.write(record))
         if not self._diagnosis.rules:
             return
-        new = self._diagnosis(record, self._model_facts())
+        self._take_findings(self._diagnosis(record, self._model_facts()))
+
+    def _take_findings(self, new: list[Finding]) -> None:
         self.history.findings = self.findings
         if new:
             self._unreported += new
             self.write_findings()
+
+    def add_non_finite_loss(self, step: int, loss: float, batches: Sequence[Any] | None) -> None:
+        """Diagnose a loss that is not finite at a step that has no record.
+
+        Args:
+            step: Number of the step.
+            loss: The loss.
+            batches: Batches of the step, or the whole data. None if they are unknown.
+        """
+        self.read()
+        violations = explain_non_finite_loss(step, loss, batches, self._diagnosis.records)
+        self._take_findings(self._diagnosis.add(violations, step))
 
     def resume(self) -> None:
         """Let the rules go on after a non-finite value, because a new `fit` begins."""

@@ -7,17 +7,17 @@ import re
 MARKS = r"(:\d+)?(@\d+)?(\.pre)?"
 
 
-def site(layer: str, output: int = 0, call: int = 1, before: bool = False) -> str:
+def row_name(layer: str, output: int = 0, call: int = 1, pre_activation: bool = False) -> str:
     """Return the row name of one output of one call of a layer: `name:1@2` or `name@2.pre`.
 
     Args:
         layer: Name of the layer, which must not end in a mark.
         output: Index of the output among those of one call, from 0.
         call: Number of the call within the step, from 1.
-        before: Whether the row is the pre-activation.
+        pre_activation: Whether the row is the pre-activation.
     """
     marks = (f":{output}" if output else "", f"@{call}" if call > 1 else "")
-    return layer + "".join(marks) + (".pre" if before else "")
+    return layer + "".join(marks) + (".pre" if pre_activation else "")
 
 
 def ends_in_mark(name: str) -> bool:
@@ -26,25 +26,25 @@ def ends_in_mark(name: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def layer_of(row_name: str) -> str:
+def layer_of(row: str) -> str:
     """Return the layer's name within a row name: `name` for `name:1@2.pre`."""
-    return _split(row_name)[0]
+    return _split(row)[0]
 
 
 @functools.lru_cache(maxsize=4096)
-def split_call(row_name: str) -> tuple[str, int]:
+def split_call(row: str) -> tuple[str, int]:
     """Split the number of the call off a row name: `name@2.pre` gives `name.pre` and 2."""
-    layer, output, call, pre_activation = _split(row_name)
+    layer, output, call, pre_activation = _split(row)
     return layer + output + pre_activation, int(call[1:] or 1)
 
 
-def is_before(row_name: str) -> bool:
+def is_pre_activation(row: str) -> bool:
     """Whether a row is a pre-activation."""
-    return row_name.endswith(".pre")
+    return row.endswith(".pre")
 
 
-def _split(row_name: str) -> tuple[str, str, str, str]:
-    match = re.fullmatch(f"(.*?){MARKS}", row_name, re.DOTALL)
+def _split(row: str) -> tuple[str, str, str, str]:
+    match = re.fullmatch(f"(.*?){MARKS}", row, re.DOTALL)
     assert match is not None
     layer, output, call, pre_activation = match.groups(default="")
     return layer, output, call, pre_activation

@@ -344,6 +344,19 @@ def test_an_output_without_entries_is_unseen():
     assert monitor.history.unseen == {"empty": "is empty"}
 
 
+def test_an_output_that_was_empty_once_is_seen_later():
+    inputs = keras.Input((None, 6))
+    dense = layers.Dense(3, name="dense")(inputs)
+    pooled = layers.Lambda(lambda x: keras.ops.sum(x, axis=1), name="sum")(dense)
+    model = compiled(keras.Model(inputs, pooled), "sgd", jit_compile=False)
+    monitor = ActivationMonitor(every=1, layers=layers.Dense)
+    none, some = np.zeros((8, 0, 6), "float32"), np.ones((8, 2, 6), "float32")
+    for x in (none, some):
+        fit(model, monitor, x=x, y=np.ones((8, 3), "float32"))
+        expected = {} if x is some else {"dense": "is empty", "input": "is empty"}
+        assert monitor.history.unseen == expected
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has ragged tensors")
 def test_ragged_outputs_are_unseen():
     import tensorflow as tf

@@ -334,3 +334,28 @@ def test_a_check_leaves_the_optimizer_unchanged(optimizer):
     for _ in range(2):
         check(model, X, Y)
     np.testing.assert_equal(numpy_of(model.optimizer.variables), before)
+
+
+@pytest.mark.parametrize("metrics", [None, ["mae"]])
+def test_a_fit_after_a_check_is_as_without_it(metrics):
+    losses = []
+    for checks in (False, True):
+        keras.utils.set_random_seed(0)
+        stack = [keras.Input((6,)), layers.Dense(4, "relu"), layers.Dropout(0.4), layers.Dense(3)]
+        model = compiled(keras.Sequential(stack), "sgd", metrics=metrics)
+        if checks:
+            check(model, X, Y, steps=2)
+        # Keras shuffles by other generators than those of the model, except on torch.
+        losses.append(fit(model, epochs=2, shuffle=BACKEND == "torch").history)
+    assert losses[0] == losses[1]
+
+
+def test_the_schedule_may_change_between_fits():
+    model, monitor = tiny(), ActivationMonitor(every=2, statistics="mean")
+    fit(model, monitor)
+    monitor.every = 1
+    fit(model, monitor)
+    assert monitor.every == 1
+    assert steps_of(monitor) == [0, 2, 3]
+    with pytest.raises(ValueError, match="Received: every=0"):
+        monitor.every = 0

@@ -8,7 +8,14 @@ import keras
 from keras import ops
 from keras.src.backend import get_keras_mask
 
-from keras_winit.models.names import Names
+from keras_winit.monitor.capture.capture import (
+    EMPTY,
+    HIDDEN,
+    NO_LAYERS,
+    NO_OPTIMIZER,
+    NOT_DENSE,
+    Capture,
+)
 from keras_winit.monitor.capture.layout import Layout, Row
 from keras_winit.monitor.capture.measurements import (
     Measured,
@@ -16,13 +23,14 @@ from keras_winit.monitor.capture.measurements import (
     Output,
     Update,
     is_unjoined,
+    joined_updates,
     measure,
     measure_variables,
     pack,
     rectifies,
     unit_axis,
 )
-from keras_winit.monitor.capture.plan import INPUT, Plan
+from keras_winit.monitor.capture.plan import INPUT, TARGET
 from keras_winit.monitor.capture.traces import (
     as_tensors,
     current_trace,
@@ -30,21 +38,16 @@ from keras_winit.monitor.capture.traces import (
     in_vectorized_map,
     is_dense,
     is_measurable,
+    is_numeric,
     no_gradients,
     replica_count_and_id,
     trace_of,
 )
-from keras_winit.monitor.row_names import is_before, site
+from keras_winit.monitor.error_text import one_line
+from keras_winit.monitor.row_names import is_pre_activation, row_name
 
 # Prefix of the packed vectors among the logs. It must not be the name of a metric.
 KEY = "keras_winit: what was measured "
-
-# Reasons why something was not measured, shown as `History.unseen`.
-HIDDEN = "runs inside a scan, a loop, a checkpoint or a nested function"
-NOT_DENSE = "is sparse or ragged"
-EMPTY = "is empty"
-NO_LAYERS = "none was called by this step: a function that was traced before may hold them"
-NO_OPTIMIZER = "was not called by this step; others than the model's own are not watched"
 
 # Holds the `collectors` of the step that a thread runs; replicas run in threads of their own.
 THREAD = threading.local()
@@ -53,60 +56,6 @@ THREAD = threading.local()
 def active_collectors() -> tuple["StepCollector", ...]:
     """Return the collectors of the step that this thread runs, one for each monitor."""
     return getattr(THREAD, "collectors", ())
-
-
-def one_line(error: Exception) -> str:
-    """Return the type and the first line of an error."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-class Capture:
-    """What one monitor captures from a model, and what it could not capture.
-
-    Args:
-        plan: Statistics to measure.
-        wanted: Predicate `layer -> bool`.
-        names: Names of the model's layers and variables.
-    """
-
-    def __init__(self, plan: Plan, wanted: Callable[[Any], bool], names: Names) -> None:
-        self.plan, self.wanted, self.names = plan, wanted, names
-        self.layouts: list[Layout] = []
-        # By row name, why something was not measured.
-        self.unseen: dict[str, str] = {}
-        # The error that ended the capture.
-        self.broken: str | None = None
-        # Called when a step fails, because it may be the last one.
-        self.on_failure: Callable[[], None] = lambda: None
-        # Known from the first step on: the unit axes of each kernel by the variable's name,
-        # and whether the loss has neither penalties nor sample weights.
-        self.unit_axes: dict[str, tuple[int, ...]] | None = None
-        self.plain_loss: bool | None = None
-        # By `id`, each activation and whether it can saturate.
-        self._activations: dict[int, tuple[Any, bool]] = {}
-
-    def knows(self, activation: Any) -> bool:
-        """Return whether an activation has been classified."""
-        known = self._activations.get(id(activation))
-        return known is not None and known[0] is activation
-
-    def classify(self, activation: Any, can_saturate: bool) -> None:
-        """Remember whether an activation can saturate."""
-        self._activations[id(activation)] = activation, can_saturate
-
-    def can_saturate(self, activation: Any) -> bool:
-        """Return whether an activation is known to be one that can saturate."""
-        return self.knows(activation) and self._activations[id(activation)][1]
-
-    def number_of(self, layout: Layout) -> int:
-        """Return the number of a layout, and keep it if it is new."""
-        if layout not in self.layouts:
-            self.layouts.append(layout)
-        return self.layouts.index(layout)
-
-    def note_unseen(self, name: str, reason: str) -> None:
-        """Remember why a row or variable was not measured; the first reason stays."""
-        self.unseen.setdefault(name.removeprefix(":"), reason)
 
 
 class StepCollector:
@@ -123,7 +72,9 @@ class StepCollector:
         self.trace = self.step_trace = current_trace()
         self.rows: dict[str, Row] = {}
         self.measured: dict[str, Measured] = {}
-        # By the names of the variables that the optimizer was called with.
+        # By the names of the variables that the optimizer was called with: the updates, and
+        # what was measured of them.
+        self.applied: dict[tuple[str, ...], dict[str, Update]] = {}
         self.updates: dict[tuple[str, ...], MeasuredVariables] = {}
         # By the `id` of a layer, its activation, pre-activation and their level of tracing.
         self.pre_activations: dict[int, tuple[Any, Any, Any]] = {}
@@ -143,13 +94,20 @@ class StepCollector:
 
     def collect_inputs(self, inputs: Any) -> None:
         """Measure the inputs of the model, at its first call in the step."""
+        self._collect_data(INPUT, inputs, is_measurable)
+
+    def collect_targets(self, targets: Any) -> None:
+        """Measure the targets, at the first computation of the loss in the step."""
+        self._collect_data(TARGET, targets, is_numeric)
+
+    def _collect_data(self, kind: str, data: Any, has_row: Callable[[Any], bool]) -> None:
         if not self.capture.plan.of_layers:
             return
-        tensors = as_tensors(inputs)
+        tensors = as_tensors(data)
         if not all(is_dense(tensor) for tensor in tensors if ops.is_tensor(tensor)):
-            self.capture.note_unseen(INPUT, NOT_DENSE)
-        for position, tensor in enumerate(filter(is_measurable, tensors)):
-            name = f"{INPUT}:{position}" if position else INPUT
+            self.capture.note_unseen(kind, NOT_DENSE)
+        for position, tensor in enumerate(filter(has_row, tensors)):
+            name = f"{kind}:{position}" if position else kind
             if name not in self.measured and current_trace() == trace_of(tensor) == self.trace:
                 self._measure(None, name, tensor, get_keras_mask(tensor))
 
@@ -171,7 +129,7 @@ class StepCollector:
             self.hidden.add(name)
             return
         call = self.calls[name] = self.calls.get(name, 0) + 1
-        pre_activation = site(name, call=call, before=True)
+        pre_activation = row_name(name, call=call, pre_activation=True)
         if z is not None and trace != self.trace:
             self.hidden.add(pre_activation)
             z = None
@@ -182,7 +140,7 @@ class StepCollector:
             mask = get_keras_mask(tensors[0]) if _same_shape(z, tensors[0]) else None
             self._measure(layer, pre_activation, z, mask)
         for position, tensor in enumerate(tensors):
-            row = site(name, position, call)
+            row = row_name(name, position, call)
             if not is_dense(tensor):
                 capture.note_unseen(row, NOT_DENSE)
             elif is_measurable(tensor):
@@ -209,7 +167,7 @@ class StepCollector:
             values=tensor,
             mask=mask,
             unit_axis=unit_axis(layer, len(tensor.shape)),
-            rectifier=rectifies(layer) and not is_before(name),
+            rectifier=rectifies(layer) and not is_pre_activation(name),
             activation=activation if self.capture.can_saturate(activation) else None,
             z=z,
         )
@@ -222,10 +180,9 @@ class StepCollector:
             self.capture.note_unseen(name, one_line(error))
 
     def collect_updates(self, updates: Sequence[tuple[Any, Any, Any, Any]]) -> None:
-        """Measure one optimizer call.
+        """Measure an optimizer call: each variable, its value before, gradient, value after.
 
-        Args:
-            updates: For each variable: itself, its value before, its gradient, its value after.
+        Calls with the same variable are measured as one update.
         """
         if not (self.capture.plan.variable and updates):
             return
@@ -235,12 +192,17 @@ class StepCollector:
         axes, name_of = self.capture.unit_axes or {}, self.capture.names.of
         try:
             with no_gradients():
-                named = [
-                    Update(name, *values, axes.get(name, ()))
+                named = {
+                    name: Update(name, *values, axes.get(name, ()))
                     for name, values in ((name_of(update[0]), update[1:]) for update in updates)
-                ]
-                self.updates[tuple(update.name for update in named)] = measure_variables(
-                    self.capture.plan, named, self.careful
+                }
+                for earlier in [key for key in self.applied if not named.keys().isdisjoint(key)]:
+                    del self.updates[earlier]
+                    named = joined_updates(self.applied.pop(earlier), named)
+                key = tuple(named)
+                self.applied[key] = named
+                self.updates[key] = measure_variables(
+                    self.capture.plan, [*named.values()], self.careful
                 )
         except Exception as error:
             self.capture.note_unseen("optimizer", one_line(error))

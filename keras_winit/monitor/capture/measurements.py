@@ -3,7 +3,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -147,6 +147,21 @@ class Update(NamedTuple):
     gradient: Any
     after: Any
     unit_axes: Sequence[int] = ()
+
+
+def joined_updates(earlier: Mapping[str, Update], later: Mapping[str, Update]) -> dict[str, Update]:
+    """Return the updates of two optimizer calls as if one call had made both.
+
+    The weight is that before the first call, the gradient the sum.
+    """
+    joined = {**earlier, **later}
+    for name in earlier.keys() & later.keys():
+        gradients = [earlier[name].gradient, later[name].gradient]
+        known = [gradient for gradient in gradients if gradient is not None]
+        joined[name] = later[name]._replace(
+            weight=earlier[name].weight, gradient=sum(known) if known else None
+        )
+    return joined
 
 
 class MeasuredVariables(NamedTuple):

@@ -9,8 +9,9 @@ import keras
 from keras import ops
 
 from keras_winit.models.layers import unit_axes
-from keras_winit.monitor.capture.collector import active_collectors, one_line
+from keras_winit.monitor.capture.collector import active_collectors
 from keras_winit.monitor.capture.traces import no_gradients, replica_count_and_id
+from keras_winit.monitor.error_text import one_line
 
 Put = Callable[[Any, str, Any], None]
 

@@ -1,9 +1,10 @@
-"""Exchanges a model's train function for a capturing one, for one call at a time."""
+"""Exchanges a model's train function for one call at a time, to capture it or keep its batches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_winit.monitor.capture.collector import Capture
+from keras_winit.monitor.capture.capture import Capture
+from keras_winit.monitor.capture.kept_batches import KeptBatches
 from keras_winit.monitor.capture.train_function import CapturingFunction, Receiver
 
 # Number of compiled functions to keep: one for each set of monitors that watch the same step,
@@ -17,24 +18,32 @@ class SingleCall:
     Args:
         model: Model to train.
         original: Its train function.
-        capturing: Function to call instead, with the captures of `receivers`.
+        capturing: Function to call instead, with the captures of `receivers`. None: the
+            model's own is called.
         receivers: For each capture, the receiver of its vector.
+        keepers: Where to keep the batches that the call takes.
     """
 
     def __init__(
         self,
         model: Any,
         original: Any,
-        capturing: CapturingFunction,
+        capturing: CapturingFunction | None,
         receivers: Mapping[Capture, Receiver],
+        keepers: Sequence[KeptBatches] = (),
     ) -> None:
         self.model, self.original = model, original
-        self.capturing, self.receivers = capturing, receivers
+        self.capturing, self.receivers, self.keepers = capturing, receivers, keepers
 
     def __call__(self, *arguments: Any) -> Any:
-        """Put the train function back, then run the capturing one."""
-        self.model.train_function = self.original
-        return self.capturing(self.original, tuple(self.receivers.values()), *arguments)
+        """Put the train function back, then run it or the capturing one."""
+        _put(self.model, self.original)
+        *state, data = arguments
+        for keeper in self.keepers:
+            data = keeper.keep(data, self.model.steps_per_execution)
+        if self.capturing is None:
+            return self.original(*state, data)
+        return self.capturing(self.original, tuple(self.receivers.values()), *state, data)
 
 
 class Switch:
@@ -52,23 +61,42 @@ class Switch:
             capture: What to capture, beside what other monitors have asked of this call.
             receive: Receiver of the vector.
         """
-        original, receivers = model.train_function, {}
-        if isinstance(original, SingleCall):
-            original, receivers = original.original, {**original.receivers}
+        original, receivers, keepers = _opened(model.train_function)
         receivers[capture] = receive
         captures = tuple(receivers)
         function = self._functions.get(captures)
         if function is None or function.original is not original:
-            model.train_function = original
+            _put(model, original)
             function = self._functions[captures] = CapturingFunction(model, captures)
             if len(self._functions) > MAX_FUNCTIONS:
                 # The oldest belongs to a set of monitors that may no longer exist.
                 del self._functions[next(iter(self._functions))]
-        model.train_function = SingleCall(model, original, function, receivers)
+        _put(model, SingleCall(model, original, function, receivers, keepers))
+
+    @staticmethod
+    def keep_batches(model: Any, keeper: KeptBatches) -> None:
+        """Let the next call of the model's train function keep its batches."""
+        call = model.train_function
+        original, receivers, keepers = _opened(call)
+        function = call.capturing if isinstance(call, SingleCall) else None
+        _put(model, SingleCall(model, original, function, receivers, (*keepers, keeper)))
 
     @staticmethod
     def disarm(model: Any) -> None:
         """Put back the train function that an interrupted `fit` has left exchanged."""
         function = getattr(model, "train_function", None)
         if isinstance(function, SingleCall):
-            model.train_function = function.original
+            _put(model, function.original)
+
+
+def _put(model: Any, function: Any) -> None:
+    # Past `__setattr__`, by which Keras and torch track assignments: it would take longer than
+    # everything else that is done at a step without a record.
+    model.__dict__["train_function"] = function
+
+
+def _opened(function: Any) -> tuple[Any, dict[Capture, Receiver], tuple[KeptBatches, ...]]:
+    """Return the model's own train function, and the receivers and keepers that wait for it."""
+    if isinstance(function, SingleCall):
+        return function.original, {**function.receivers}, tuple(function.keepers)
+    return function, {}, ()

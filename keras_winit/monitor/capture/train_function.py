@@ -12,12 +12,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.collector import (
     KEY,
     THREAD,
-    Capture,
     StepCollector,
-    one_line,
 )
 from keras_winit.monitor.capture.layout import SOUND
 from keras_winit.monitor.capture.patches import (
@@ -27,6 +26,7 @@ from keras_winit.monitor.capture.patches import (
     instrumented,
     split_carried,
 )
+from keras_winit.monitor.error_text import one_line
 
 # Takes the packed vector of a step, of shape (replicas, size), or None if the step could not be
 # traced with capture; and how many batches the call took, or 0 if that is not known.

@@ -4,12 +4,12 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_winit.monitor.capture.collector import one_line
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 from keras_winit.monitor.diagnosis.root_causes import LocatedFinding, fold_consequences
 from keras_winit.monitor.diagnosis.rules import RULES, Rule, View, Violation
 from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
+from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.records import Record
 
 # Records that the rules of this package look back on, at most.
@@ -79,6 +79,15 @@ class Diagnosis:
             new += [finding for finding in findings if finding is not None]
         self._suspended = any(finding.rule == "non_finite" for finding in new)
         return new
+
+    def add(self, violations: Sequence[Violation], step: int) -> list[Finding]:
+        """Take non-finite values at a step that has no record; return the new findings."""
+        rule = next((rule for rule in self.rules if rule.id == "non_finite"), None)
+        if rule is None or self._suspended:
+            return []
+        findings = [self._count(rule, violation, step) for violation in violations]
+        self._suspended = True
+        return [finding for finding in findings if finding is not None]
 
     def resume(self) -> None:
         """Apply the rules again after a non-finite value, which may have been repaired."""

@@ -3,8 +3,9 @@
 import errno
 import os
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 BLOCK_SIZE = 1 << 16  # Bytes.
 
@@ -28,6 +29,7 @@ class AppendOnlyFile:
         self._path = path
         self._file = path.open("xb" if new else "ab", buffering=0)
         self._size = os.fstat(self._file.fileno()).st_size
+        _lock(self._file)
 
     def write(self, chunk: bytes) -> None:
         """Append a chunk.
@@ -64,6 +66,31 @@ class AppendOnlyFile:
 
     def _deleted_error(self) -> FileNotFoundError:
         return FileNotFoundError(errno.ENOENT, "deleted while in use", str(self._path))
+
+
+def is_open_for_writing(path: Path) -> bool:
+    """Return whether an `AppendOnlyFile`, maybe of another process, has a file open.
+
+    It is not known on systems without `fcntl`, nor on file systems without locks.
+    """
+    with suppress(OSError), path.open("rb") as file:
+        return not _lock(file)
+    return False
+
+
+def _lock(file: Any) -> bool:
+    """Lock a file until it is closed, also by the end of the process; False if another has it."""
+    if find_spec("fcntl") is None:
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def cut_unfinished_line(path: Path, start: bytes) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_winit.monitor.records import Record
-from keras_winit.monitor.row_names import is_before
+from keras_winit.monitor.row_names import is_pre_activation
 from keras_winit.plots.labels import shortened
 
 MAX_NAME_LENGTH = 60
@@ -66,7 +66,7 @@ def format_table(record: Record | None, unseen: Mapping[str, str]) -> str:
     notes = [f"{shortened(name, MAX_NAME_LENGTH)}: not seen, {why}" for name, why in unseen.items()]
     if record is None:
         return "\n".join(["nothing was measured yet", *notes])
-    row_names = [name for name in record.layers if not is_before(name)]
+    row_names = [name for name in record.layers if not is_pre_activation(name)]
     variables = _first_variables(record)
     columns = _layer_columns(record)
     variable_columns = _recorded_columns(VARIABLE_COLUMNS, record.variable_statistics)

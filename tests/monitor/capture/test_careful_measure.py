@@ -11,7 +11,7 @@ from support.comparison import exact_graphs
 from support.monitored import row, variable
 from support.scenarios import BACKEND, numpy_of
 
-from keras_winit import ActivationMonitor
+from keras_winit import ActivationMonitor, statistics
 from keras_winit.statistics import moments, variables
 
 RNG = np.random.default_rng(0)
@@ -214,3 +214,28 @@ def test_a_step_that_cannot_be_repeated_is_recorded_by_the_quick_measure():
     # The quick measure knows only that each of the five units has an entry that is not finite.
     assert row(monitor.history.records[2], "shifted")["nonfinite"] == 5
     assert "non_finite" in [finding.rule for finding in monitor.findings]
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX repeats a step")
+def test_a_careful_measure_that_fails_in_one_layer_costs_only_its_row(monkeypatch):
+    reduce_units = statistics.reduce_units
+
+    def failing(values, counts=None, per_row=1, careful=False):
+        if careful and values.shape[1] == 3:
+            raise MemoryError("too large")
+        return reduce_units(values, counts, per_row, careful)
+
+    monkeypatch.setattr(statistics, "reduce_units", failing)
+    keras.utils.set_random_seed(0)
+    parts = [keras.Input((6,)), layers.Dense(5, name="wide"), layers.Dense(3, name="narrow")]
+    model = keras.Sequential(parts)
+    model.compile("sgd", "mse")
+    monitor = ActivationMonitor(every=1, statistics=["mean", "nonfinite"], verbose=0)
+    x = X[:BATCH_SIZE].copy()
+    x[1, 2] = np.nan
+    model.fit(x, Y[:BATCH_SIZE], batch_size=BATCH_SIZE, verbose=0, callbacks=[monitor])
+    (record,) = monitor.history.records
+    assert record.layers == ("wide",)
+    assert row(record, "wide")["nonfinite"] == 5
+    reason = "MemoryError: too large"
+    assert monitor.history.unseen == {"narrow": reason, "target": reason}

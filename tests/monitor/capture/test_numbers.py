@@ -347,3 +347,43 @@ def test_updates_below_the_resolution_of_float32():
     update_norm = np.linalg.norm(dense.get_weights()[0] - before)
     assert 0 < update_norm < 1e-7
     check(variable(monitor.history.records[0], "dense/kernel"), {"update_norm": update_norm})
+
+
+class TwoUpdates(keras.Model):
+    """A model that calls its optimizer twice in a step, with gradients that are known."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3, use_bias=False)
+        self.build((None, 6))
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.built = True
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, *arguments):
+        if keras.backend.backend() != "jax":
+            for value in (1.0, 2.0):
+                gradients = [value * keras.ops.ones((6, 3))]
+                self.optimizer.apply(gradients, self.trainable_variables)
+            return {"loss": 0.0}
+        (trainable, others, optimizer, metrics), _ = arguments
+        for value in (1.0, 2.0):
+            gradients = [value * keras.ops.ones((6, 3))]
+            trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+        return {"loss": 0.0}, (trainable, others, optimizer, metrics)
+
+
+def test_two_calls_of_the_optimizer_are_one_update():
+    model, monitor = compiled(TwoUpdates(), keras.optimizers.SGD(0.5)), ActivationMonitor(every=1)
+    weight_norm = np.linalg.norm(keras.ops.convert_to_numpy(model.dense.kernel))
+    fit(model, monitor, batch_size=16)
+    (record,) = monitor.history.records
+    (name,) = record.variables
+    measured = variable(record, name)
+    expected = {"weight_norm": weight_norm, "gradient_norm": 3 * 18**0.5}
+    expected |= {"update_norm": 1.5 * 18**0.5, "update_ratio": 1.5 * 18**0.5 / weight_norm}
+    check(measured, expected)

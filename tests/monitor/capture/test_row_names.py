@@ -8,7 +8,13 @@ from support.monitored import fit, row
 from support.scenarios import BACKEND, compiled
 
 from keras_winit import ActivationMonitor
-from keras_winit.monitor.row_names import ends_in_mark, is_before, layer_of, site, split_call
+from keras_winit.monitor.row_names import (
+    ends_in_mark,
+    is_pre_activation,
+    layer_of,
+    row_name,
+    split_call,
+)
 
 ROW_NAMES = {
     "a": ("a", 0, 1, False),
@@ -23,11 +29,11 @@ ROW_NAMES = {
 
 @pytest.mark.parametrize("name", ROW_NAMES)
 def test_row_names_are_parsed_into_their_parts(name):
-    layer, output, call, before = ROW_NAMES[name]
-    assert site(layer, output, call, before) == name
+    layer, output, call, pre_activation = ROW_NAMES[name]
+    assert row_name(layer, output, call, pre_activation) == name
     assert layer_of(name) == layer
-    assert is_before(name) == before
-    assert split_call(name) == (site(layer, output, 1, before), call)
+    assert is_pre_activation(name) == pre_activation
+    assert split_call(name) == (row_name(layer, output, 1, pre_activation), call)
     assert ends_in_mark(name) == (name != layer)
 
 

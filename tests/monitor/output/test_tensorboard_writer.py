@@ -1,7 +1,10 @@
 """The TensorBoard writer: TensorBoard and TensorFlow read back what it writes."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -224,7 +227,7 @@ def test_a_model_with_other_layers_gets_its_own_table(tmp_path):
 # The record has three layers and one pre-activation, which does not count; and two variables.
 @pytest.mark.parametrize(("most", "layers_have_curves"), [(2, False), (3, True)])
 def test_too_many_layers_get_no_curves_of_their_own(most, layers_have_curves, tmp_path):
-    writer = TensorBoardWriter(tmp_path, most=most)
+    writer = TensorBoardWriter(tmp_path, max_curves=most)
     writer.write(RECORD)
     writer.close()
     groups = {tag.partition("/")[0] for _, tag in boards.read("python", tmp_path)}
@@ -320,3 +323,29 @@ def test_the_run_stands_beside_that_of_the_keras_callback(tmp_path):
     assert {run for run, _ in found} == {"train", "winit"}
     assert [step for step, _ in found["train", "epoch_loss"]] == [0, 1, 2]
     assert [step for step, _ in found["winit", "winit/loss"]] == [0, 1, 2]
+
+
+def test_a_writer_in_another_process_gets_a_run_of_its_own(tmp_path):
+    program = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from support.boards import RECORD, TensorBoardWriter\n"
+        "writer = TensorBoardWriter(sys.argv[1], images=False)\n"
+        "writer.write(RECORD)\n"
+        "print('written', flush=True)\n"
+        "input()\n"
+    )
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-c", program, str(tmp_path), str(root), str(root / "tests")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout.readline() == "written\n"
+        here = TensorBoardWriter(tmp_path, images=False)
+        here.write(RECORD)
+        here.close()
+        assert {path.name for path in tmp_path.iterdir()} == {"winit", "winit_2"}
+        other.communicate("\n", timeout=60)
+    # The run of a process that has ended is free.
+    later = TensorBoardWriter(tmp_path, images=False)
+    later.write(RECORD)
+    later.close()
+    assert len(list((tmp_path / "winit").iterdir())) == 2

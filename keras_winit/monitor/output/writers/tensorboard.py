@@ -15,13 +15,14 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
+from keras_winit.monitor.output.append_only_file import is_open_for_writing
 from keras_winit.monitor.output.events import EventFile, SummaryBuilder, sortable_tags
 from keras_winit.monitor.output.findings_markdown import findings_markdown
 from keras_winit.monitor.output.images import ImageAlbum
 from keras_winit.monitor.output.strict_json import dumps
 from keras_winit.monitor.output.writers.writer import FileWriter, FindingFields
 from keras_winit.monitor.records import Record
-from keras_winit.monitor.row_names import is_before
+from keras_winit.monitor.row_names import is_pre_activation
 from keras_winit.plots.findings import worst_severities
 
 # Statistics that get curves by default; our tab shows all statistics.
@@ -38,9 +39,9 @@ class TensorBoardWriter(FileWriter):
 
     The writer makes a run of its own, `<log_dir>/winit`, with one event for each record.
     TensorBoard shows it beside the runs of `keras.callbacks.TensorBoard`, whose files a second
-    writer in the same directory would hide. For the same reason a second monitor gets
-    `<log_dir>/winit_2` while the first one is open; a monitor in another process needs another
-    `log_dir`. TensorFlow is not loaded.
+    writer in the same directory would hide. For the same reason a second monitor, also one in
+    another process, gets `<log_dir>/winit_2` while the first one is open. TensorFlow is not
+    loaded.
 
     The images are small versions of those of `keras_winit.plots`: `winit/health`, and
     `winit/strips` if the records have histograms. They are drawn at the end of a training, and
@@ -55,7 +56,7 @@ class TensorBoardWriter(FileWriter):
             skipped. Defaults to "stddev", "dead_share" and "saturated_share".
         variable_curves: Names of variable statistics that get one curve for each variable.
             Defaults to "gradient_norm" and "update_ratio".
-        most: Largest number of layers (or variables) that get curves of their own; if there
+        max_curves: Largest number of layers (or variables) that get curves of their own; if there
             are more, none does. Pre-activations do not count. Defaults to 64.
         images: Whether to draw images. Defaults to True.
 
@@ -77,7 +78,7 @@ class TensorBoardWriter(FileWriter):
         log_dir: str | PathLike[str],
         curves: Sequence[str] = CURVES,
         variable_curves: Sequence[str] = VARIABLE_CURVES,
-        most: int = 64,
+        max_curves: int = 64,
         images: bool = True,
     ) -> None:
         if "://" in str(log_dir):
@@ -89,7 +90,7 @@ class TensorBoardWriter(FileWriter):
         self._run = self._path / "winit"
         self._curves = tuple(curves)
         self._variable_curves = tuple(variable_curves)
-        self._max_curves = most
+        self._max_curves = max_curves
         self._described_tags: set[str] = set()
         self._written_markdown = ""
         self._album = ImageAlbum() if images else None
@@ -179,7 +180,7 @@ class TensorBoardWriter(FileWriter):
         row_names: Sequence[str],
         values: npt.NDArray[np.float32],
     ) -> None:
-        if sum(not is_before(name) for name in row_names) <= self._max_curves:
+        if sum(not is_pre_activation(name) for name in row_names) <= self._max_curves:
             for tag, value in zip(sortable_tags(row_names), values, strict=True):
                 summary.add_scalar(f"winit_{statistic}/{tag}", value)
 
@@ -234,7 +235,7 @@ class TensorBoardWriter(FileWriter):
             gc.collect()
         names = itertools.chain(["winit"], (f"winit_{number}" for number in itertools.count(2)))
         runs = (self._path / name for name in names)
-        return next(run for run in runs if OPEN_RUNS.get(run, self) is self)
+        return next(run for run in runs if OPEN_RUNS.get(run, self) is self and _is_free(run))
 
     @contextmanager
     def _no_images_after_error(self) -> Iterator[None]:
@@ -244,6 +245,11 @@ class TensorBoardWriter(FileWriter):
         except OSError:
             self._album = None
             raise
+
+
+def _is_free(run: Path) -> bool:
+    """Return whether no other process writes to a run directory."""
+    return not any(map(is_open_for_writing, run.glob("events.out.tfevents.*")))
 
 
 def _min_median_max(values: npt.NDArray[np.float32]) -> dict[str, float]:

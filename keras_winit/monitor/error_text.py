@@ -1,0 +1,13 @@
+"""Turns errors into one line of text."""
+
+import re
+
+# Keras puts this line before the message of an error in a layer's `call`.
+OF_A_LAYER = "Exception encountered when calling"
+
+
+def one_line(error: Exception) -> str:
+    """Return the type and the first line of an error; of one in a layer, also what went wrong."""
+    text = re.sub(r"\x1b\[\d*m", "", f"{type(error).__name__}: {error}")
+    first, *others = (line.strip() for line in text.splitlines() if line.strip())
+    return f"{first} {others[0]}" if OF_A_LAYER in first and others else first
