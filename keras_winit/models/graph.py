@@ -28,11 +28,14 @@ class Call:
         operation: The layer or operation that is called.
         inputs: Positions, in the list of calls, of the calls whose outputs it takes.
         takes_model_input: Whether it takes an input of the model itself.
+        arguments: For each tensor that it takes, in turn, the position of the call that makes
+            it; None for an input of the model.
     """
 
     operation: Any
     inputs: tuple[int, ...]
     takes_model_input: bool
+    arguments: tuple[int | None, ...] = ()
 
 
 def trace_calls(model: Any) -> list[Call]:
@@ -138,9 +141,10 @@ def _calls_behind(outputs: Sequence[Any]) -> list[Call]:
             pending += [(needed, False) for needed in reversed(inputs)]
             continue
         origins = [_origin(needed) for needed in inputs]
-        sources = dict.fromkeys(positions[source[0]] for source in origins if source is not None)
+        arguments = tuple(None if source is None else positions[source[0]] for source in origins)
+        sources = dict.fromkeys(source for source in arguments if source is not None)
         positions[key] = len(calls)
-        calls.append(Call(operation, tuple(sources), None in origins))
+        calls.append(Call(operation, tuple(sources), None in arguments, arguments))
     return calls
 
 
