@@ -19,6 +19,10 @@ COMPOSITE = (
     keras.layers.GroupQueryAttention,
 )
 
+# What unknown sizes are taken for if a model does not run without: of the batch, and others.
+# They are small, because a table of positions may be short.
+SIZES = 2, 4
+
 
 @dataclass(frozen=True)
 class Call:
@@ -48,29 +52,46 @@ def trace_calls(model: Any) -> list[Call]:
         Exception: Of any type, if the model does not run on symbolic tensors. Its `call` may
             ask for values, or use functions of a backend.
     """
-    arguments, keywords = _symbolic_arguments(model)
+    try:
+        return _trace(model, ())
+    except Exception:
+        # Some layers of other packages pass a size to functions that need a number.
+        return _trace(model, SIZES)
+
+
+def _trace(model: Any, sizes: Sequence[int]) -> list[Call]:
+    arguments, keywords = _symbolic_arguments(model, sizes)
     # The stateless scope discards what a `call` assigns or draws from a generator.
     with keras.StatelessScope(), _composites_expanded(model), _name_counts_restored():
         outputs = model.call(*arguments, **keywords)
         return _calls_behind(keras.tree.flatten(outputs))
 
 
-def _symbolic_arguments(model: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return arguments for `model.call` with the shapes that the model was built with."""
+def _symbolic_arguments(model: Any, sizes: Sequence[int]) -> tuple[list[Any], dict[str, Any]]:
+    """Return arguments for `model.call` with the shapes that the model was built with.
+
+    Args:
+        model: Built model.
+        sizes: What takes the place of unknown sizes: of the first axis and of all others. Empty
+            to leave them unknown.
+    """
+
+    def symbolic(shape: Sequence[int | None], dtype: str = "float32") -> Any:
+        if sizes:
+            shape = [sizes[min(i, 1)] if size is None else size for i, size in enumerate(shape)]
+        return keras.KerasTensor(shape, dtype)
+
     if getattr(model, "inputs", None):
         functional = getattr(model, "_functional", None) or model
-        return [keras.tree.map_structure(_symbolic_copy, functional._inputs_struct)], {}
-    tensors = {
-        name.removesuffix("_shape"): keras.tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, "float32"), shape
+        structure = keras.tree.map_structure(
+            lambda tensor: symbolic(tensor.shape, tensor.dtype), functional._inputs_struct
         )
+        return [structure], {}
+    tensors = {
+        name.removesuffix("_shape"): keras.tree.map_shape_structure(symbolic, shape)
         for name, shape in model._build_shapes_dict.items()
     }
     return (list(tensors.values()), {}) if len(tensors) == 1 else ([], tensors)
-
-
-def _symbolic_copy(tensor: Any) -> Any:
-    return keras.KerasTensor(tensor.shape, tensor.dtype)
 
 
 def _is_composite(layer: Any) -> bool:

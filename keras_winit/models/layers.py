@@ -89,9 +89,12 @@ def describe_layers(model: Any, names: Names) -> dict[int, LayerInfo]:
     except Exception:
         leaves = [layer for layer in model._flatten_layers(include_self=False) if _is_leaf(layer)]
         calls = [Call(leaf, (i - 1,) if i else (), i == 0) for i, leaf in enumerate(leaves)]
-    structure = Structure(calls)
+        # Their order does not tell what becomes of an output.
+        structure = Structure(calls, scores_known=False)
+    else:
+        structure = Structure(calls)
     described: dict[int, LayerInfo] = {}
-    for position, call in enumerate(calls):
+    for position, call in enumerate(structure.calls):
         layer = call.operation
         if isinstance(layer, layers.Layer) and id(layer) not in described:
             described[id(layer)] = _layer_info(structure, position, names)

@@ -66,9 +66,10 @@ class Structure:
 
     Args:
         calls: Each after the calls that it needs.
+        scores_known: Whether the calls show which outputs are only scores. Defaults to True.
     """
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[Call], scores_known: bool = True) -> None:
         self.calls = calls
         self.kernels = [
             list(kernels(call.operation)) if isinstance(call.operation, layers.Layer) else []
@@ -84,7 +85,7 @@ class Structure:
                 self.kernels[user] or self._kernel_follows[user] for user in self._users[position]
             )
         self._only_scores = [False] * len(calls)
-        for position in reversed(range(len(calls))):
+        for position in reversed(range(len(calls) if scores_known else 0)):
             self._only_scores[position] = self._leads_to_scores_only(position)
         self._branches, self._branch_ends = self._find_branches()
 
