@@ -1,6 +1,7 @@
 """Describes the layers and kernels of a built model before it sees data."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,11 @@ from keras_winit.models.structure import Structure
 from keras_winit.theory.fans import kernel_axes
 
 layers = keras.layers
+
+INITIALIZER_ARGUMENTS = (
+    *("kernel_initializer", "depthwise_initializer", "pointwise_initializer"),
+    *("recurrent_initializer", "embeddings_initializer"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class LayerInfo:
         normalized: Whether its output meets a normalization before the next kernel.
         takes_raw_input: Whether it holds a kernel and takes an input of the model, with no
             kernel and no normalization in between.
+        initializers: Names of the arguments that initialize its kernels, each with the name of
+            its present scheme, as in `("kernel_initializer", "glorot_uniform")`.
         makes_scores: Whether its output only decides how much other tensors count, as that of
             a query or a key of attention. The loss hardly depends on it at first.
     """
@@ -70,6 +78,7 @@ class LayerInfo:
     normalized: bool = False
     takes_raw_input: bool = False
     makes_scores: bool = False
+    initializers: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_embedding(self) -> bool:
@@ -148,7 +157,19 @@ def _layer_info(structure: Structure, position: int, names: Names) -> LayerInfo:
         normalized=structure.is_normalized(position),
         takes_raw_input=bool(layer_kernels) and structure.takes_raw_input(position),
         makes_scores=structure.only_scores(position),
+        initializers=tuple(_initializers(layer)) if layer_kernels else (),
     )
+
+
+def _initializers(layer: Any) -> Iterator[tuple[str, str]]:
+    """Yield the arguments that initialize kernels, each with the name of its scheme."""
+    owner = layer.forward_layer if isinstance(layer, layers.Bidirectional) else layer
+    owner = getattr(owner, "cell", owner)
+    for argument in INITIALIZER_ARGUMENTS:
+        scheme = getattr(owner, argument, None)
+        if scheme is not None:
+            class_name = getattr(scheme, "__name__", type(scheme).__name__)
+            yield argument, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_name).lower()
 
 
 def _kernel_infos(

@@ -40,6 +40,7 @@ PREDICATES = {
     "exploding_backward": "has an exploding gradient",
     "dead_units": "has dead units",
     "saturated": "is saturated",
+    "dead_output": "has an output that is zero for every sample",
     "bad_initial_loss": "is too high at the first step",
     "update_too_large": "has updates that are too large",
     "update_frozen": "is not updated",

@@ -2,6 +2,7 @@
 
 from keras_winit.monitor.diagnosis.rules.base import Rule as Rule
 from keras_winit.monitor.diagnosis.rules.base import Violation as Violation
+from keras_winit.monitor.diagnosis.rules.dead_output import DeadOutput as DeadOutput
 from keras_winit.monitor.diagnosis.rules.learning import ExplodingBackward as ExplodingBackward
 from keras_winit.monitor.diagnosis.rules.learning import UpdateFrozen as UpdateFrozen
 from keras_winit.monitor.diagnosis.rules.learning import UpdateTooLarge as UpdateTooLarge
@@ -31,6 +32,7 @@ RULES: tuple[Rule, ...] = (
     ExplodingBackward(),
     DeadUnits(),
     Saturated(),
+    DeadOutput(),
     BadInitialLoss(),
     UpdateTooLarge(),
     UpdateFrozen(),

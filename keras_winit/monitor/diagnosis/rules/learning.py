@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
 from keras_winit.monitor.diagnosis.rules.run_view import View, Weight
@@ -18,6 +19,13 @@ def _comparable_kernels(view: View) -> list[list[Weight]]:
         if not weight.part.makes_scores:
             groups.setdefault(weight.part.branch, []).append(weight)
     return list(groups.values())
+
+
+# Remedy for a layer that has the scheme which fits its activation.
+PASS_GRADIENTS = (
+    "add residual connections, or normalize between this layer and the loss, for example with "
+    "`keras.layers.LayerNormalization()`"
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,12 @@ class VanishingBackward(Rule):
     threshold: float = 1e-3
     persistence: int = 3
 
+    # Remedy if no gradient is left that a scheme could balance.
+    blocked: ClassVar[str] = (
+        "look between the loss and the last layer for an output that is constant, a rectifier that "
+        "is off, a saturated activation or a stopped gradient"
+    )
+
     # Nothing is left to learn below this share of the first loss, or, if no gradient moves,
     # below this loss: a cross-entropy of probabilities, which Keras clips, ends near it.
     learned: float = 1e-4
@@ -62,7 +76,9 @@ class VanishingBackward(Rule):
                         if largest > 0
                         else f"the gradient of {weight.kernel.name!r} is zero, like all others"
                     )
-                    remedy = scheme_advice(weight.part)
+                    remedy = (
+                        scheme_advice(weight.part, PASS_GRADIENTS) if largest > 0 else self.blocked
+                    )
                     yield Violation(weight.layer, ratio, weight.order, cause=cause, remedy=remedy)
 
     def _is_learned(self, view: View) -> bool:

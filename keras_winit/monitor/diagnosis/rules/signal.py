@@ -95,6 +95,11 @@ class VanishingForward(Rule):
         if part is None or weight is None:
             return True
         ends_branch_at_zero = part.ends_branch and weight.started_at_zero
+        # In a branch a small kernel is a choice: the signal runs along the other path.
+        variances, size = weight.kernel.variances, weight.kernel.size
+        small = variances is not None and weight["weight_norm"] ** 2 < size * variances[0]
+        if part.branch is not None and small and not _is_zero(row):
+            return True
         # The rule `dead_units` reports these.
         all_dead = row["dead_share"] >= 0.99 and weight["weight_norm"] > 0
         normalized = part.normalized and row["unit_stddev"] > 0
@@ -232,6 +237,8 @@ class Saturated(Rule):
             share, part = row["saturated_share"], row.part
             if part is None or not part.hidden or row.pre_activation or not share > self.threshold:
                 continue
+            advice = scheme_advice(part, "")
+            advice = f"{advice}, and " if advice else ""
             cause = (
                 f"{share:.0%} of the outputs of layer {row.layer!r} lie where the activation is "
                 "flat and passes hardly any gradient"
@@ -242,5 +249,5 @@ class Saturated(Rule):
                 row.order,
                 severity=None if view.step <= self.warns_until else "info",
                 cause=cause,
-                remedy=f"{scheme_advice(part)}, and scale the inputs to standard deviation 1",
+                remedy=f"{advice}scale the inputs to standard deviation 1",
             )

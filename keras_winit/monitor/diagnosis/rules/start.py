@@ -169,6 +169,13 @@ class BadInitialLoss(Rule):
             yield Violation("loss", ratio, len(view.rows), threshold=limit, cause=cause)
 
 
+# Remedy for a layer whose kernel is not what its scheme would draw.
+NEW_WEIGHTS = (
+    "the layer has a fitting initializer, but other weights: see where they were set, or whether "
+    "`keras_winit.for_layer` must tell the initializer the fans"
+)
+
+
 @dataclass(frozen=True)
 class WrongInit(Rule):
     """Reports kernels whose variance fits neither their fans nor their activation."""
@@ -216,7 +223,7 @@ class WrongInit(Rule):
                 threshold=low if ratio < 1 else high,
                 severity="warning" if far and not (ratio < 1 and is_choice) else "info",
                 cause=_stddev_mismatch(weight),
-                remedy=scheme_advice(weight.part),
+                remedy=scheme_advice(weight.part, NEW_WEIGHTS),
             )
 
     def _ratio(self, weight: Weight) -> float | None:
