@@ -1,4 +1,4 @@
-"""Cross-entropy losses at chance level."""
+"""Describes the losses that a model was compiled with."""
 
 import math
 from typing import Any
@@ -13,6 +13,23 @@ CATEGORICAL = (
     losses.SparseCategoricalCrossentropy,
     losses.sparse_categorical_crossentropy,
 )
+REGRESSION = (
+    losses.MeanSquaredError,
+    losses.mean_squared_error,
+    losses.MeanAbsoluteError,
+    losses.mean_absolute_error,
+    losses.Huber,
+    losses.huber,
+    losses.LogCosh,
+    losses.log_cosh,
+)
+
+
+def is_regression(model: Any) -> bool:
+    """Return whether each loss of a compiled model compares targets and outputs of equal size."""
+    chosen = keras.tree.flatten(getattr(model, "loss", None))
+    chosen = [losses.get(loss) if isinstance(loss, str) else loss for loss in chosen]
+    return bool(chosen) and all(_is_any_of(loss, REGRESSION) for loss in chosen)
 
 
 def expected_loss(model: Any) -> float | None:

@@ -66,6 +66,12 @@ class Weight:
         return self.first_values.get("weight_norm") == 0
 
     @property
+    def fitting_norm(self) -> float | None:
+        """The smallest norm that keeps the signal or the gradient; None if unknown."""
+        variances = self.kernel.variances
+        return None if variances is None else math.sqrt(self.kernel.size * variances[0])
+
+    @property
     def multiplies(self) -> bool:
         """Whether the layer is known to multiply a signal by this weight."""
         return self.kernel.role in ("kernel", "recurrent")
