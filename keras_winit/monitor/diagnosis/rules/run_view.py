@@ -111,6 +111,11 @@ class View:
         ]
 
     @functools.cached_property
+    def batch(self) -> float:
+        """Number of samples in the batch, at most: no layer has fewer. Infinite if unknown."""
+        return min((row.unit_samples for row in self.rows), default=math.inf)
+
+    @functools.cached_property
     def inputs(self) -> list[Row]:
         """Those inputs of the model that hold floats."""
         return self._data_rows(self.record.inputs, self.record.input_values)
