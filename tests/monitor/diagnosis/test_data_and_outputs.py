@@ -141,7 +141,7 @@ def test_units_may_be_off_for_a_small_batch_by_chance(share, samples, units, pos
 @pytest.mark.parametrize(
     ("share", "samples", "severity", "persistence"),
     [
-        # 99.9 % quantile of Binomial(256, .6): 178 units, a share of .695.
+        # 99.9 % quantile of Binomial(256, .6): 177 units, a share of .691.
         (0.70, 1024, "warning", 3),
         (0.95, 8, "warning", 3),
         (1.0, 8, "error", 2),
