@@ -42,6 +42,10 @@ class Record:
             as the model receives it.
         unit_samples: Array of shape (L,), float32: number of values of each unit in a layer
             output, such as batch size times image positions. Empty if unknown.
+        targets: Names of the J dense targets of the model, in the order of the flattened
+            targets: "target", "target:1", ... Integers and booleans are among them.
+        target_values: Array of shape (J, S), float32: `statistics` of the targets, for the
+            batch as `compute_loss` receives it. Empty if a custom `train_step` does not call it.
     """
 
     step: int
@@ -57,6 +61,8 @@ class Record:
     inputs: tuple[str, ...] = ()
     input_values: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), "f"))
     unit_samples: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, "f"))
+    targets: tuple[str, ...] = ()
+    target_values: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), "f"))
 
     @functools.cached_property
     def gradient_norm(self) -> float:

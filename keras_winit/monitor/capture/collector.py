@@ -22,7 +22,7 @@ from keras_winit.monitor.capture.measurements import (
     rectifies,
     unit_axis,
 )
-from keras_winit.monitor.capture.plan import INPUT, Plan
+from keras_winit.monitor.capture.plan import INPUT, TARGET, Plan
 from keras_winit.monitor.capture.traces import (
     as_tensors,
     current_trace,
@@ -30,6 +30,7 @@ from keras_winit.monitor.capture.traces import (
     in_vectorized_map,
     is_dense,
     is_measurable,
+    is_numeric,
     no_gradients,
     replica_count_and_id,
     trace_of,
@@ -143,13 +144,20 @@ class StepCollector:
 
     def collect_inputs(self, inputs: Any) -> None:
         """Measure the inputs of the model, at its first call in the step."""
+        self._collect_data(INPUT, inputs, is_measurable)
+
+    def collect_targets(self, targets: Any) -> None:
+        """Measure the targets, at the first computation of the loss in the step."""
+        self._collect_data(TARGET, targets, is_numeric)
+
+    def _collect_data(self, kind: str, data: Any, has_row: Callable[[Any], bool]) -> None:
         if not self.capture.plan.of_layers:
             return
-        tensors = as_tensors(inputs)
+        tensors = as_tensors(data)
         if not all(is_dense(tensor) for tensor in tensors if ops.is_tensor(tensor)):
-            self.capture.note_unseen(INPUT, NOT_DENSE)
-        for position, tensor in enumerate(filter(is_measurable, tensors)):
-            name = f"{INPUT}:{position}" if position else INPUT
+            self.capture.note_unseen(kind, NOT_DENSE)
+        for position, tensor in enumerate(filter(has_row, tensors)):
+            name = f"{kind}:{position}" if position else kind
             if name not in self.measured and current_trace() == trace_of(tensor) == self.trace:
                 self._measure(None, name, tensor, get_keras_mask(tensor))
 
@@ -222,11 +230,7 @@ class StepCollector:
             self.capture.note_unseen(name, one_line(error))
 
     def collect_updates(self, updates: Sequence[tuple[Any, Any, Any, Any]]) -> None:
-        """Measure one optimizer call.
-
-        Args:
-            updates: For each variable: itself, its value before, its gradient, its value after.
-        """
+        """Measure one optimizer call: each variable, its value before, gradient, value after."""
         if not (self.capture.plan.variable and updates):
             return
         if current_trace() != self.step_trace:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit import statistics
-from keras_winit.monitor.capture.plan import INPUT, LAYER, QUANTILES, VARIABLE, Plan
+from keras_winit.monitor.capture.plan import INPUT, LAYER, QUANTILES, TARGET, VARIABLE, Plan
 from keras_winit.monitor.records import Record
 
 # The vector begins with the number of the layout, the loss, and whether the rest is exact.
@@ -18,7 +18,7 @@ NUMBER, LOSS, SOUND, HEADER = range(4)
 
 @dataclass(frozen=True)
 class Row:
-    """One output of a layer, or its pre-activation, in the packed vector.
+    """One output of a layer, its pre-activation, or the model's data, in the packed vector.
 
     Args:
         name: Row name.
@@ -94,23 +94,25 @@ def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) 
     )
     edges = statistics.EDGES if plan.bins else np.zeros(0)
     losses = packed[:, :, LOSS].sum(axis=1).tolist()
-    # Records keep the model's inputs apart from its layers.
-    inputs = len(places.inputs)
+    # Records keep inputs and targets apart from the layers.
+    of_inputs, of_layers, of_targets = places.slices
     return [
         Record(
             step=step,
             layers=places.layers,
             statistics=plan.layer,
-            values=values[number, inputs:],
+            values=values[number, of_layers],
             variables=places.variables,
             variable_statistics=plan.variable,
             variable_values=variables[number],
             edges=edges,
-            counts=counts[number, inputs:],
+            counts=counts[number, of_layers],
             loss=losses[number] if layout.loss else None,
             inputs=places.inputs,
-            input_values=values[number, :inputs],
-            unit_samples=unit_samples[number, inputs:],
+            input_values=values[number, of_inputs],
+            unit_samples=unit_samples[number, of_layers],
+            targets=places.targets,
+            target_values=values[number, of_targets],
         )
         for number, step in enumerate(steps)
     ]
@@ -135,24 +137,26 @@ class Block:
 
 @dataclass(frozen=True)
 class Places:
-    """The places of L rows and of the variables in the packed vector.
+    """The places of the rows and of the variables in the packed vector.
 
     Args:
         inputs: Names of the model's inputs.
         layers: Row names, in the order of execution.
+        targets: Names of the targets.
         variables: Names of the variables.
-        order: For each name, inputs first, the number of its row.
+        order: For each name, inputs first and targets last, the number of its row.
         starts: Place of each row's first unit among the units of all rows.
         units: Number of units of all rows together.
         spread: Place where quantiles and histograms start.
         end: Place where they end.
-        never_dead: Boolean array of shape (L,): whether no unit of the row can be dead.
-        saturates: Boolean array of shape (L,): whether entries can be saturated.
+        never_dead: Boolean array of the length of `order`: whether no unit of the row can be dead.
+        saturates: Boolean array of the length of `order`: whether entries can be saturated.
         blocks: Places of the variables, by optimizer call.
     """
 
     inputs: tuple[str, ...]
     layers: tuple[str, ...]
+    targets: tuple[str, ...]
     variables: tuple[str, ...]
     order: Any
     starts: Any
@@ -163,12 +167,20 @@ class Places:
     saturates: Any
     blocks: tuple[Block, ...]
 
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """Where inputs, layers and targets stand among all rows in `order`."""
+        first = len(self.inputs)
+        last = first + len(self.layers)
+        return slice(first), slice(first, last), slice(last, None)
+
 
 def _places(layout: Layout) -> Places:
     plan, rows = layout.plan, layout.rows
-    order = np.argsort([row.order for row in rows])
-    names = [rows[place].name for place in order]
-    inputs = sum(name.startswith(INPUT) for name in names)
+    in_order = sorted(range(len(rows)), key=lambda place: rows[place].order)
+    of_inputs = [place for place in in_order if rows[place].name.startswith(INPUT)]
+    of_targets = [place for place in in_order if rows[place].name.startswith(TARGET)]
+    of_layers = [place for place in in_order if place not in {*of_inputs, *of_targets}]
     starts = np.cumsum([0, *(row.units for row in rows)])
     saturates = np.array([row.saturates for row in rows], bool)
     units = int(starts[-1])
@@ -179,10 +191,11 @@ def _places(layout: Layout) -> Places:
         blocks.append(_block(slots, at))
         at = blocks[-1].sums[-1]
     return Places(
-        inputs=tuple(name.removeprefix(":") for name in names[:inputs]),
-        layers=tuple(names[inputs:]),
+        inputs=tuple(rows[place].name.removeprefix(":") for place in of_inputs),
+        layers=tuple(rows[place].name for place in of_layers),
+        targets=tuple(rows[place].name.removeprefix(":") for place in of_targets),
         variables=tuple(slot.name for slots in layout.updates for slot in slots),
-        order=order,
+        order=np.array(of_inputs + of_layers + of_targets, int),
         starts=starts[:-1],
         units=units,
         spread=spread,

@@ -179,6 +179,9 @@ def _instrument_loss(model: Any, put: Put) -> None:
 
     @functools.wraps(compute_loss)
     def observed(*args: Any, **kwargs: Any) -> Any:
+        targets = kwargs.get("y", args[1] if len(args) > 1 else None)
+        for collector in active_collectors():
+            collector.notify("collect_targets", targets)
         loss = compute_loss(*args, **kwargs)
         for collector in active_collectors():
             if collector.capture.plain_loss is None:
@@ -200,6 +203,14 @@ def split_carried(model: Any, variables: Any) -> tuple[list[Any], tuple[Any, Any
     count = len(model.non_trainable_variables)
     nothing: tuple[Any, Any] = ([{} for _ in active_collectors()], None)
     return list(variables[:count]), variables[count] if len(variables) > count else nothing
+
+
+def _joined(earlier: Any, collectors: Sequence[StepCollector]) -> list[dict[str, Any]]:
+    """Return, for each collector, what was measured earlier and what it holds."""
+    return [
+        {**before, **collector.measured}
+        for before, collector in zip(earlier, collectors, strict=True)
+    ]
 
 
 def _carry_through_gradient(model: Any, put: Put) -> None:
@@ -229,10 +240,7 @@ def _carry_through_gradient(model: Any, put: Put) -> None:
             for collector in collectors:
                 collector.notify("collect_inputs", args)
             outputs, others, *rest = forward(trainable_variables, others, *args, **kwargs)
-            measured = [
-                {**before, **collector.measured}
-                for before, collector in zip(earlier, collectors, strict=True)
-            ]
+            measured = _joined(earlier, collectors)
         return outputs, [*others, (measured, loss)], *rest
 
     def stateless_compute_loss(
@@ -250,6 +258,7 @@ def _carry_through_gradient(model: Any, put: Put) -> None:
             loss, (trainable, others, metrics) = compute(
                 trainable_variables, others, metrics_variables, *args, **kwargs
             )
+            measured = _joined(measured, collectors)
         return loss, (trainable, [*others, (measured, loss)], metrics)
 
     put(model, "stateless_call", stateless_call)

@@ -20,6 +20,8 @@ ALL = (*CHEAP, "quantiles", "histogram")
 
 # Row name of the model's own inputs, which are no layers.
 INPUT = ":input"
+# Row name of the targets, as the loss gets them.
+TARGET = ":target"
 
 # Shares of the quantiles, which are taken of at least 512 entries spread over samples and units.
 QUANTILES = {"q01": 0.01, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q99": 0.99}

@@ -73,9 +73,20 @@ def is_dense(tensor: Any) -> bool:
 
 def is_measurable(value: Any) -> bool:
     """Return whether a value is a dense float tensor of known rank 1 or more."""
+    return _has_axes(value) and "float" in keras.backend.standardize_dtype(value.dtype)
+
+
+def is_numeric(value: Any) -> bool:
+    """Return whether a value is a dense tensor of numbers or booleans, of rank 1 or more."""
+    kinds = ("float", "int", "bool")
+    dtype = keras.backend.standardize_dtype(value.dtype) if _has_axes(value) else ""
+    return any(kind in dtype for kind in kinds)
+
+
+def _has_axes(value: Any) -> bool:
     if not ops.is_tensor(value) or getattr(value.shape, "rank", 1) is None or not len(value.shape):
         return False
-    return is_dense(value) and "float" in keras.backend.standardize_dtype(value.dtype)
+    return is_dense(value)
 
 
 def as_tensors(structure: Any) -> list[Any]:

@@ -5,6 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from keras_winit.models.layers import KernelInfo, LayerInfo
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 from keras_winit.monitor.records import Record
@@ -13,12 +16,12 @@ from keras_winit.monitor.row_names import is_before, layer_of
 
 @dataclass(slots=True)
 class Row:
-    """A layer's output or pre-activation, or an input of the model, at one step.
+    """A layer's output or pre-activation, or an input or target of the model, at one step.
 
     Args:
-        layer: Name of the layer or of the input.
-        order: Place in the order of execution; -1 for an input.
-        part: Description of the layer. None for an input and for a layer made of others.
+        layer: Name of the layer, the input or the target.
+        order: Place in the order of execution; -1 for an input or a target.
+        part: Description of the layer. None for an input, a target, and a layer made of others.
         values: Statistics by name.
         pre_activation: Whether this is the layer's pre-activation.
         unit_samples: Entries over which each unit was measured. Infinite if unknown.
@@ -104,10 +107,17 @@ class View:
     @functools.cached_property
     def inputs(self) -> list[Row]:
         """Those inputs of the model that hold floats."""
-        record = self.record
+        return self._data_rows(self.record.inputs, self.record.input_values)
+
+    @functools.cached_property
+    def targets(self) -> list[Row]:
+        """The dense targets of the model."""
+        return self._data_rows(self.record.targets, self.record.target_values)
+
+    def _data_rows(self, names: Sequence[str], values: npt.NDArray[np.float32]) -> list[Row]:
         return [
-            Row(name, -1, None, dict(zip(record.statistics, row, strict=True)))
-            for name, row in zip(record.inputs, record.input_values.tolist(), strict=True)
+            Row(name, -1, None, dict(zip(self.record.statistics, row, strict=True)))
+            for name, row in zip(names, values.tolist(), strict=True)
         ]
 
     @functools.cached_property
