@@ -8,6 +8,7 @@ import keras
 
 from keras_winit.models.layers import LayerInfo
 from keras_winit.models.losses import expected_loss, is_regression
+from keras_winit.models.setup import ModelSetup
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,8 @@ class ModelFacts:
             are then a normal part of that search.
         is_regression: Whether every loss is one of a regression, such as the squared error.
         accumulates: Whether the optimizer sums up the gradients of several steps.
+        plain_loss: Whether the loss contains no penalties and no sample weights.
+        setup: How its outputs end and what it was compiled with. None if that was not read.
     """
 
     parts: Mapping[str, LayerInfo] = field(default_factory=dict)
@@ -29,9 +32,13 @@ class ModelFacts:
     scaled_loss: bool = False
     is_regression: bool = False
     accumulates: bool = False
+    plain_loss: bool = False
+    setup: ModelSetup | None = None
 
 
-def collect_model_facts(model: Any, parts: Mapping[int, LayerInfo], watch: Any) -> ModelFacts:
+def collect_model_facts(
+    model: Any, parts: Mapping[int, LayerInfo], watch: Any, setup: ModelSetup | None = None
+) -> ModelFacts:
     """Return the facts about a compiled model, given its parts by the `id` of their layer."""
     optimizer = model.optimizer
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -42,4 +49,6 @@ def collect_model_facts(model: Any, parts: Mapping[int, LayerInfo], watch: Any) 
         scaled_loss=isinstance(optimizer, keras.optimizers.LossScaleOptimizer),
         is_regression=is_regression(model),
         accumulates=bool(getattr(inner, "gradient_accumulation_steps", None)),
+        plain_loss=bool(watch.plain_loss),
+        setup=setup,
     )

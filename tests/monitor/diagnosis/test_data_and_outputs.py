@@ -9,6 +9,7 @@ from support.planted import NAMES, findings_in, make_facts, make_record, make_re
 
 from keras_winit.models.layers import KernelInfo
 from keras_winit.models.losses import is_regression
+from keras_winit.models.setup import ModelSetup
 from keras_winit.monitor.diagnosis.findings import describe_consequences
 from keras_winit.monitor.diagnosis.rules.signal import records_needed
 
@@ -286,12 +287,19 @@ def test_a_target_is_called_so_in_a_consequence():
     ],
 )
 def test_regressions_are_known_by_their_losses(loss, expected):
-    class Compiled:
-        pass
-
-    model = Compiled()
-    model.loss = loss
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss)
     assert is_regression(model) is expected
+
+
+def test_a_model_with_a_loss_of_its_own_is_no_regression():
+    class Own(keras.Sequential):
+        def compute_loss(self, *args, **kwargs):
+            return 0.0
+
+    model = Own([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    assert not is_regression(model)
 
 
 # Learning rates that are too low
@@ -336,6 +344,13 @@ def test_a_rate_that_is_too_low_teaches_nothing(records, facts):
     assert rules_in(records, make_facts(**facts), "nothing_learns") == [
         ("nothing_learns", "warning")
     ]
+
+
+def test_the_remedy_names_the_rate():
+    setup = ModelSetup(learning_rates={0: 1e-3, 50: 1e-6, 100: 0.0})
+    facts = make_facts(**GUESSING, setup=setup)
+    (finding,) = findings_in(slow_records(), facts, [rule_named("nothing_learns")])
+    assert finding.remedy.endswith("loss=model.loss)`; it was 1e-06")
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,9 @@ class NothingLearns(Rule):
                 f"in {view.step} steps the loss has stayed at {view.record.loss:.3g}, because "
                 f"every update has at most {largest:.1g} times the norm of its weight: {self.cause}"
             )
-            yield Violation("loss", largest, len(view.rows), cause=cause)
+            rate = _learning_rate(view)
+            remedy = self.remedy if rate is None else f"{self.remedy}; it was {rate:.2g}"
+            yield Violation("loss", largest, len(view.rows), cause=cause, remedy=remedy)
 
     def _are_tiny(self, view: View) -> bool:
         """Return whether weights have gradients, but neither updates nor another norm."""
@@ -215,3 +217,9 @@ class NothingLearns(Rule):
             return view.model.expected_loss
         spread = max((row["stddev"] for row in view.targets), default=1.0)
         return min(spread, spread**2) if view.model.is_regression else 0.1
+
+
+def _learning_rate(view: View) -> float | None:
+    """Return the learning rate at about the view's step, as the model was compiled."""
+    rates = {} if view.model.setup is None else view.model.setup.learning_rates
+    return rates[min(rates, key=lambda step: abs(step - view.step))] if rates else None
