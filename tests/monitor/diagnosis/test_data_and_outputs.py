@@ -392,14 +392,24 @@ def test_a_kernel_of_zeros_is_measured_by_the_norm_that_fits():
 # Updates
 
 
-@pytest.mark.parametrize("ratio", [0.12, 0.155, 0.19])
-@pytest.mark.parametrize("options", [{"normalized": True}, {"role": "recurrent"}])
-def test_scale_free_and_recurrent_kernels_take_larger_updates(ratio, options):
-    role = options.get("role", "kernel")
+@pytest.mark.parametrize(
+    ("ratio", "role", "is_found"),
+    [
+        # Measured in models that train: before batch normalization, and recurrent.
+        (0.155, "kernel", False),
+        (0.13, "recurrent", False),
+        (0.48, "recurrent", False),
+        (0.52, "recurrent", True),
+        # Measured in MLPs that do not train.
+        (0.27, "kernel", True),
+    ],
+)
+def test_healthy_updates_of_some_kernels_are_larger(ratio, role, is_found):
     kernel = KernelInfo("b/kernel", 4096, role, (1,), (1 / 64, 1 / 64))
-    part = {"kernels": (kernel,), "normalized": "normalized" in options}
-    records = make_records(20, variables={"b": {"update_norm": 8 * ratio, "update_ratio": ratio}})
-    assert rules_in(records, make_facts({"b": part}), "update_too_large") == []
+    part = {"kernels": (kernel,), "normalized": role == "kernel"}
+    records = make_records(3, variables={"b": {"update_norm": 8 * ratio, "update_ratio": ratio}})
+    found = rules_in(records, make_facts({"b": part}), "update_too_large")
+    assert found == ([("update_too_large", "warning")] if is_found else [])
 
 
 def deaths(start_share, ratio, end_share=0.95):
@@ -414,10 +424,10 @@ def deaths(start_share, ratio, end_share=0.95):
 
 def test_an_update_that_kills_units_is_their_cause():
     (finding,) = findings_in(deaths(0.1, 0.05))
-    assert (finding.rule, finding.layer, finding.first_step) == ("update_too_large", "b", 2)
+    assert (finding.rule, finding.layer, finding.first_step) == ("update_too_large", "b", 0)
     assert finding.cause == (
-        "an update of 'b/kernel' had 0.05 times its norm, and 95% of the units of layer 'c' have "
-        "died"
+        "an update of 'b/kernel' had 0.05 times its norm, and by now 95% of the units of layer "
+        "'c' have died"
     )
     # They were dead before, an update was small, or many units are left.
     for records in (deaths(0.95, 0.05), deaths(0.1, 0.02), deaths(0.1, 0.05, 0.8)):
