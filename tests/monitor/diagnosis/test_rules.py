@@ -86,12 +86,12 @@ CASES = {
         layer="input",
     ),
     "target_scale": Case(
-        {"targets": {"stddev": 301}},
-        "'target' has mean 0 and standard deviation 301, the outputs of layer 'head' 0 and 0.5: "
+        {"targets": {"stddev": 30.1}},
+        "'target' has mean 0 and standard deviation 30.1, the outputs of layer 'head' 0 and 0.5: "
         "the outputs have to grow far beyond the size that initializers and optimizers expect",
         "standardize the targets with `y = (y - y.mean()) / y.std()`, and undo it in what the "
         "model predicts",
-        {"targets": {"stddev": 299}},
+        {"targets": {"stddev": 29.9}},
         layer="target",
     ),
     "wrong_init_for_activation": Case(
@@ -180,12 +180,12 @@ CASES = {
         persistence=3,
     ),
     "nothing_learns": Case(
-        of_all_variables(update_norm=8 * 0.9e-5),
-        "in 50 steps the loss has stayed at 2.3, because every update has at most 9e-06 times the "
+        of_all_variables(update_norm=8 * 2.9e-5),
+        "in 50 steps the loss has stayed at 2.3, because every update has at most 2.9e-05 times the "
         "norm of its weight: the learning rate is too low",
         "raise the learning rate, for example with `model.compile(optimizer="
         "keras.optimizers.Adam(1e-3), loss=model.loss)`",
-        of_all_variables(update_norm=8 * 1.1e-5),
+        of_all_variables(update_norm=8 * 3.1e-5),
         start=50,
         layer="loss",
         earlier=6,

@@ -140,22 +140,22 @@ class UpdateTooLarge(Rule):
     statistic = "update_ratio"
     fires = (
         "the norm of an update, relative to the norm of the kernel or to the norm that fits its "
-        "fans, whichever is larger, exceeds the threshold; above 0.5 at once; in recurrent layers "
-        "2.5 times as much; above 0.03 if 90 % of the units of a rectifier have died since"
+        "fans, whichever is larger, exceeds the threshold; above 0.5 at once; in LSTM and "
+        "GRU layers 2.5 times as much; above 0.03 if 90 % of the units of a rectifier have died since"
     )
     applies = "kernels that did not start at zero, or whose fitting norm is known"
-    healthy = "3.7e-5 .. 6.4e-2; up to 0.2, and 0.48 in recurrent layers, at high rates"
+    healthy = "3.7e-5 .. 6.4e-2; up to 0.2, and 0.48 in LSTM and GRU layers, at high rates"
     cause = "one step changes a large part of the kernel"
     remedy = "lower the learning rate, or warm it up"
     origin = (
-        "small models at rates of SGD with momentum, Adam and RMSprop: MLPs and batch "
-        "normalization train up to 0.2 and fail from 0.27 on, LSTMs train up to 0.48; updates of "
-        "0.2 in random directions replace a kernel in 25 steps"
+        "small models over rates of SGD with momentum, Adam and RMSprop: MLPs, SimpleRNN and "
+        "batch normalization train up to 0.2 and fail from 0.27 on, LSTM trains up to 0.48; "
+        "updates of 0.2 in random directions replace a kernel in 25 steps"
     )
     threshold: float = 0.2
     persistence: int = 3
     at_once: float = 0.5
-    recurrent: float = 2.5
+    gated: float = 2.5
 
     # Smallest update that may have killed units, and the share of them that died since.
     kills: float = 0.03
@@ -169,7 +169,7 @@ class UpdateTooLarge(Rule):
     def _check_size(self, view: View) -> Iterator[Violation]:
         for weight in view.kernels:
             ratio = self._ratio(weight)
-            scale = self.recurrent if _is_recurrent(weight) else 1.0
+            scale = self.gated if _is_gated(weight) else 1.0
             huge = ratio > self.at_once * scale
             if not (huge or ratio > self.threshold * scale):
                 continue
@@ -229,9 +229,15 @@ class UpdateTooLarge(Rule):
         return weight["update_norm"] / max(weight["weight_norm"], fitting_norm)
 
 
-def _is_recurrent(weight: Weight) -> bool:
-    """Return whether the layer has a recurrent kernel, whose gates bound what it does."""
-    return any(kernel.role == "recurrent" for kernel in weight.part.kernels)
+def _is_gated(weight: Weight) -> bool:
+    """Return whether the layer is recurrent with gates, as LSTM and GRU, which bound its state.
+
+    Its recurrent kernel is square for each gate, with a fitting variance of 1 / units.
+    """
+    recurrent = [kernel for kernel in weight.part.kernels if kernel.role == "recurrent"]
+    return any(
+        kernel.variances and kernel.size * kernel.variances[0] ** 2 > 1 for kernel in recurrent
+    )
 
 
 @dataclass(frozen=True)
