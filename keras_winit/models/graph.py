@@ -34,15 +34,38 @@ class Call:
         takes_model_input: Whether it takes an input of the model itself.
         arguments: For each tensor that it takes, in turn, the position of the call that makes
             it; None for an input of the model.
+        shape: Shape of its first output, None for sizes that vary. Empty if it is not known.
     """
 
     operation: Any
     inputs: tuple[int, ...]
     takes_model_input: bool
     arguments: tuple[int | None, ...] = ()
+    shape: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The calls of a model and where its outputs come from.
+
+    Args:
+        calls: Each after the calls that it needs.
+        outputs: For each output of the model, the position of the call that makes it. None for
+            an output that is an input. The outputs are flattened as by `keras.tree.flatten`.
+        keys: For each output, its key in a dictionary of outputs; None where there is no key.
+    """
+
+    calls: list[Call]
+    outputs: tuple[int | None, ...]
+    keys: tuple[str | None, ...]
 
 
 def trace_calls(model: Any) -> list[Call]:
+    """List the calls that make the outputs of a model, see `trace_model`."""
+    return trace_model(model).calls
+
+
+def trace_model(model: Any) -> Trace:
     """List the calls that make the outputs of a model, each after the calls that it needs.
 
     Calls inside composite layers are listed in place of the composite: those of nested models,
@@ -59,12 +82,26 @@ def trace_calls(model: Any) -> list[Call]:
         return _trace(model, SIZES)
 
 
-def _trace(model: Any, sizes: Sequence[int]) -> list[Call]:
+def _trace(model: Any, sizes: Sequence[int]) -> Trace:
     arguments, keywords = _symbolic_arguments(model, sizes)
     # The stateless scope discards what a `call` assigns or draws from a generator.
     with keras.StatelessScope(), _composites_expanded(model), _name_counts_restored():
         outputs = model.call(*arguments, **keywords)
-        return _calls_behind(keras.tree.flatten(outputs))
+        calls, positions = _calls_behind(keras.tree.flatten(outputs))
+        return Trace(calls, positions, _keys(outputs))
+
+
+def _keys(outputs: Any) -> tuple[str | None, ...]:
+    paths = [path for path, _ in keras.tree.flatten_with_path(outputs)]
+    return tuple(path[0] if len(path) == 1 and isinstance(path[0], str) else None for path in paths)
+
+
+def try_trace(model: Any) -> Trace | None:
+    """Return the calls of a model, or None if it does not run on symbolic tensors."""
+    try:
+        return trace_model(model)
+    except Exception:
+        return None
 
 
 def _symbolic_arguments(model: Any, sizes: Sequence[int]) -> tuple[list[Any], dict[str, Any]]:
@@ -146,8 +183,11 @@ def _name_counts_restored() -> Iterator[None]:
         counts.update(before)
 
 
-def _calls_behind(outputs: Sequence[Any]) -> list[Call]:
-    """List the calls behind some tensors, without recursion: models may be deep."""
+def _calls_behind(outputs: Sequence[Any]) -> tuple[list[Call], tuple[int | None, ...]]:
+    """List the calls behind some tensors, and the position of the call that makes each.
+
+    There is no recursion, because models may be deep.
+    """
     positions: dict[tuple[int, int], int] = {}
     calls: list[Call] = []
     pending = [(tensor, False) for tensor in reversed(outputs)]
@@ -165,8 +205,11 @@ def _calls_behind(outputs: Sequence[Any]) -> list[Call]:
         arguments = tuple(None if source is None else positions[source[0]] for source in origins)
         sources = dict.fromkeys(source for source in arguments if source is not None)
         positions[key] = len(calls)
-        calls.append(Call(operation, tuple(sources), None in arguments, arguments))
-    return calls
+        shape = tuple(operation._inbound_nodes[key[1]].output_tensors[0].shape)
+        takes_model_input = None in arguments
+        calls.append(Call(operation, tuple(sources), takes_model_input, arguments, shape))
+    origins = [_origin(tensor) for tensor in outputs]
+    return calls, tuple(None if one is None else positions[one[0]] for one in origins)
 
 
 def _origin(tensor: Any) -> tuple[tuple[int, int], Any, Sequence[Any]] | None:

@@ -86,15 +86,20 @@ class LayerInfo:
         return any(kernel.role == "embedding" for kernel in self.kernels)
 
 
-def describe_layers(model: Any, names: Names) -> dict[int, LayerInfo]:
+def describe_layers(model: Any, names: Names, calls: Any = None) -> dict[int, LayerInfo]:
     """Describe the layers of a built model, by the `id` of the layer.
 
     The layers come in the order of their first calls. A model that does not run on symbolic
     tensors, see `trace_calls`, is read as a plain sequence of its layers in the order of their
     creation, without branches.
+
+    Args:
+        model: Built model.
+        names: Names of its layers and variables.
+        calls: The calls of the model, if it has been traced. Defaults to None: it is traced.
     """
     try:
-        calls = trace_calls(model)
+        calls = trace_calls(model) if calls is None else calls
     except Exception:
         leaves = [layer for layer in model._flatten_layers(include_self=False) if _is_leaf(layer)]
         calls = [Call(leaf, (i - 1,) if i else (), i == 0) for i, leaf in enumerate(leaves)]

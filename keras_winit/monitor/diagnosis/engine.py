@@ -146,7 +146,7 @@ def _finding(
         healthy_range=rule.healthy,
         cause=violation.cause or rule.cause,
         remedy=violation.remedy or rule.remedy,
-        first_step=tally.first_step,
+        first_step=tally.first_step if violation.since is None else violation.since,
         hits=tally.hits,
         details=violation.details,
     )

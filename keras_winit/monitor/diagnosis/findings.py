@@ -27,12 +27,16 @@ TEXT_LENGTH = 400
 # Most layers of a rule that are listed as consequences.
 LAYERS_LISTED = 3
 
+# Names of rows that are not layers.
+NOUN = re.compile(r"(input|target)(?::\d+)?")
+
 # Predicates that say of a layer what a rule found there.
 PREDICATES = {
     "non_finite": "has NaN or infinite values",
     "constant_units": "has equal units",
     "symmetric_units": "has units that learn the same",
     "input_scale": "has data far from mean 0 and standard deviation 1",
+    "target_scale": "has values far larger than the outputs",
     "wrong_init_for_activation": "has kernels of unsuitable variance",
     "vanishing_forward": "has a vanishing signal",
     "exploding_forward": "has an exploding signal",
@@ -42,8 +46,10 @@ PREDICATES = {
     "saturated": "is saturated",
     "dead_output": "has an output that is zero for every sample",
     "bad_initial_loss": "is too high at the first step",
+    "constant_output": "has the same output for every sample",
     "update_too_large": "has updates that are too large",
     "update_frozen": "is not updated",
+    "nothing_learns": "is not reduced by training",
 }
 
 
@@ -182,7 +188,8 @@ def _clause(rule: str, layers: Sequence[str]) -> str:
     predicate = PREDICATES.get(rule, f"has a finding of the rule {shortened(rule, 40)!r}")
     if list(layers) == ["loss"]:
         return f"the loss {predicate}"
-    noun = "input" if all(re.fullmatch(r"input(:\d+)?", layer) for layer in layers) else "layer"
+    nouns = {match[1] if (match := NOUN.fullmatch(layer)) else "layer" for layer in layers}
+    noun = nouns.pop() if len(nouns) == 1 else "layer"
     names = [f"'{shortened(layer, 40)}'" for layer in layers[:LAYERS_LISTED]]
     if len(layers) == 1:
         return f"{noun} {names[0]} {predicate}"

@@ -8,6 +8,9 @@ from keras_winit.monitor.diagnosis.rules.learning import UpdateFrozen as UpdateF
 from keras_winit.monitor.diagnosis.rules.learning import UpdateTooLarge as UpdateTooLarge
 from keras_winit.monitor.diagnosis.rules.learning import VanishingBackward as VanishingBackward
 from keras_winit.monitor.diagnosis.rules.non_finite import NonFinite as NonFinite
+from keras_winit.monitor.diagnosis.rules.outputs import ConstantOutput as ConstantOutput
+from keras_winit.monitor.diagnosis.rules.outputs import NothingLearns as NothingLearns
+from keras_winit.monitor.diagnosis.rules.outputs import TargetScale as TargetScale
 from keras_winit.monitor.diagnosis.rules.run_view import View as View
 from keras_winit.monitor.diagnosis.rules.signal import DeadUnits as DeadUnits
 from keras_winit.monitor.diagnosis.rules.signal import ExplodingForward as ExplodingForward
@@ -25,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     ConstantUnits(),
     SymmetricUnits(),
     InputScale(),
+    TargetScale(),
     WrongInit(),
     VanishingForward(),
     ExplodingForward(),
@@ -34,8 +38,10 @@ RULES: tuple[Rule, ...] = (
     Saturated(),
     DeadOutput(),
     BadInitialLoss(),
+    ConstantOutput(),
     UpdateTooLarge(),
     UpdateFrozen(),
+    NothingLearns(),
 )
 
 __all__ = [

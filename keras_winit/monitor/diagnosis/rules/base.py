@@ -17,6 +17,7 @@ class Violation:
         layer: The layer's name; "loss" for the loss, the input's name for an input.
         value: Value of the rule's statistic.
         order: Place of the layer in the order of execution.
+        since: Step at which the cause was there. None: the first step of the violation.
         threshold: Threshold that the value passed. None: the rule's.
         severity: "info", "warning" or "error". None: the rule's.
         persistence: Recorded steps in a row after which this becomes a finding. None: the
@@ -30,6 +31,7 @@ class Violation:
     layer: str
     value: float
     order: int = 0
+    since: int | None = None
     threshold: float | None = None
     severity: str | None = None
     persistence: int | None = None
