@@ -181,8 +181,8 @@ CASES = {
     ),
     "nothing_learns": Case(
         of_all_variables(update_norm=8 * 2.9e-5),
-        "in 50 steps the loss has stayed at 2.3, because every update has at most 2.9e-05 times the "
-        "norm of its weight: the learning rate is too low",
+        "in 50 steps the loss has stayed at 2.3, because every update has at most 2.9e-05 times "
+        "the norm of its weight: the learning rate is too low",
         "raise the learning rate, for example with `model.compile(optimizer="
         "keras.optimizers.Adam(1e-3), loss=model.loss)`",
         of_all_variables(update_norm=8 * 3.1e-5),

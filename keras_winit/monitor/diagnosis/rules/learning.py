@@ -156,8 +156,8 @@ class UpdateTooLarge(Rule):
     statistic = "update_ratio"
     fires = (
         "the norm of an update, relative to the norm of the kernel or to the norm that fits its "
-        "fans, whichever is larger, exceeds the threshold; above 0.5 at once; in LSTM and "
-        "GRU layers 2.5 times as much; above 0.03 if 90 % of the units of a rectifier have died since"
+        "fans, whichever is larger, exceeds the threshold; above 0.5 at once; in LSTM and GRU "
+        "layers 2.5 times as much; above 0.03 if 90 % of the units of a rectifier have died since"
     )
     applies = "kernels that did not start at zero, or whose fitting norm is known"
     healthy = "3.7e-5 .. 6.4e-2; up to 0.2, and 0.48 in LSTM and GRU layers, at high rates"
