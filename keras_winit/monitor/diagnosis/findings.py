@@ -43,6 +43,15 @@ PREDICATES = {
     "bad_initial_loss": "is too high at the first step",
     "update_too_large": "has updates that are too large",
     "update_frozen": "is not updated",
+    "loss_mismatch": "has outputs that the loss takes for something else",
+    "one_unit_softmax": "has a softmax over a single unit",
+    "double_softmax": "has a softmax of a softmax",
+    "no_activation": "has no activation before the next kernel",
+    "high_dropout": "has a dropout rate that leaves little of the signal",
+    "nothing_trainable": "has no trainable weight",
+    "learning_rate": "has a learning rate that is not positive",
+    "target_range": "has targets that the loss cannot take",
+    "equal_kernels": "has the same kernel as another layer",
 }
 
 
@@ -179,8 +188,8 @@ def describe_consequences(consequences: Iterable[tuple[str, str]]) -> str:
 
 def _clause(rule: str, layers: Sequence[str]) -> str:
     predicate = PREDICATES.get(rule, f"has a finding of the rule {shortened(rule, 40)!r}")
-    if list(layers) == ["loss"]:
-        return f"the loss {predicate}"
+    if list(layers) in (["loss"], ["model"], ["optimizer"]):
+        return f"the {layers[0]} {predicate}"
     noun = "input" if all(re.fullmatch(r"input(:\d+)?", layer) for layer in layers) else "layer"
     names = [f"'{shortened(layer, 40)}'" for layer in layers[:LAYERS_LISTED]]
     if len(layers) == 1:
