@@ -5,6 +5,8 @@ import pytest
 from keras import layers, ops
 from support.setups import setup_of, stack
 
+pytestmark = pytest.mark.backend_independent
+
 Dense, Conv = layers.Dense, layers.Conv2D
 
 PAIRS = {

@@ -9,6 +9,8 @@ from support.setups import setup_of, stack
 
 from keras_winit.models.losses import LossSetup, output_losses
 
+pytestmark = pytest.mark.backend_independent
+
 losses = keras.losses
 Dense = layers.Dense
 

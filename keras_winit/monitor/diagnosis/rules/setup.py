@@ -1,5 +1,6 @@
 """Rules on how a model was compiled, and on layers that cannot train well as they are."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -198,10 +199,14 @@ class EqualKernels(Rule):
     """Reports layers that start with the same kernel."""
 
     id = "equal_kernels"
-    statistic = "kernel"
-    fires = "two trainable kernels of hidden layers of one class start equal"
+    severity = "info"
+    statistic = "equal kernels"
+    fires = (
+        "two trainable kernels of hidden layers of one class start equal; a warning from as many "
+        "equal kernels as the threshold"
+    )
     applies = "kernels whose initializers have the same number as their seed, at the first record"
-    healthy = "different kernels"
+    healthy = "1"
     cause = (
         "an initializer with an integer as its seed, or one without a seed that several layers "
         "share, draws the same numbers each time"
@@ -210,12 +215,24 @@ class EqualKernels(Rule):
         'give each layer its own initializer: `kernel_initializer="he_normal"` in each layer, '
         "with `keras.utils.set_random_seed(1)` once to make the run repeatable"
     )
-    origin = "the entries are compared; random kernels are never equal"
+    origin = (
+        "MLPs with ReLU on digits, 4 seeds: up to 12 equal kernels trained like different ones, "
+        "25 equal ones started at a loss of 125 for one seed"
+    )
+    threshold: float = 13.0
 
     def check(self, view: View) -> Iterator[Violation]:
         setup = view.model.setup
         if setup is None or not (view.is_start or len(view.records) == 1):
             return
+        counts = Counter(first for first, _ in setup.equal_kernels)
         for first, second in setup.equal_kernels:
+            count = counts[first] + 1
             cause = f"layers {first!r} and {second!r} start with the same kernel: {self.cause}"
-            yield Violation(second, 1.0, order_of(view, second), threshold=1.0, cause=cause)
+            yield Violation(
+                second,
+                count,
+                order_of(view, second),
+                severity="warning" if count >= self.threshold else None,
+                cause=cause,
+            )
