@@ -30,6 +30,15 @@ LAYERS_LISTED = 3
 # Predicates that say of a layer what a rule found there.
 PREDICATES = {
     "non_finite": "has NaN or infinite values",
+    "nothing_trainable": "has no trainable weight",
+    "learning_rate": "has a learning rate that is not positive",
+    "one_unit_softmax": "has a softmax over a single unit",
+    "loss_mismatch": "has outputs that the loss takes for something else",
+    "target_range": "has targets that the loss cannot take",
+    "double_softmax": "has a softmax of a softmax",
+    "no_activation": "has no activation before the next kernel",
+    "high_dropout": "has a dropout rate that leaves little of the signal",
+    "equal_kernels": "has the same kernel as another layer",
     "constant_units": "has equal units",
     "symmetric_units": "has units that learn the same",
     "input_scale": "has data far from mean 0 and standard deviation 1",
@@ -43,15 +52,6 @@ PREDICATES = {
     "bad_initial_loss": "is too high at the first step",
     "update_too_large": "has updates that are too large",
     "update_frozen": "is not updated",
-    "loss_mismatch": "has outputs that the loss takes for something else",
-    "one_unit_softmax": "has a softmax over a single unit",
-    "double_softmax": "has a softmax of a softmax",
-    "no_activation": "has no activation before the next kernel",
-    "high_dropout": "has a dropout rate that leaves little of the signal",
-    "nothing_trainable": "has no trainable weight",
-    "learning_rate": "has a learning rate that is not positive",
-    "target_range": "has targets that the loss cannot take",
-    "equal_kernels": "has the same kernel as another layer",
 }
 
 
