@@ -56,10 +56,10 @@ def _seeded_kernels(hidden: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:
             initializer = getattr(owner, INITIALIZERS.get(name, ""), None)
             variable = kernel_variable(owner, name)
             is_seeded = type(getattr(initializer, "seed", None)) is int
-            if is_seeded and variable is not None and variable.trainable:
-                if id(variable) not in seen:
-                    seen.add(id(variable))
-                    yield layer, initializer, variable
+            is_used = variable is not None and variable.trainable and id(variable) not in seen
+            if is_seeded and is_used:
+                seen.add(id(variable))
+                yield layer, initializer, variable
 
 
 def _are_equal(one: Any, other: Any) -> bool:

@@ -31,7 +31,13 @@ POOLINGS = (
     *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
     *(layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D),
 )
-ORDINARY = (*KINDS, *POOLINGS, *NORMALIZATIONS, layers.Embedding, layers.Rescaling, layers.RNN)
+ORDINARY = (
+    *(*KINDS, *POOLINGS, *NORMALIZATIONS),
+    *(layers.Embedding, layers.Flatten, layers.Rescaling, layers.RNN),
+)
+
+# Operations that Keras itself puts before the inputs of a model.
+CONVERSIONS = ("Cast", "ConvertToTensor")
 
 
 def linear_pairs(calls: Sequence[Call], outputs: Sequence[int | None]) -> list[tuple[Any, Any]]:
@@ -120,7 +126,7 @@ def _window_axes(layer: Any) -> list[int]:
 def _comes_from_ordinary(calls: Sequence[Call], position: int) -> bool:
     while True:
         call = calls[position]
-        if call.takes_model_input:
+        if call.takes_model_input or len(call.inputs) != 1:
             return not call.inputs
         position = call.inputs[0]
         if not _passes(calls, position):
@@ -140,5 +146,8 @@ def _goes_to_ordinary(calls: Sequence[Call], users: list[list[int]], position: i
 
 def _is_ordinary(call: Call) -> bool:
     operation = _layer(call)
-    is_kind = isinstance(operation, (*ORDINARY, layers.Flatten)) and is_from_keras(operation)
+    if call.takes_model_input and not call.inputs:
+        # Keras converts the inputs of a model by an operation of its own.
+        return isinstance(operation, layers.Layer) or type(operation).__name__ in CONVERSIONS
+    is_kind = isinstance(operation, ORDINARY) and is_from_keras(operation)
     return is_kind or (not kernel_uses(operation) and applied_activation(call) is not None)

@@ -33,6 +33,15 @@ NOUN = re.compile(r"(input|target)(?::\d+)?")
 # Predicates that say of a layer what a rule found there.
 PREDICATES = {
     "non_finite": "has NaN or infinite values",
+    "nothing_trainable": "has no trainable weight",
+    "learning_rate": "has a learning rate that is not positive",
+    "one_unit_softmax": "has a softmax over a single unit",
+    "loss_mismatch": "has outputs that the loss takes for something else",
+    "target_range": "has targets that the loss cannot take",
+    "double_softmax": "has a softmax of a softmax",
+    "no_activation": "has no activation before the next kernel",
+    "high_dropout": "has a dropout rate that leaves little of the signal",
+    "equal_kernels": "has the same kernel as another layer",
     "constant_units": "has equal units",
     "symmetric_units": "has units that learn the same",
     "input_scale": "has data far from mean 0 and standard deviation 1",
@@ -186,8 +195,8 @@ def describe_consequences(consequences: Iterable[tuple[str, str]]) -> str:
 
 def _clause(rule: str, layers: Sequence[str]) -> str:
     predicate = PREDICATES.get(rule, f"has a finding of the rule {shortened(rule, 40)!r}")
-    if list(layers) == ["loss"]:
-        return f"the loss {predicate}"
+    if list(layers) in (["loss"], ["model"], ["optimizer"]):
+        return f"the {layers[0]} {predicate}"
     nouns = {match[1] if (match := NOUN.fullmatch(layer)) else "layer" for layer in layers}
     noun = nouns.pop() if len(nouns) == 1 else "layer"
     names = [f"'{shortened(layer, 40)}'" for layer in layers[:LAYERS_LISTED]]

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View, Weight
-from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
+from keras_winit.monitor.diagnosis.rules.scheme_advice import PASS_GRADIENTS, scheme_advice
 
 
 def _comparable_kernels(view: View) -> list[list[Weight]]:
@@ -19,13 +19,6 @@ def _comparable_kernels(view: View) -> list[list[Weight]]:
         if not weight.part.makes_scores:
             groups.setdefault(weight.part.branch, []).append(weight)
     return list(groups.values())
-
-
-# Remedy for a layer that has the scheme which fits its activation.
-PASS_GRADIENTS = (
-    "add residual connections, or normalize between this layer and the loss, for example with "
-    "`keras.layers.LayerNormalization()`"
-)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,13 @@ SAME_VARIANCE = {
     RECURRENT_SCHEME: ("orthogonal", "orthogonal_initializer", "scaled_orthogonal"),
 }
 
+# Remedies for a layer that has the scheme which fits its activation.
 NORMALIZE = "normalize what the layer takes, for example with `keras.layers.LayerNormalization()`"
+
+PASS_GRADIENTS = (
+    "add residual connections, or normalize between this layer and the loss, for example with "
+    "`keras.layers.LayerNormalization()`"
+)
 
 
 def scheme_advice(part: LayerInfo | None, otherwise: str = NORMALIZE) -> str:
