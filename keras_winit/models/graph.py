@@ -19,6 +19,10 @@ COMPOSITE = (
     keras.layers.GroupQueryAttention,
 )
 
+# What unknown sizes are taken for if a model does not run without: of the batch, and others.
+# They are small, because a table of positions may be short.
+SIZES = 2, 4
+
 
 @dataclass(frozen=True)
 class Call:
@@ -28,14 +32,40 @@ class Call:
         operation: The layer or operation that is called.
         inputs: Positions, in the list of calls, of the calls whose outputs it takes.
         takes_model_input: Whether it takes an input of the model itself.
+        arguments: For each tensor that it takes, in turn, the position of the call that makes
+            it; None for an input of the model.
+        shape: Shape of its first output, None for sizes that vary. Empty if it is not known.
     """
 
     operation: Any
     inputs: tuple[int, ...]
     takes_model_input: bool
+    arguments: tuple[int | None, ...] = ()
+    shape: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The calls of a model and where its outputs come from.
+
+    Args:
+        calls: Each after the calls that it needs.
+        outputs: For each output of the model, the position of the call that makes it. None for
+            an output that is an input. The outputs are flattened as by `keras.tree.flatten`.
+        keys: For each output, its key in a dictionary of outputs; None where there is no key.
+    """
+
+    calls: list[Call]
+    outputs: tuple[int | None, ...]
+    keys: tuple[str | None, ...]
 
 
 def trace_calls(model: Any) -> list[Call]:
+    """List the calls that make the outputs of a model, see `trace_model`."""
+    return trace_model(model).calls
+
+
+def trace_model(model: Any) -> Trace:
     """List the calls that make the outputs of a model, each after the calls that it needs.
 
     Calls inside composite layers are listed in place of the composite: those of nested models,
@@ -45,29 +75,60 @@ def trace_calls(model: Any) -> list[Call]:
         Exception: Of any type, if the model does not run on symbolic tensors. Its `call` may
             ask for values, or use functions of a backend.
     """
-    arguments, keywords = _symbolic_arguments(model)
+    try:
+        return _trace(model, ())
+    except Exception:
+        # Some layers of other packages pass a size to functions that need a number.
+        return _trace(model, SIZES)
+
+
+def _trace(model: Any, sizes: Sequence[int]) -> Trace:
+    arguments, keywords = _symbolic_arguments(model, sizes)
     # The stateless scope discards what a `call` assigns or draws from a generator.
     with keras.StatelessScope(), _composites_expanded(model), _name_counts_restored():
         outputs = model.call(*arguments, **keywords)
-        return _calls_behind(keras.tree.flatten(outputs))
+        calls, positions = _calls_behind(keras.tree.flatten(outputs))
+        return Trace(calls, positions, _keys(outputs))
 
 
-def _symbolic_arguments(model: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return arguments for `model.call` with the shapes that the model was built with."""
+def _keys(outputs: Any) -> tuple[str | None, ...]:
+    paths = [path for path, _ in keras.tree.flatten_with_path(outputs)]
+    return tuple(path[0] if len(path) == 1 and isinstance(path[0], str) else None for path in paths)
+
+
+def try_trace(model: Any) -> Trace | None:
+    """Return the calls of a model, or None if it does not run on symbolic tensors."""
+    try:
+        return trace_model(model)
+    except Exception:
+        return None
+
+
+def _symbolic_arguments(model: Any, sizes: Sequence[int]) -> tuple[list[Any], dict[str, Any]]:
+    """Return arguments for `model.call` with the shapes that the model was built with.
+
+    Args:
+        model: Built model.
+        sizes: What takes the place of unknown sizes: of the first axis and of all others. Empty
+            to leave them unknown.
+    """
+
+    def symbolic(shape: Sequence[int | None], dtype: str = "float32") -> Any:
+        if sizes:
+            shape = [sizes[min(i, 1)] if size is None else size for i, size in enumerate(shape)]
+        return keras.KerasTensor(shape, dtype)
+
     if getattr(model, "inputs", None):
         functional = getattr(model, "_functional", None) or model
-        return [keras.tree.map_structure(_symbolic_copy, functional._inputs_struct)], {}
-    tensors = {
-        name.removesuffix("_shape"): keras.tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, "float32"), shape
+        structure = keras.tree.map_structure(
+            lambda tensor: symbolic(tensor.shape, tensor.dtype), functional._inputs_struct
         )
+        return [structure], {}
+    tensors = {
+        name.removesuffix("_shape"): keras.tree.map_shape_structure(symbolic, shape)
         for name, shape in model._build_shapes_dict.items()
     }
     return (list(tensors.values()), {}) if len(tensors) == 1 else ([], tensors)
-
-
-def _symbolic_copy(tensor: Any) -> Any:
-    return keras.KerasTensor(tensor.shape, tensor.dtype)
 
 
 def _is_composite(layer: Any) -> bool:
@@ -122,8 +183,11 @@ def _name_counts_restored() -> Iterator[None]:
         counts.update(before)
 
 
-def _calls_behind(outputs: Sequence[Any]) -> list[Call]:
-    """List the calls behind some tensors, without recursion: models may be deep."""
+def _calls_behind(outputs: Sequence[Any]) -> tuple[list[Call], tuple[int | None, ...]]:
+    """List the calls behind some tensors, and the position of the call that makes each.
+
+    There is no recursion, because models may be deep.
+    """
     positions: dict[tuple[int, int], int] = {}
     calls: list[Call] = []
     pending = [(tensor, False) for tensor in reversed(outputs)]
@@ -138,10 +202,14 @@ def _calls_behind(outputs: Sequence[Any]) -> list[Call]:
             pending += [(needed, False) for needed in reversed(inputs)]
             continue
         origins = [_origin(needed) for needed in inputs]
-        sources = dict.fromkeys(positions[source[0]] for source in origins if source is not None)
+        arguments = tuple(None if source is None else positions[source[0]] for source in origins)
+        sources = dict.fromkeys(source for source in arguments if source is not None)
         positions[key] = len(calls)
-        calls.append(Call(operation, tuple(sources), None in origins))
-    return calls
+        shape = tuple(operation._inbound_nodes[key[1]].output_tensors[0].shape)
+        takes_model_input = None in arguments
+        calls.append(Call(operation, tuple(sources), takes_model_input, arguments, shape))
+    origins = [_origin(tensor) for tensor in outputs]
+    return calls, tuple(None if one is None else positions[one[0]] for one in origins)
 
 
 def _origin(tensor: Any) -> tuple[tuple[int, int], Any, Sequence[Any]] | None:

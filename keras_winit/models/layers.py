@@ -1,8 +1,9 @@
 """Describes the layers and kernels of a built model before it sees data."""
 
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -16,6 +17,11 @@ from keras_winit.models.structure import Structure
 from keras_winit.theory.fans import kernel_axes
 
 layers = keras.layers
+
+INITIALIZER_ARGUMENTS = (
+    *("kernel_initializer", "depthwise_initializer", "pointwise_initializer"),
+    *("recurrent_initializer", "embeddings_initializer"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ class LayerInfo:
         normalized: Whether its output meets a normalization before the next kernel.
         takes_raw_input: Whether it holds a kernel and takes an input of the model, with no
             kernel and no normalization in between.
+        initializers: Names of the arguments that initialize its kernels, each with the name of
+            its present scheme, as in `("kernel_initializer", "glorot_uniform")`.
+        makes_scores: Whether its output only decides how much other tensors count, as that of
+            a query or a key of attention. The loss hardly depends on it at first.
     """
 
     name: str
@@ -67,6 +77,8 @@ class LayerInfo:
     ends_branch: bool = False
     normalized: bool = False
     takes_raw_input: bool = False
+    makes_scores: bool = False
+    initializers: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_embedding(self) -> bool:
@@ -74,25 +86,50 @@ class LayerInfo:
         return any(kernel.role == "embedding" for kernel in self.kernels)
 
 
-def describe_layers(model: Any, names: Names) -> dict[int, LayerInfo]:
+def describe_layers(model: Any, names: Names, calls: Any = None) -> dict[int, LayerInfo]:
     """Describe the layers of a built model, by the `id` of the layer.
 
     The layers come in the order of their first calls. A model that does not run on symbolic
     tensors, see `trace_calls`, is read as a plain sequence of its layers in the order of their
     creation, without branches.
+
+    Args:
+        model: Built model.
+        names: Names of its layers and variables.
+        calls: The calls of the model, if it has been traced. Defaults to None: it is traced.
     """
     try:
-        calls = trace_calls(model)
+        calls = trace_calls(model) if calls is None else calls
     except Exception:
         leaves = [layer for layer in model._flatten_layers(include_self=False) if _is_leaf(layer)]
         calls = [Call(leaf, (i - 1,) if i else (), i == 0) for i, leaf in enumerate(leaves)]
-    structure = Structure(calls)
+        # Their order does not tell what becomes of an output.
+        structure = Structure(calls, scores_known=False)
+    else:
+        structure = Structure(calls)
     described: dict[int, LayerInfo] = {}
-    for position, call in enumerate(calls):
+    for position, call in enumerate(structure.calls):
         layer = call.operation
         if isinstance(layer, layers.Layer) and id(layer) not in described:
             described[id(layer)] = _layer_info(structure, position, names)
+    for layer_id in _queries_and_keys(model):
+        if layer_id in described:
+            described[layer_id] = replace(described[layer_id], makes_scores=True)
     return described
+
+
+def _queries_and_keys(model: Any) -> Iterator[int]:
+    """Yield the `id` of each layer that an attention layer keeps as its query or its key.
+
+    The calls do not show them in a model that `trace_calls` cannot trace, and in a subclass that
+    computes its attention without operations of Keras.
+    """
+    for layer in model._flatten_layers():
+        # The names of Keras' own attention layers, which other packages have taken over.
+        for attribute in ("_query_dense", "_key_dense"):
+            inner = getattr(layer, attribute, None)
+            if isinstance(inner, layers.Layer):
+                yield id(inner)
 
 
 def unit_axes(model: Any, names: Names) -> dict[str, tuple[int, ...]]:
@@ -124,7 +161,20 @@ def _layer_info(structure: Structure, position: int, names: Names) -> LayerInfo:
         ends_branch=structure.ends_branch(position),
         normalized=structure.is_normalized(position),
         takes_raw_input=bool(layer_kernels) and structure.takes_raw_input(position),
+        makes_scores=structure.only_scores(position),
+        initializers=tuple(_initializers(layer)) if layer_kernels else (),
     )
+
+
+def _initializers(layer: Any) -> Iterator[tuple[str, str]]:
+    """Yield the arguments that initialize kernels, each with the name of its scheme."""
+    owner = layer.forward_layer if isinstance(layer, layers.Bidirectional) else layer
+    owner = getattr(owner, "cell", owner)
+    for argument in INITIALIZER_ARGUMENTS:
+        scheme = getattr(owner, argument, None)
+        if scheme is not None:
+            class_name = getattr(scheme, "__name__", type(scheme).__name__)
+            yield argument, re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_name).lower()
 
 
 def _kernel_infos(

@@ -10,8 +10,10 @@ from typing import Any
 import keras
 
 from keras_winit import plots
+from keras_winit.models.graph import try_trace
 from keras_winit.models.layers import LayerInfo, describe_layers
 from keras_winit.models.names import Names
+from keras_winit.models.setup import ModelSetup, collect_setup
 from keras_winit.monitor import arguments
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.kept_batches import KeptBatches
@@ -134,6 +136,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         # The model's own train function, as last seen.
         self._function: Any = None
         self._layers_info: dict[int, LayerInfo] | None = None
+        self._setup: ModelSetup | None = None
         self._facts: ModelFacts | None = None
         self._fit_began = self._epoch_began = True
         self._ended = self._first_seen = False
@@ -158,7 +161,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         without = dict.fromkeys(
             ("_model", "params", "_is_due", "_is_chosen", "_function", "_watched", "_names")
         )
-        without |= dict.fromkeys(("_capture", "_layers_info", "_facts"))
+        without |= dict.fromkeys(("_capture", "_layers_info", "_setup", "_facts"))
         empty = {"_switch": Switch(), "_steps": StepCounter(), "_logged_loss": LoggedLoss()}
         return {**self.__dict__, **without, **empty}
 
@@ -254,7 +257,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._fit_began = True
         self._logged_loss.begin()
         # The layers are described here, because JAX holds no values of variables in an epoch.
-        self._layers_info = self._facts = None
+        self._layers_info = self._setup = self._facts = None
         if self.rules and self._watched.built:
             self._describe_layers()
 
@@ -375,14 +378,18 @@ class ActivationMonitor(keras.callbacks.Callback):
         if self._facts is None:
             if self._layers_info is None:
                 self._describe_layers()
-            self._facts = collect_model_facts(self._watched, self._layers_info or {}, self._capture)
+            parts = self._layers_info or {}
+            self._facts = collect_model_facts(self._watched, parts, self._capture, self._setup)
         return self._facts
 
     def _describe_layers(self) -> None:
         try:
-            self._layers_info = describe_layers(self._watched, self._names)
+            trace = try_trace(self._watched)
+            calls = None if trace is None else trace.calls
+            self._layers_info = describe_layers(self._watched, self._names, calls)
+            self._setup = collect_setup(self._watched, self._layers_info, self._names, trace)
         except Exception as error:
-            self._layers_info = {}
+            self._layers_info = self._layers_info or {}
             _warn(f"`ActivationMonitor` knows little of the model. Received: {one_line(error)}")
 
     def _end(self, reason: str | None) -> None:

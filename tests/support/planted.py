@@ -31,11 +31,16 @@ def make_facts(parts=None, **options):
     return ModelFacts(parts=made, **options)
 
 
-def make_record(step=0, layers=None, variables=None, loss=2.3, inputs=None):
-    """A healthy record, except for given statistics by layer, by variable and of the input."""
+def make_record(
+    step=0, layers=None, variables=None, loss=2.3, inputs=None, targets=None, samples=()
+):
+    """A healthy record, except for given statistics by layer, by variable and of the data.
+
+    `samples` are the entries of each unit, by layer.
+    """
     rows = [{**HEALTHY_LAYER, **(layers or {}).get(name, {})} for name in NAMES]
     kernels = [{**HEALTHY_VARIABLE, **(variables or {}).get(name, {})} for name in NAMES]
-    input_row = {**HEALTHY_LAYER, **(inputs or {})}
+    input_row, target_row = ({**HEALTHY_LAYER, **(given or {})} for given in (inputs, targets))
     return Record(
         step=step,
         layers=NAMES,
@@ -49,6 +54,9 @@ def make_record(step=0, layers=None, variables=None, loss=2.3, inputs=None):
         loss=loss,
         inputs=("input",),
         input_values=np.array([[input_row[s] for s in LAYER]], "float32"),
+        targets=("target",),
+        target_values=np.array([[target_row[s] for s in LAYER]], "float32"),
+        unit_samples=np.array(samples, "float32"),
     )
 
 

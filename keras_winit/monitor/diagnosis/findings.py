@@ -27,12 +27,25 @@ TEXT_LENGTH = 400
 # Most layers of a rule that are listed as consequences.
 LAYERS_LISTED = 3
 
+# Names of rows that are not layers.
+NOUN = re.compile(r"(input|target)(?::\d+)?")
+
 # Predicates that say of a layer what a rule found there.
 PREDICATES = {
     "non_finite": "has NaN or infinite values",
+    "nothing_trainable": "has no trainable weight",
+    "learning_rate": "has a learning rate that is not positive",
+    "one_unit_softmax": "has a softmax over a single unit",
+    "loss_mismatch": "has outputs that the loss takes for something else",
+    "target_range": "has targets that the loss cannot take",
+    "double_softmax": "has a softmax of a softmax",
+    "no_activation": "has no activation before the next kernel",
+    "high_dropout": "has a dropout rate that leaves little of the signal",
+    "equal_kernels": "has the same kernel as another layer",
     "constant_units": "has equal units",
     "symmetric_units": "has units that learn the same",
     "input_scale": "has data far from mean 0 and standard deviation 1",
+    "target_scale": "has values far larger than the outputs",
     "wrong_init_for_activation": "has kernels of unsuitable variance",
     "vanishing_forward": "has a vanishing signal",
     "exploding_forward": "has an exploding signal",
@@ -40,9 +53,12 @@ PREDICATES = {
     "exploding_backward": "has an exploding gradient",
     "dead_units": "has dead units",
     "saturated": "is saturated",
+    "dead_output": "has an output that is zero for every sample",
     "bad_initial_loss": "is too high at the first step",
+    "constant_output": "has the same output for every sample",
     "update_too_large": "has updates that are too large",
     "update_frozen": "is not updated",
+    "nothing_learns": "is not reduced by training",
 }
 
 
@@ -179,9 +195,10 @@ def describe_consequences(consequences: Iterable[tuple[str, str]]) -> str:
 
 def _clause(rule: str, layers: Sequence[str]) -> str:
     predicate = PREDICATES.get(rule, f"has a finding of the rule {shortened(rule, 40)!r}")
-    if list(layers) == ["loss"]:
-        return f"the loss {predicate}"
-    noun = "input" if all(re.fullmatch(r"input(:\d+)?", layer) for layer in layers) else "layer"
+    if list(layers) in (["loss"], ["model"], ["optimizer"]):
+        return f"the {layers[0]} {predicate}"
+    nouns = {match[1] if (match := NOUN.fullmatch(layer)) else "layer" for layer in layers}
+    noun = nouns.pop() if len(nouns) == 1 else "layer"
     names = [f"'{shortened(layer, 40)}'" for layer in layers[:LAYERS_LISTED]]
     if len(layers) == 1:
         return f"{noun} {names[0]} {predicate}"

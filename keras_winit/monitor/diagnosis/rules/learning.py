@@ -4,18 +4,19 @@ import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
-from keras_winit.monitor.diagnosis.rules.run_view import View, Weight
-from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
+from keras_winit.monitor.diagnosis.rules.run_view import Row, View, Weight
+from keras_winit.monitor.diagnosis.rules.scheme_advice import PASS_GRADIENTS, scheme_advice
 
 
 def _comparable_kernels(view: View) -> list[list[Weight]]:
     """Return groups of kernels to compare: the main path, and each residual branch."""
     groups: dict[int | None, list[Weight]] = {}
     for weight in view.kernels:
-        # Kernels that compute attention scores hardly affect the loss at first.
-        if weight.part.activation != "softmax" or not weight.part.hidden:
+        # Scores of attention hardly affect the loss at first.
+        if not weight.part.makes_scores:
             groups.setdefault(weight.part.branch, []).append(weight)
     return list(groups.values())
 
@@ -42,6 +43,12 @@ class VanishingBackward(Rule):
     threshold: float = 1e-3
     persistence: int = 3
 
+    # Remedy if no gradient is left that a scheme could balance.
+    blocked: ClassVar[str] = (
+        "look between the loss and the last layer for an output that is constant, a rectifier that "
+        "is off, a saturated activation or a stopped gradient"
+    )
+
     # Nothing is left to learn below this share of the first loss, or, if no gradient moves,
     # below this loss: a cross-entropy of probabilities, which Keras clips, ends near it.
     learned: float = 1e-4
@@ -62,7 +69,9 @@ class VanishingBackward(Rule):
                         if largest > 0
                         else f"the gradient of {weight.kernel.name!r} is zero, like all others"
                     )
-                    remedy = scheme_advice(weight.part)
+                    remedy = (
+                        scheme_advice(weight.part, PASS_GRADIENTS) if largest > 0 else self.blocked
+                    )
                     yield Violation(weight.layer, ratio, weight.order, cause=cause, remedy=remedy)
 
     def _is_learned(self, view: View) -> bool:
@@ -134,52 +143,110 @@ class ExplodingBackward(Rule):
 
 @dataclass(frozen=True)
 class UpdateTooLarge(Rule):
-    """Reports updates that leave little of a kernel."""
+    """Reports updates that leave little of a kernel, or nothing of the units behind it."""
 
     id = "update_too_large"
     statistic = "update_ratio"
     fires = (
         "the norm of an update, relative to the norm of the kernel or to the norm that fits its "
-        "fans, whichever is larger, exceeds the threshold; above 0.5 at once"
+        "fans, whichever is larger, exceeds the threshold; above 0.5 at once; in LSTM and GRU "
+        "layers 2.5 times as much; above 0.03 if 90 % of the units of a rectifier have died since"
     )
     applies = "kernels that did not start at zero, or whose fitting norm is known"
-    healthy = "3.7e-5 .. 6.4e-2"
+    healthy = "3.7e-5 .. 6.4e-2; up to 0.2, and 0.48 in LSTM and GRU layers, at high rates"
     cause = "one step changes a large part of the kernel"
     remedy = "lower the learning rate, or warm it up"
-    origin = "99 % quantile of healthy runs 0.064"
-    threshold: float = 0.1
+    origin = (
+        "small models over rates of SGD with momentum, Adam and RMSprop: MLPs, SimpleRNN and "
+        "batch normalization train up to 0.2 and fail from 0.27 on, LSTM trains up to 0.48; "
+        "updates of 0.2 in random directions replace a kernel in 25 steps"
+    )
+    threshold: float = 0.2
     persistence: int = 3
     at_once: float = 0.5
+    gated: float = 2.5
+
+    # Smallest update that may have killed units, and the share of them that died since.
+    kills: float = 0.03
+    dead: float = 0.9
+    alive: float = 0.5
 
     def check(self, view: View) -> Iterator[Violation]:
+        yield from self._check_size(view)
+        yield from self._check_deaths(view)
+
+    def _check_size(self, view: View) -> Iterator[Violation]:
         for weight in view.kernels:
-            fitting_norm = _fitting_norm(weight)
-            ratio = self._ratio(weight, fitting_norm)
-            huge = ratio > self.at_once
-            if not (huge or ratio > self.threshold):
+            ratio = self._ratio(weight)
+            scale = self.gated if _is_gated(weight) else 1.0
+            huge = ratio > self.at_once * scale
+            if not (huge or ratio > self.threshold * scale):
                 continue
-            is_small = fitting_norm is not None and weight["weight_norm"] < fitting_norm
+            is_small = weight["weight_norm"] < (weight.fitting_norm or 0.0)
             reference = "a kernel of fitting size" if is_small else "the kernel itself"
             yield Violation(
                 weight.layer,
                 ratio,
                 weight.order,
-                threshold=self.at_once if huge else None,
+                threshold=(self.at_once if huge else self.threshold) * scale,
                 persistence=1 if huge else None,
                 cause=f"an update of {weight.kernel.name!r} has {ratio:.2g} times the norm of "
                 f"{reference}: {self.cause}",
             )
 
-    def _ratio(self, weight: Weight, fitting_norm: float | None) -> float:
+    def _check_deaths(self, view: View) -> Iterator[Violation]:
+        """Yield the kernel with the largest update, if units have died since."""
+        row = next((row for row in self._died(view)), None)
+        if row is None:
+            return
+        updates = [
+            (ratio, record.step, weight)
+            for record in view.records[:-1]
+            for weight in View([view.records[0], record], view.model).kernels
+            if math.isfinite(ratio := self._ratio(weight))
+        ]
+        ratio, step, weight = max(updates, key=lambda one: one[0], default=(0.0, 0, None))
+        if weight is not None and ratio > self.kills:
+            cause = (
+                f"an update of {weight.kernel.name!r} had {ratio:.2g} times its norm, and by now "
+                f"{row['dead_share']:.0%} of the units of layer {row.layer!r} have died"
+            )
+            yield Violation(
+                weight.layer,
+                ratio,
+                weight.order,
+                since=step,
+                threshold=self.kills,
+                persistence=min(2, self.persistence),
+                cause=cause,
+            )
+
+    def _died(self, view: View) -> Iterator[Row]:
+        """Yield hidden layers of which most units are dead that were alive in the first record."""
+        first = view.records[0]
+        for name, row in zip(view.record.layers, view.rows, strict=True):
+            hidden = row.part is not None and row.part.hidden
+            if hidden and not row.pre_activation and row["dead_share"] >= self.dead:
+                share = first.lookup(name, "dead_share")
+                if share is not None and share <= self.alive:
+                    yield row
+
+    def _ratio(self, weight: Weight) -> float:
+        fitting_norm = weight.fitting_norm
         if fitting_norm is None:
             return math.nan if weight.started_at_zero else weight["update_ratio"]
         return weight["update_norm"] / max(weight["weight_norm"], fitting_norm)
 
 
-def _fitting_norm(weight: Weight) -> float | None:
-    """Return the smallest norm that keeps the signal or the gradient; None if unknown."""
-    variances = weight.kernel.variances
-    return None if variances is None else math.sqrt(weight.kernel.size * variances[0])
+def _is_gated(weight: Weight) -> bool:
+    """Return whether the layer is recurrent with gates, as LSTM and GRU, which bound its state.
+
+    Its recurrent kernel is square for each gate, with a fitting variance of 1 / units.
+    """
+    recurrent = [kernel for kernel in weight.part.kernels if kernel.role == "recurrent"]
+    return any(
+        kernel.variances and kernel.size * kernel.variances[0] ** 2 > 1 for kernel in recurrent
+    )
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,12 @@ class Weight:
         return self.first_values.get("weight_norm") == 0
 
     @property
+    def fitting_norm(self) -> float | None:
+        """The smallest norm that keeps the signal or the gradient; None if unknown."""
+        variances = self.kernel.variances
+        return None if variances is None else math.sqrt(self.kernel.size * variances[0])
+
+    @property
     def multiplies(self) -> bool:
         """Whether the layer is known to multiply a signal by this weight."""
         return self.kernel.role in ("kernel", "recurrent")
@@ -103,6 +109,11 @@ class View:
                 zip(owners, record.values.tolist(), unit_samples, strict=True)
             )
         ]
+
+    @functools.cached_property
+    def batch(self) -> float:
+        """Number of samples in the batch, at most: no layer has fewer. Infinite if unknown."""
+        return min((row.unit_samples for row in self.rows), default=math.inf)
 
     @functools.cached_property
     def inputs(self) -> list[Row]:

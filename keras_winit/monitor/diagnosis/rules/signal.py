@@ -12,8 +12,11 @@ from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
 # Last step at which the signal still shows the initialization rather than what was learned.
 LAST_EARLY_STEP = 12
 
-# With at most this many entries, a healthy unit may be zero for all of them by chance.
-FEW_ENTRIES = 8
+# In layers of at most this many units, only all of them together can be called dead.
+FEW_UNITS = 5
+
+# Probability of a false alarm that rules out chance.
+TAIL = 1e-3
 
 
 def _comparable_rows(view: View) -> Iterator[tuple[Row | None, Sequence[Row]]]:
@@ -95,6 +98,11 @@ class VanishingForward(Rule):
         if part is None or weight is None:
             return True
         ends_branch_at_zero = part.ends_branch and weight.started_at_zero
+        # In a branch a small kernel is a choice: the signal runs along the other path.
+        variances, size = weight.kernel.variances, weight.kernel.size
+        small = variances is not None and weight["weight_norm"] ** 2 < size * variances[0]
+        if part.branch is not None and small and not _is_zero(row):
+            return True
         # The rule `dead_units` reports these.
         all_dead = row["dead_share"] >= 0.99 and weight["weight_norm"] > 0
         normalized = part.normalized and row["unit_stddev"] > 0
@@ -149,15 +157,20 @@ class ExplodingForward(Rule):
 
 
 @functools.cache
-def most_dead(units: int, share: float, tail: float = 1e-3) -> int:
-    """Return the 1 - `tail` quantile of Binomial(units, share)."""
+def most_dead(units: int, share: float) -> int:
+    """Return the 99.9 % quantile of Binomial(units, share)."""
     total = 0.0
     for count in range(units + 1):
         ways = math.lgamma(units + 1) - math.lgamma(count + 1) - math.lgamma(units - count + 1)
         total += math.exp(ways + count * math.log(share) + (units - count) * math.log1p(-share))
-        if total >= 1 - tail:
+        if total >= 1 - TAIL:
             return count
     return units
+
+
+def records_needed(units: int, share: float) -> int:
+    """Return in how many records all units together must be dead to rule out chance."""
+    return math.ceil(math.log(TAIL) / (units * math.log(share)))
 
 
 @dataclass(frozen=True)
@@ -168,33 +181,45 @@ class DeadUnits(Rule):
     statistic = "dead_share"
     fires = (
         "more units are dead than in 99.9 % of layers whose units die with the probability of the "
-        "threshold; an error from 99 % of the units on"
+        "threshold, or, if it is active for 5 % of the samples only, by chance of the batch; an "
+        "error from 99 % of the units on"
     )
     applies = (
-        "rectifiers in hidden layers; of at most 5 units, or with at most 8 entries for each "
-        "unit, all must be dead"
+        "rectifiers in hidden layers; of at most 5 units all must be dead; the smaller the batch "
+        "and the layer, the more steps are required"
     )
-    healthy = "0 .. 0.385"
+    healthy = "0 .. 0.385 with batches of 256"
     cause = "a unit that is zero for every sample gets no gradient, and seldom recovers"
     remedy = "use zero or positive biases, a lower learning rate, or a leaky activation"
-    origin = "healthy runs with batches of 256: 99 % quantile 0.385, maximum 0.52"
-    threshold: float = 0.35
+    origin = (
+        "theory: with random signs and no biases, a unit is dead as often as it is active for all "
+        "samples, so at most 1 / 2 are; training adds to that, 0.70 of 128 units in a model with "
+        "accuracy 0.94. A unit that is active for a share p of the samples is off for n of them "
+        "with probability (1 - p)**n; positions of one sample are not independent"
+    )
+    threshold: float = 0.6
     persistence: int = 3
 
+    # Least share of the samples for which a healthy unit is active.
+    active: float = 0.05
+
     def check(self, view: View) -> Iterator[Violation]:
+        probability = self._probability(view.batch)
         for row in view.rows:
             dead, share = row["dead_units"], row["dead_share"]
             hidden = row.part is not None and row.part.hidden
             if row.pre_activation or not hidden or not dead * share > 0:
                 continue
             units = round(dead / share)
-            few = units <= 5 or row.unit_samples <= FEW_ENTRIES
-            most = units - 1 if few else most_dead(units, self.threshold)
+            most = units - 1
+            if units > FEW_UNITS:
+                most = min(most, most_dead(units, probability))
             weight = view.weight_of(row.layer)
             # The units of a kernel of zeros are dead because of the kernel.
             if dead <= most or (weight is not None and weight["weight_norm"] == 0):
                 continue
             all_dead = share >= 0.99
+            least = min(2, self.persistence) if all_dead else self.persistence
             cause = f"{dead:.0f} of {units} units of layer {row.layer!r} are zero on this batch"
             yield Violation(
                 row.layer,
@@ -202,10 +227,14 @@ class DeadUnits(Rule):
                 row.order,
                 threshold=most / units,
                 severity="error" if all_dead else None,
-                persistence=min(2, self.persistence) if all_dead else None,
+                persistence=max(least, records_needed(units, probability)),
                 cause=f"{cause}: {self.cause}",
                 remedy=f"{self.remedy}; {scheme_advice(row.part)}",
             )
+
+    def _probability(self, samples: float) -> float:
+        """Return the probability that a healthy unit is zero for as many samples, at most."""
+        return self.threshold + (1 - self.threshold) * (1 - self.active) ** max(samples, 1)
 
 
 @dataclass(frozen=True)
@@ -232,6 +261,8 @@ class Saturated(Rule):
             share, part = row["saturated_share"], row.part
             if part is None or not part.hidden or row.pre_activation or not share > self.threshold:
                 continue
+            advice = scheme_advice(part, "")
+            advice = f"{advice}, and " if advice else ""
             cause = (
                 f"{share:.0%} of the outputs of layer {row.layer!r} lie where the activation is "
                 "flat and passes hardly any gradient"
@@ -242,5 +273,5 @@ class Saturated(Rule):
                 row.order,
                 severity=None if view.step <= self.warns_until else "info",
                 cause=cause,
-                remedy=f"{scheme_advice(part)}, and scale the inputs to standard deviation 1",
+                remedy=f"{advice}scale the inputs to standard deviation 1",
             )

@@ -1,0 +1,231 @@
+"""Rules on the loss: whether it suits the last activation and the targets."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from keras_winit.models.losses import LossSetup
+from keras_winit.models.setup import OutputSetup
+from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.run_view import Row, View
+from keras_winit.monitor.diagnosis.rules.setup import order_of
+
+# Activations whose outputs lie in 0..1, one by one.
+UNIT_RANGE = ("sigmoid", "hard_sigmoid")
+# Keras divides the outputs by their sum, so any positive outputs are probabilities of classes.
+POSITIVE = ("softmax", "exponential", "softplus")
+RECTIFIERS = ("relu", "relu6")
+
+# The classes in `keras.losses`, to quote in a remedy.
+CLASSES = {
+    "binary_crossentropy": "BinaryCrossentropy",
+    "binary_focal_crossentropy": "BinaryFocalCrossentropy",
+    "categorical_crossentropy": "CategoricalCrossentropy",
+    "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
+    "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
+}
+
+
+@dataclass(frozen=True)
+class LossMismatch(Rule):
+    """Reports a loss that does not suit the last activation."""
+
+    id = "loss_mismatch"
+    severity = "error"
+    statistic = "activation"
+    fires = (
+        "a cross-entropy takes outputs of another kind: probabilities with `from_logits=True`, "
+        "logits without it, or independent probabilities for classes that exclude each other, "
+        "and the reverse; a warning where such models still train"
+    )
+    applies = "outputs with a known last activation and a cross-entropy of Keras"
+    healthy = "softmax or sigmoid without `from_logits`, no activation with it"
+    cause = "the loss takes the outputs of the last layer for something else than they are"
+    remedy = (
+        "use no activation in the last layer and "
+        "`keras.losses.SparseCategoricalCrossentropy(from_logits=True)`"
+    )
+    origin = (
+        "digits, 15 epochs of Adam: an error where the accuracy stays below 0.3 or the loss is "
+        "constant or NaN; a warning at 0.76 to 0.98, against 0.98"
+    )
+
+    def check(self, view: View) -> Iterator[Violation]:
+        setup = view.model.setup
+        if setup is None or view.record.loss is None:
+            return
+        for end in setup.outputs:
+            mismatch = _mismatch(end)
+            if mismatch is not None:
+                severity, cause, remedy = mismatch
+                order = order_of(view, end.layer)
+                yield Violation(
+                    end.layer, 1.0, order, severity=severity, cause=cause, remedy=remedy
+                )
+
+
+def _mismatch(end: OutputSetup) -> tuple[str, str, str] | None:
+    """Return severity, cause and remedy if the loss of an output does not suit it."""
+    loss, activation = end.loss, end.activation
+    if loss is None or activation is None or loss.axis != -1:
+        return None
+    if end.units == 1 and activation == "softmax":
+        return None  # The rule `one_unit_softmax` reports these.
+    if end.units == 1 and loss.is_categorical:
+        return (
+            "error",
+            f"{loss.name} over the single unit of layer {end.layer!r} is constant, because the "
+            "only class always has probability 1",
+            f'{_set(end, "sigmoid")} and `model.compile(loss="binary_crossentropy")`',
+        )
+    if loss.from_logits:
+        return _logits_mismatch(end, loss, activation)
+    if loss.is_categorical:
+        return _classes_mismatch(end, loss, activation)
+    return _binary_mismatch(end, loss, activation) if loss.is_binary else None
+
+
+def _logits_mismatch(
+    end: OutputSetup, loss: LossSetup, activation: str
+) -> tuple[str, str, str] | None:
+    if activation in ("softmax", *UNIT_RANGE):
+        cause = (
+            f"{loss.name} with from_logits=True takes the probabilities of the {activation} in "
+            f"layer {end.layer!r} for logits: no class can become likely, and the loss stays high"
+        )
+    elif activation in RECTIFIERS:
+        cause = (
+            f"the {activation} in layer {end.layer!r} lets no logit be negative, and passes no "
+            f"gradient where it is 0"
+        )
+    else:
+        return None
+    return "warning", cause, f"{_set(end, None)}, and keep from_logits=True"
+
+
+def _classes_mismatch(
+    end: OutputSetup, loss: LossSetup, activation: str
+) -> tuple[str, str, str] | None:
+    if activation in POSITIVE:
+        return None
+    if activation in UNIT_RANGE:
+        cause = (
+            f"{loss.name} is for classes that exclude each other, but the {activation} in layer "
+            f"{end.layer!r} gives each class a probability of its own"
+        )
+        return "warning", cause, _set(end, "softmax")
+    return "error", _not_probabilities(end, loss), _logits_remedy(end, loss)
+
+
+def _binary_mismatch(
+    end: OutputSetup, loss: LossSetup, activation: str
+) -> tuple[str, str, str] | None:
+    if activation in UNIT_RANGE:
+        return None
+    if activation == "softmax":
+        cause = (
+            f"{loss.name} takes the classes of the softmax in layer {end.layer!r} for independent "
+            "questions, so its value and its accuracy are not those of the classes"
+        )
+        return "warning", cause, '`model.compile(loss="categorical_crossentropy")`'
+    severity = "error" if activation in RECTIFIERS else "warning"
+    return severity, _not_probabilities(end, loss), _logits_remedy(end, loss)
+
+
+def _not_probabilities(end: OutputSetup, loss: LossSetup) -> str:
+    has = "has no activation" if end.activation == "linear" else f"ends in {end.activation}"
+    return (
+        f"{loss.name} needs probabilities, but layer {end.layer!r} {has}: Keras clips its outputs "
+        "to 0 .. 1, and what is clipped passes no gradient"
+    )
+
+
+def _logits_remedy(end: OutputSetup, loss: LossSetup) -> str:
+    compiled = f"`model.compile(loss=keras.losses.{CLASSES[loss.name]}(from_logits=True))`"
+    if end.activation in ("linear", "log_softmax"):
+        activation = "sigmoid" if loss.is_binary else "softmax"
+        return f"{compiled}; or {_set(end, activation)}"
+    return f"{_set(end, 'sigmoid' if loss.is_binary else 'softmax')}"
+
+
+def _set(end: OutputSetup, activation: str | None) -> str:
+    """Return an instruction that sets the activation of the last layer."""
+    value = "None" if activation is None else f'"{activation}"'
+    return f"set `activation={value}` in layer {end.layer!r}"
+
+
+@dataclass(frozen=True)
+class TargetRange(Rule):
+    """Reports targets that the loss cannot take, and losses below zero that cannot be."""
+
+    id = "target_range"
+    severity = "error"
+    statistic = "max"
+    fires = (
+        "targets lie outside 0 .. 1 in a binary cross-entropy, or outside 0 .. classes - 1 in a "
+        "sparse one; or a loss that cannot be negative is below zero"
+    )
+    applies = (
+        "outputs with a loss of Keras; a negative loss only without penalties and sample weights"
+    )
+    healthy = "targets within the range of the loss"
+    cause = "the loss is not defined for such targets"
+    remedy = 'use a loss for numbers, such as `model.compile(loss="mse")`, or scale the targets'
+    origin = "by definition; a tolerance of 0.001 for rounding"
+    tolerance: float = 1e-3
+
+    def check(self, view: View) -> Iterator[Violation]:
+        setup, found = view.model.setup, False
+        if setup is None:
+            return
+        targets = {row.layer: row for row in view.targets}
+        for end in setup.outputs:
+            row = targets.get(end.target or "")
+            if row is not None and end.loss is not None:
+                for violation in self._check_targets(row, end, end.loss):
+                    found = True
+                    yield violation
+        loss = view.record.loss
+        can_judge = setup.never_negative and view.model.plain_loss and loss is not None
+        if can_judge and loss is not None and loss < -self.tolerance and not found:
+            cause = f"the loss is {loss:.3g}, but this loss is never below zero for valid targets"
+            yield Violation("loss", loss, len(view.rows), threshold=0.0, cause=cause)
+
+    def _check_targets(self, row: Row, end: OutputSetup, loss: LossSetup) -> Iterator[Violation]:
+        least, most = row["min"], row["max"]
+        shown = f"the targets {row.layer!r} of layer {end.layer!r} lie in {least:.4g} .. {most:.4g}"
+        if loss.is_binary:
+            outside = least if least < -self.tolerance else most
+            if least < -self.tolerance or most > 1 + self.tolerance:
+                cause = f"{shown}, but {loss.name} takes targets from 0 to 1"
+                remedy = (
+                    'for classes use `Dense(classes, activation="softmax")` with '
+                    '`model.compile(loss="sparse_categorical_crossentropy")`, for numbers '
+                    '`model.compile(loss="mse")` without an activation, for -1 and 1 '
+                    "`y = (y + 1) / 2`"
+                )
+                limit = 0.0 if least < -self.tolerance else 1.0
+                yield Violation(row.layer, outside, -1, limit, cause=cause, remedy=remedy)
+        elif loss.name == "sparse_categorical_crossentropy" and loss.axis == -1 and end.units:
+            yield from self._check_classes(row, end.units, loss, shown)
+
+    def _check_classes(
+        self, row: Row, classes: int, loss: LossSetup, shown: str
+    ) -> Iterator[Violation]:
+        least, most = row["min"], row["max"]
+        for value, limit, is_outside in (
+            (least, 0, least < 0),
+            (most, classes - 1, most > classes - 1),
+        ):
+            if is_outside and value != loss.ignored_class:
+                cause = f"{shown}, but {loss.name} over {classes} units takes 0 to {classes - 1}"
+                remedy = (
+                    f"number the classes from 0, or use `Dense({most + 1:.0f})` as the last layer"
+                )
+                if value < 0:
+                    remedy = (
+                        "number the classes from 0; leave out padding with "
+                        "`keras.losses.SparseCategoricalCrossentropy(ignore_class="
+                        f"{value:.0f})`"
+                    )
+                yield Violation(row.layer, value, -1, float(limit), cause=cause, remedy=remedy)
+                return
