@@ -19,6 +19,10 @@ COMPOSITE = (
     keras.layers.GroupQueryAttention,
 )
 
+# What unknown sizes are taken for if a model does not run without: of the batch, and others.
+# They are small, because a table of positions may be short.
+SIZES = 2, 4
+
 
 @dataclass(frozen=True)
 class Call:
@@ -28,12 +32,15 @@ class Call:
         operation: The layer or operation that is called.
         inputs: Positions, in the list of calls, of the calls whose outputs it takes.
         takes_model_input: Whether it takes an input of the model itself.
+        arguments: For each tensor that it takes, in turn, the position of the call that makes
+            it; None for an input of the model.
         shape: Shape of its first output, None for sizes that vary. Empty if it is not known.
     """
 
     operation: Any
     inputs: tuple[int, ...]
     takes_model_input: bool
+    arguments: tuple[int | None, ...] = ()
     shape: tuple[int | None, ...] = ()
 
 
@@ -68,7 +75,15 @@ def trace_model(model: Any) -> Trace:
         Exception: Of any type, if the model does not run on symbolic tensors. Its `call` may
             ask for values, or use functions of a backend.
     """
-    arguments, keywords = _symbolic_arguments(model)
+    try:
+        return _trace(model, ())
+    except Exception:
+        # Some layers of other packages pass a size to functions that need a number.
+        return _trace(model, SIZES)
+
+
+def _trace(model: Any, sizes: Sequence[int]) -> Trace:
+    arguments, keywords = _symbolic_arguments(model, sizes)
     # The stateless scope discards what a `call` assigns or draws from a generator.
     with keras.StatelessScope(), _composites_expanded(model), _name_counts_restored():
         outputs = model.call(*arguments, **keywords)
@@ -89,22 +104,31 @@ def try_trace(model: Any) -> Trace | None:
         return None
 
 
-def _symbolic_arguments(model: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return arguments for `model.call` with the shapes that the model was built with."""
+def _symbolic_arguments(model: Any, sizes: Sequence[int]) -> tuple[list[Any], dict[str, Any]]:
+    """Return arguments for `model.call` with the shapes that the model was built with.
+
+    Args:
+        model: Built model.
+        sizes: What takes the place of unknown sizes: of the first axis and of all others. Empty
+            to leave them unknown.
+    """
+
+    def symbolic(shape: Sequence[int | None], dtype: str = "float32") -> Any:
+        if sizes:
+            shape = [sizes[min(i, 1)] if size is None else size for i, size in enumerate(shape)]
+        return keras.KerasTensor(shape, dtype)
+
     if getattr(model, "inputs", None):
         functional = getattr(model, "_functional", None) or model
-        return [keras.tree.map_structure(_symbolic_copy, functional._inputs_struct)], {}
-    tensors = {
-        name.removesuffix("_shape"): keras.tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, "float32"), shape
+        structure = keras.tree.map_structure(
+            lambda tensor: symbolic(tensor.shape, tensor.dtype), functional._inputs_struct
         )
+        return [structure], {}
+    tensors = {
+        name.removesuffix("_shape"): keras.tree.map_shape_structure(symbolic, shape)
         for name, shape in model._build_shapes_dict.items()
     }
     return (list(tensors.values()), {}) if len(tensors) == 1 else ([], tensors)
-
-
-def _symbolic_copy(tensor: Any) -> Any:
-    return keras.KerasTensor(tensor.shape, tensor.dtype)
 
 
 def _is_composite(layer: Any) -> bool:
@@ -178,10 +202,11 @@ def _calls_behind(outputs: Sequence[Any]) -> tuple[list[Call], tuple[int | None,
             pending += [(needed, False) for needed in reversed(inputs)]
             continue
         origins = [_origin(needed) for needed in inputs]
-        sources = dict.fromkeys(positions[source[0]] for source in origins if source is not None)
+        arguments = tuple(None if source is None else positions[source[0]] for source in origins)
+        sources = dict.fromkeys(source for source in arguments if source is not None)
         positions[key] = len(calls)
         shape = tuple(operation._inbound_nodes[key[1]].output_tensors[0].shape)
-        calls.append(Call(operation, tuple(sources), None in origins, shape))
+        calls.append(Call(operation, tuple(sources), None in arguments, arguments, shape))
     origins = [_origin(tensor) for tensor in outputs]
     return calls, tuple(None if one is None else positions[one[0]] for one in origins)
 

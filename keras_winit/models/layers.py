@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -56,6 +56,8 @@ class LayerInfo:
         normalized: Whether its output meets a normalization before the next kernel.
         takes_raw_input: Whether it holds a kernel and takes an input of the model, with no
             kernel and no normalization in between.
+        makes_scores: Whether its output only decides how much other tensors count, as that of
+            a query or a key of attention. The loss hardly depends on it at first.
     """
 
     name: str
@@ -67,6 +69,7 @@ class LayerInfo:
     ends_branch: bool = False
     normalized: bool = False
     takes_raw_input: bool = False
+    makes_scores: bool = False
 
     @property
     def is_embedding(self) -> bool:
@@ -91,13 +94,33 @@ def describe_layers(model: Any, names: Names, calls: Any = None) -> dict[int, La
     except Exception:
         leaves = [layer for layer in model._flatten_layers(include_self=False) if _is_leaf(layer)]
         calls = [Call(leaf, (i - 1,) if i else (), i == 0) for i, leaf in enumerate(leaves)]
-    structure = Structure(calls)
+        # Their order does not tell what becomes of an output.
+        structure = Structure(calls, scores_known=False)
+    else:
+        structure = Structure(calls)
     described: dict[int, LayerInfo] = {}
-    for position, call in enumerate(calls):
+    for position, call in enumerate(structure.calls):
         layer = call.operation
         if isinstance(layer, layers.Layer) and id(layer) not in described:
             described[id(layer)] = _layer_info(structure, position, names)
+    for layer_id in _queries_and_keys(model):
+        if layer_id in described:
+            described[layer_id] = replace(described[layer_id], makes_scores=True)
     return described
+
+
+def _queries_and_keys(model: Any) -> Iterator[int]:
+    """Yield the `id` of each layer that an attention layer keeps as its query or its key.
+
+    The calls do not show them in a model that `trace_calls` cannot trace, and in a subclass that
+    computes its attention without operations of Keras.
+    """
+    for layer in model._flatten_layers():
+        # The names of Keras' own attention layers, which other packages have taken over.
+        for attribute in ("_query_dense", "_key_dense"):
+            inner = getattr(layer, attribute, None)
+            if isinstance(inner, layers.Layer):
+                yield id(inner)
 
 
 def unit_axes(model: Any, names: Names) -> dict[str, tuple[int, ...]]:
@@ -129,6 +152,7 @@ def _layer_info(structure: Structure, position: int, names: Names) -> LayerInfo:
         ends_branch=structure.ends_branch(position),
         normalized=structure.is_normalized(position),
         takes_raw_input=bool(layer_kernels) and structure.takes_raw_input(position),
+        makes_scores=structure.only_scores(position),
     )
 
 

@@ -25,6 +25,11 @@ NORMALIZATIONS = (
 INPUT_SCALINGS = (*NORMALIZATIONS, layers.Rescaling)
 SUMS = (layers.Add, layers.Average)
 
+# Layers that take query, value and, if it is not the value, key; and the name of the operation
+# that takes query, key and value.
+ATTENTION_LAYERS = (layers.Attention, layers.AdditiveAttention)
+FUSED_ATTENTION = "DotProductAttention"
+
 # The activations that are recognized, by the names of Keras' functions.
 ACTIVATION_NAMES = (
     *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "tanh"),
@@ -61,9 +66,10 @@ class Structure:
 
     Args:
         calls: Each after the calls that it needs.
+        scores_known: Whether the calls show which outputs are only scores. Defaults to True.
     """
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[Call], scores_known: bool = True) -> None:
         self.calls = calls
         self.kernels = [
             list(kernels(call.operation)) if isinstance(call.operation, layers.Layer) else []
@@ -78,11 +84,21 @@ class Structure:
             self._kernel_follows[position] = any(
                 self.kernels[user] or self._kernel_follows[user] for user in self._users[position]
             )
+        self._only_scores = [False] * len(calls)
+        for position in reversed(range(len(calls) if scores_known else 0)):
+            self._only_scores[position] = self._leads_to_scores_only(position)
         self._branches, self._branch_ends = self._find_branches()
 
     def kernel_follows(self, position: int) -> bool:
         """Whether the output of a call reaches another kernel."""
         return self._kernel_follows[position]
+
+    def only_scores(self, position: int) -> bool:
+        """Whether the output of a call only decides how much other tensors count.
+
+        It then passes a softmax before the next kernel, as queries and keys of attention do.
+        """
+        return self._only_scores[position]
 
     def branch(self, position: int) -> int | None:
         """Return the number of the residual branch that a call lies in, if any."""
@@ -122,6 +138,25 @@ class Structure:
             if call.takes_model_input:
                 return True
             pending += call.inputs
+        return False
+
+    def _leads_to_scores_only(self, position: int) -> bool:
+        """Whether a call is a softmax inside the model, or all its users take it as scores."""
+        if activation_name(self.calls[position].operation) == "softmax":
+            return self._kernel_follows[position]
+        users = self._users[position]
+        return bool(users) and all(
+            self._only_scores[user] or self._scores_with(position, self.calls[user])
+            for user in users
+        )
+
+    def _scores_with(self, position: int, user: Call) -> bool:
+        """Whether an attention operation takes the output of a call as query or key alone."""
+        arguments = user.arguments[:3]
+        if isinstance(user.operation, ATTENTION_LAYERS):
+            return position in arguments and position != arguments[1]
+        if type(user.operation).__name__ == FUSED_ATTENTION:
+            return position in arguments[:2] and position not in arguments[2:]
         return False
 
     def _followers(self, position: int) -> Iterator[int]:

@@ -1,5 +1,6 @@
 """Applies rules to records, and turns violations that persist into findings."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ class _Tally:
     in_a_row: int = 0
     hits: int = 0
     first_step: int = 0
+    first_value: float = math.nan
     located: LocatedFinding | None = None
 
 
@@ -113,14 +115,16 @@ class Diagnosis:
         tally = self._tallies.setdefault((rule.id, violation.layer), _Tally())
         known = None if tally.located is None else tally.located.finding
         if tally.in_a_row == 0 and known is None:
-            tally.first_step = step
+            tally.first_step, tally.first_value = step, float(violation.value)
         tally.in_a_row += 1
         tally.hits += 1
         persistence = rule.persistence if violation.persistence is None else violation.persistence
         if known is None and tally.in_a_row < persistence:
             return None
         finding = _finding(rule, violation, step, tally, known)
-        tally.located = LocatedFinding(finding, violation.order)
+        tally.located = LocatedFinding(
+            finding, violation.order, tally.first_value, violation.is_root
+        )
         return finding if known is None or known.severity != finding.severity else None
 
 

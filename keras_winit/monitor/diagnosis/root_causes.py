@@ -1,108 +1,253 @@
 """Folds findings under the findings that cause them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_winit.monitor.diagnosis.findings import Finding, Findings, worst_severity
 from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
 
 FORWARD = ("vanishing_forward", "exploding_forward", "dead_units", "saturated")
+VANISHING = ("vanishing_forward", "vanishing_backward")
 BACKWARD = ("vanishing_backward", "exploding_backward")
 UPDATES = ("update_too_large", "update_frozen")
 SYMMETRY = ("constant_units", "symmetric_units")
-EFFECTS = (*FORWARD, *BACKWARD, *UPDATES, "bad_initial_loss")
+# The model's outputs or its loss stand still.
+STUCK = ("constant_output", "nothing_learns")
+EFFECTS = (*FORWARD, *BACKWARD, *UPDATES, *STUCK, "dead_output", "bad_initial_loss", "non_finite")
+WRONG_INIT = "wrong_init_for_activation"
 
-# The rules whose findings a finding of each rule can explain, besides those of the rule itself.
-EXPLAINS: dict[str, frozenset[str]] = {
-    "non_finite": frozenset((*SYMMETRY, *EFFECTS)),
-    "constant_units": frozenset((*SYMMETRY, *EFFECTS, "wrong_init_for_activation", "non_finite")),
-    "symmetric_units": frozenset((*EFFECTS, "wrong_init_for_activation")),
-    "input_scale": frozenset((*EFFECTS, "non_finite")),
-    "wrong_init_for_activation": frozenset((*EFFECTS, "non_finite")),
-    "vanishing_forward": frozenset((*FORWARD, *BACKWARD, *UPDATES, "symmetric_units")),
-    "exploding_forward": frozenset((*EFFECTS, "non_finite")),
-    "dead_units": frozenset((*FORWARD, *BACKWARD, *UPDATES, "bad_initial_loss")),
-    "saturated": frozenset((*FORWARD, *BACKWARD, *UPDATES, "bad_initial_loss")),
-    "bad_initial_loss": frozenset((*FORWARD, *BACKWARD, *UPDATES, "non_finite")),
-    "exploding_backward": frozenset((*FORWARD, *BACKWARD, *UPDATES, "non_finite")),
-    "update_too_large": frozenset((*FORWARD, *BACKWARD, "update_frozen", "non_finite")),
-    "vanishing_backward": frozenset(("update_frozen",)),
+
+class Effects(NamedTuple):
+    """The rules whose findings a cause can bring about directly.
+
+    Args:
+        at_once: At the step of the cause and at later steps.
+        later: Only at later steps, through an update.
+    """
+
+    at_once: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+
+
+# Who can cause whom. Effects are direct: an effect's own effects need not be listed.
+CAUSES: dict[str, Effects] = {
+    # The model and how it was compiled.
+    "nothing_trainable": Effects(("vanishing_backward", "update_frozen", *STUCK)),
+    "learning_rate": Effects((*UPDATES, *STUCK), EFFECTS),
+    "loss_mismatch": Effects(
+        (*BACKWARD, *STUCK, "bad_initial_loss", "dead_output", "target_range", "non_finite"),
+        (*FORWARD, *UPDATES),
+    ),
+    "one_unit_softmax": Effects(
+        ("vanishing_backward", "update_frozen", "bad_initial_loss", "target_range", *STUCK)
+    ),
+    "double_softmax": Effects((*VANISHING, "saturated", "update_frozen", *STUCK)),
+    # Without activations a model learns less than it could, and shows nothing else.
+    "no_activation": Effects(),
+    "high_dropout": Effects((*FORWARD, *BACKWARD, *STUCK, "bad_initial_loss")),
+    # The data.
+    "target_range": Effects(
+        ("exploding_backward", "update_too_large", "bad_initial_loss", "non_finite", *STUCK),
+        (*FORWARD, "dead_output"),
+    ),
+    "target_scale": Effects(
+        ("exploding_backward", "update_too_large", "bad_initial_loss", "non_finite", *STUCK),
+        (*FORWARD, "dead_output"),
+    ),
+    "input_scale": Effects(EFFECTS),
+    # The kernels as they start.
+    "equal_kernels": Effects(("symmetric_units",)),
+    "constant_units": Effects((*EFFECTS, "symmetric_units", "equal_kernels", WRONG_INIT)),
+    "symmetric_units": Effects((*EFFECTS, "equal_kernels", WRONG_INIT)),
+    f"{WRONG_INIT}, too small": Effects(
+        (*VANISHING, "dead_units", "exploding_backward", "update_frozen", *STUCK)
+    ),
+    f"{WRONG_INIT}, too large": Effects(EFFECTS),
+    # The signal and what it does to the loss.
+    "non_finite": Effects((*EFFECTS, "symmetric_units")),
+    "vanishing_forward": Effects(
+        (*BACKWARD, *STUCK, "dead_units", "update_frozen", "symmetric_units")
+    ),
+    "exploding_forward": Effects(EFFECTS),
+    "dead_units": Effects((*VANISHING, *STUCK, "exploding_backward", "update_frozen")),
+    "saturated": Effects(
+        (*VANISHING, *STUCK, "exploding_backward", "update_frozen", "bad_initial_loss")
+    ),
+    "dead_output": Effects(
+        ("vanishing_backward", "update_frozen", "bad_initial_loss", "non_finite", *STUCK)
+    ),
+    "bad_initial_loss": Effects(("exploding_backward", "update_too_large"), EFFECTS),
+    # Gradients and updates. Gradients vanish relative to the largest one.
+    "exploding_backward": Effects(
+        ("vanishing_backward", *UPDATES), (*FORWARD, *STUCK, "dead_output", "non_finite")
+    ),
+    "vanishing_backward": Effects(("update_frozen", *STUCK)),
+    "update_too_large": Effects(
+        ("update_frozen",),
+        (*FORWARD, *BACKWARD, *STUCK, "dead_output", "symmetric_units", "non_finite"),
+    ),
+    "update_frozen": Effects(STUCK),
+    "constant_output": Effects(("nothing_learns",)),
 }
 
-# The rules in the order in which their findings are tried as root causes.
+# What these rules find was there before the first step, whenever they find it.
+FROM_START = (
+    *("nothing_trainable", "learning_rate", "loss_mismatch", "one_unit_softmax", "double_softmax"),
+    *("no_activation", "high_dropout", "target_range", "target_scale", "input_scale"),
+    *("equal_kernels", "constant_units", WRONG_INIT),
+)
+
+# The rules in the order in which their findings of one step follow from each other. Along a
+# signal the place of the layer decides, so its rules share a tier.
 TIERS = (
-    ("non_finite",),
+    ("nothing_trainable", "learning_rate"),
+    ("loss_mismatch", "one_unit_softmax", "double_softmax", "no_activation", "high_dropout"),
+    ("target_range", "target_scale", "input_scale"),
     SYMMETRY,
-    ("input_scale",),
-    ("wrong_init_for_activation",),
-    FORWARD,
+    ("equal_kernels",),
+    (WRONG_INIT,),
+    (*FORWARD, "dead_output", "non_finite"),
     ("bad_initial_loss",),
     ("exploding_backward",),
     ("vanishing_backward",),
     UPDATES,
+    ("constant_output",),
+    ("nothing_learns",),
 )
 TIER_OF = {rule: tier for tier, rules in enumerate(TIERS) for rule in rules}
-AFTER_START = len(TIER_OF)
-LAST = AFTER_START + 1
+
+# A kernel whose variance is off by less is no cause, unless several add up to it.
+LEAST_VARIANCE_RATIO = 10.0
+
+# Gradients grow at most with the square of a signal: it enters through the error and through the
+# derivative. An update of a healthy model has at most this share of its kernel.
+HEALTHY_UPDATE = 0.1
+# A size that a finding does not tell, such as that of a bad first loss, explains updates up to
+# this many times the norm of their kernel.
+MOST_BY_UNKNOWN_SIZE = 1e3
+SIZES_TOLD = ("input_scale", "exploding_forward", "exploding_backward")
+# Causes that are no matter of size, or whose size is that of the error itself.
+ANY_UPDATE = ("learning_rate", "target_scale", "target_range", "loss_mismatch", "non_finite")
 
 
 @dataclass(frozen=True)
 class LocatedFinding:
-    """A finding with the place of its layer in the order of execution."""
+    """A finding with what its place among causes and effects depends on.
+
+    Args:
+        finding: The finding.
+        order: Place of its layer in the order of execution.
+        first_value: Value of the rule's statistic at the first step of the finding.
+        is_root: Whether no other finding can be its cause.
+    """
 
     finding: Finding
     order: int
+    first_value: float = math.nan
+    is_root: bool = False
+
+    @property
+    def start(self) -> int:
+        """First step at which its cause may have been there."""
+        return 0 if self.finding.rule in FROM_START else self.finding.first_step
+
+    @property
+    def cause(self) -> str:
+        """Its name in `CAUSES`."""
+        rule = self.finding.rule
+        if rule != WRONG_INIT:
+            return rule
+        return f"{rule}, too {'small' if self.first_value < 1 else 'large'}"
 
     @property
     def cause_order(self) -> tuple[Any, ...]:
-        """Sort key that puts causes before their consequences."""
-        finding = self.finding
-        tier, start = TIER_OF.get(finding.rule, AFTER_START), finding.first_step
-        # What was healthy at step 0 was spoiled by training, so the step counts first.
-        if start > 0 and finding.rule in (*FORWARD, *BACKWARD, "non_finite"):
-            return (AFTER_START, start, tier, self.order, finding.rule)
-        if _is_mild_variance(finding):
-            return (LAST, 0, 0, self.order, finding.rule)
+        """Sort key that puts causes before their effects."""
+        rule = self.finding.rule
         # Gradients run backward: the layer nearest to the loss comes first.
-        place = -self.order if finding.rule == "vanishing_backward" else self.order
-        return (tier, place, start, 0, finding.rule)
+        place = -self.order if rule == "vanishing_backward" else self.order
+        tier = -1 if self.is_root else TIER_OF.get(rule, len(TIERS))
+        return (self.start, tier, place, self.finding.first_step, rule)
 
 
 def fold_consequences(located: Sequence[LocatedFinding]) -> Findings:
-    """Return one finding for each root cause with its consequences, the worst first."""
-    roots: list[tuple[LocatedFinding, list[Finding]]] = []
-    for candidate in sorted(located, key=lambda one: one.cause_order):
-        for root, consequences in roots:
-            if _explains(root, candidate):
-                consequences.append(candidate.finding)
-                break
-        else:
-            roots.append((candidate, []))
-    folded = [
-        replace(
-            root.finding,
-            severity=worst_severity(root.finding, *consequences),
-            consequences=tuple(consequences),
+    """Return one finding for each root cause with its consequences, the worst first.
+
+    A finding goes under the nearest earlier one that can cause it, and with that one under its
+    root. One that is only an info is taken as a cause if there is no other.
+    """
+    ordered = sorted(_with_joint_values(located), key=lambda one: one.cause_order)
+    roots: list[int] = []
+    for place, effect in enumerate(ordered):
+        causes = [other for other in range(place) if _can_cause(ordered[other], effect)]
+        nearest = max(
+            causes, key=lambda other: (ordered[other].finding.severity != "info", other), default=-1
         )
-        for root, consequences in roots
-    ]
+        roots.append(roots[nearest] if causes else place)
+    folded = []
+    for place, one in enumerate(ordered):
+        if roots[place] == place:
+            consequences = tuple(
+                other.finding
+                for other, root in zip(ordered, roots, strict=True)
+                if root == place and other is not one
+            )
+            severity = worst_severity(one.finding, *consequences)
+            folded.append(replace(one.finding, severity=severity, consequences=consequences))
     return Findings(sorted(folded, key=lambda finding: -SEVERITIES.index(finding.severity)))
 
 
-def _explains(root: LocatedFinding, other: LocatedFinding) -> bool:
-    cause, effect = root.finding, other.finding
-    if cause.rule == effect.rule:
-        return True
-    if _is_mild_variance(effect):
-        return cause.severity != "info" and cause.rule in EXPLAINS and cause.rule not in UPDATES
-    if effect.rule not in EXPLAINS.get(cause.rule, ()):
+def _can_cause(cause: LocatedFinding, effect: LocatedFinding) -> bool:
+    """Return whether a finding came before another one and can bring it about."""
+    if effect.is_root or cause.start > effect.start:
         return False
-    # At the start a signal runs forward only; training can spoil any layer.
-    runs_forward = effect.rule in FORWARD and effect.first_step == 0
-    return not runs_forward or root.order <= other.order or cause.rule in SYMMETRY
+    if cause.finding.rule == effect.finding.rule:
+        return True
+    effects, rule = CAUSES.get(cause.cause, Effects()), effect.finding.rule
+    same_step = cause.start == effect.start
+    if rule not in effects.at_once and (same_step or rule not in effects.later):
+        return False
+    return _reaches(cause, effect) and _is_large_enough(cause, effect)
 
 
-def _is_mild_variance(finding: Finding) -> bool:
-    """Return whether a variance is only slightly off, which any worse finding explains."""
-    return finding.rule == "wrong_init_for_activation" and finding.severity == "info"
+def _reaches(cause: LocatedFinding, effect: LocatedFinding) -> bool:
+    """Return whether a signal runs from cause to effect; training can spoil any layer."""
+    along_signal = (*FORWARD, "non_finite", WRONG_INIT)
+    one_pass = cause.start == effect.start and cause.finding.rule in along_signal
+    return not one_pass or effect.finding.rule not in FORWARD or cause.order <= effect.order
+
+
+def _is_large_enough(cause: LocatedFinding, effect: LocatedFinding) -> bool:
+    rule, size = cause.finding.rule, cause.first_value
+    if rule == WRONG_INIT and cause.finding.severity == "info":
+        # Slight deviations show at once or not at all.
+        far = max(size, 1 / size) >= LEAST_VARIANCE_RATIO
+        return far and effect.start == 0
+    if effect.finding.rule == "update_too_large" and rule not in ANY_UPDATE:
+        by_size = HEALTHY_UPDATE * size**2 if rule in SIZES_TOLD else MOST_BY_UNKNOWN_SIZE
+        least = 0.0 if rule == "input_scale" else MOST_BY_UNKNOWN_SIZE
+        return effect.first_value <= max(by_size, least)
+    return True
+
+
+def _with_joint_values(located: Sequence[LocatedFinding]) -> list[LocatedFinding]:
+    """Give findings that add up the value that they have together.
+
+    These are kernels that are all too small or all too large, whose variances multiply along the
+    signal, and updates that are too large, of which the largest tells the learning rate.
+    """
+    largest_update, product = 0.0, {True: 1.0, False: 1.0}
+    for one in located:
+        if one.finding.rule == "update_too_large":
+            largest_update = max(largest_update, one.first_value)
+        elif one.finding.rule == WRONG_INIT:
+            product[one.first_value < 1] *= one.first_value
+    joint = {"update_too_large": lambda _: largest_update}
+    joint[WRONG_INIT] = lambda value: product[value < 1]
+    return [
+        replace(one, first_value=joint[one.finding.rule](one.first_value))
+        if one.finding.rule in joint
+        else one
+        for one in located
+    ]

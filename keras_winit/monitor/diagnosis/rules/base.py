@@ -24,6 +24,7 @@ class Violation:
         cause: Cause in words. None: the rule's.
         remedy: Remedy in words. None: the rule's.
         details: Further lines of text.
+        is_root: Whether no other finding can be its cause, as with NaN in the data.
     """
 
     layer: str
@@ -35,6 +36,7 @@ class Violation:
     cause: str | None = None
     remedy: str | None = None
     details: tuple[str, ...] = ()
+    is_root: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ def _comparable_kernels(view: View) -> list[list[Weight]]:
     """Return groups of kernels to compare: the main path, and each residual branch."""
     groups: dict[int | None, list[Weight]] = {}
     for weight in view.kernels:
-        # Kernels that compute attention scores hardly affect the loss at first.
-        if weight.part.activation != "softmax" or not weight.part.hidden:
+        # Scores of attention hardly affect the loss at first.
+        if not weight.part.makes_scores:
             groups.setdefault(weight.part.branch, []).append(weight)
     return list(groups.values())
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
 from keras_winit.monitor.diagnosis.rules.run_view import View, Weight
@@ -177,33 +178,43 @@ class WrongInit(Rule):
     statistic = "weight_norm"
     fires = (
         "the variance of a kernel differs from the nearest variance that keeps a signal by more "
-        "than the factor of the threshold; a warning above a factor of 10"
+        "than the factor of the threshold, or, for a small kernel, by more than chance allows; a "
+        "warning above a factor of 10"
     )
     applies = (
-        "kernels with known fans at step 0; recurrent kernels and residual branches may be "
-        "smaller; only an info before normalization, and for output layers that are smaller"
+        "kernels with known fans at step 0, unless a normalization follows; recurrent kernels and "
+        "residual branches may be smaller; only an info for output layers and in models with "
+        "attention that start from a small standard deviation of about 0.02"
     )
     healthy = "1/2.7 .. 2.7"
     cause = "the variance of the kernel fits neither its fans nor its activation"
     remedy = "use the scheme that fits the activation"
-    origin = "2.7 accepts Glorot where gain**2 / fan_in is 2.5 times its variance"
+    origin = (
+        "2.7 accepts Glorot where gain**2 / fan_in is 2.5 times its variance; of normal entries, "
+        "1 kernel in 1000 passes the limits of chance"
+    )
     threshold: float = 2.7
     warns: float = 10.0
     last_step: int | None = 0
 
     def check(self, view: View) -> Iterator[Violation]:
+        small_by_custom = any(part.makes_scores for part in view.model.parts.values())
         for weight in view.kernels:
             ratio = self._ratio(weight)
-            if ratio is None or 1 / self.threshold <= ratio <= self.threshold:
+            if ratio is None:
                 continue
-            far = not 1 / self.warns <= ratio <= self.warns
-            exempt = weight.part.normalized or (ratio < 1 and not weight.part.hidden)
+            least, most = _limits_of_chance(weight.kernel.size)
+            low, high = min(1 / self.threshold, least), max(self.threshold, most)
+            if low <= ratio <= high:
+                continue
+            far = not min(1 / self.warns, least) <= ratio <= max(self.warns, most)
+            is_choice = not weight.part.hidden or (small_by_custom and _is_custom(weight))
             yield Violation(
                 weight.layer,
                 ratio,
                 weight.order,
-                threshold=1 / self.threshold if ratio < 1 else self.threshold,
-                severity="warning" if far and not exempt else "info",
+                threshold=low if ratio < 1 else high,
+                severity="warning" if far and not (ratio < 1 and is_choice) else "info",
                 cause=_stddev_mismatch(weight),
                 remedy=scheme_advice(weight.part),
             )
@@ -211,13 +222,34 @@ class WrongInit(Rule):
     def _ratio(self, weight: Weight) -> float | None:
         """Return the variance over the nearest fitting one; None if the rule does not apply."""
         fitting, kernel = weight.kernel.variances, weight.kernel
-        if fitting is None or not weight["weight_norm"] > 0:
+        # A normalization undoes the size of what it takes.
+        if fitting is None or weight.part.normalized or not weight["weight_norm"] > 0:
             return None
         variance = weight["weight_norm"] ** 2 / kernel.size
         ratio = variance / min(max(variance, fitting[0]), fitting[1])
         # A small recurrent kernel or residual branch is a deliberate and stable choice.
         may_be_small = kernel.role == "recurrent" or weight.part.branch is not None
         return None if may_be_small and ratio < 1 else ratio
+
+
+# Transformers start from 0.02 (BERT, GPT-2), some from half or twice of it.
+CUSTOMARY_STDDEV = 0.01, 0.04
+
+
+def _is_custom(weight: Weight) -> bool:
+    least, most = CUSTOMARY_STDDEV
+    return least <= weight["weight_norm"] / math.sqrt(weight.kernel.size) <= most
+
+
+def _limits_of_chance(entries: int) -> tuple[float, float]:
+    """Return limits of the mean square of N(0, 1) entries that 1 in 1000 kernels passes.
+
+    It is a chi-square variable over its degrees of freedom, whose cube root is nearly normal
+    (Wilson and Hilferty 1931). The limits err on the safe side. Other schemes have shorter tails.
+    """
+    center, spread = 1 - 2 / (9 * entries), NormalDist().inv_cdf(1 - 0.0005)
+    spread *= math.sqrt(2 / (9 * entries))
+    return max(center - spread, 0.0) ** 3, (center + spread) ** 3
 
 
 def _stddev_mismatch(weight: Weight) -> str:
