@@ -206,8 +206,7 @@ def _calls_behind(outputs: Sequence[Any]) -> tuple[list[Call], tuple[int | None,
         sources = dict.fromkeys(source for source in arguments if source is not None)
         positions[key] = len(calls)
         shape = tuple(operation._inbound_nodes[key[1]].output_tensors[0].shape)
-        takes_model_input = None in arguments
-        calls.append(Call(operation, tuple(sources), takes_model_input, arguments, shape))
+        calls.append(Call(operation, tuple(sources), None in arguments, arguments, shape))
     origins = [_origin(tensor) for tensor in outputs]
     return calls, tuple(None if one is None else positions[one[0]] for one in origins)
 

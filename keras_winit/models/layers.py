@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,7 +86,9 @@ class LayerInfo:
         return any(kernel.role == "embedding" for kernel in self.kernels)
 
 
-def describe_layers(model: Any, names: Names, calls: Any = None) -> dict[int, LayerInfo]:
+def describe_layers(
+    model: Any, names: Names, calls: Sequence[Call] | None = None
+) -> dict[int, LayerInfo]:
     """Describe the layers of a built model, by the `id` of the layer.
 
     The layers come in the order of their first calls. A model that does not run on symbolic

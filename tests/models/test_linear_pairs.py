@@ -86,9 +86,15 @@ def attended(x):
     return Dense(2)(layers.Flatten()(x))
 
 
-def spatial(x):
-    x = layers.Reshape((4, 2, 1))(x)
-    return layers.Flatten()(layers.Conv2D(4, (1, 2))(layers.Conv2D(4, (2, 1))(x)))
+def after_attention(x):
+    x = Attention()(layers.Reshape((4, 2))(x))
+    return Dense(2)(layers.GlobalMaxPooling1D()(Dense(8, "relu")(x)))
+
+
+def before_attention(x):
+    x = Dense(8, "relu")(layers.Reshape((4, 2))(x))
+    query = Dense(8)(Dense(8)(layers.ReLU()(x)))
+    return ops.softmax(ops.matmul(query, ops.transpose(x, (0, 2, 1))))
 
 
 NO_PAIRS = {
@@ -104,7 +110,8 @@ NO_PAIRS = {
     "separable": separable,
     "gated": gated,
     "embedding": lambda x: Dense(2)(layers.Flatten()(layers.Embedding(8, 4)(x))),
-    "factorized window": spatial,
+    "output of an attention": after_attention,
+    "query of an attention": before_attention,
     "frozen": lambda x: Dense(2)(Dense(16, trainable=False)(x)),
     "pooled": lambda x: Dense(2)(layers.GlobalMaxPooling1D()(Dense(16)(layers.Reshape((4, 2))(x)))),
     "shared over positions": lambda x: Dense(2)(
@@ -125,6 +132,11 @@ def test_no_pair(name):
 def test_no_pair_in_published_networks(family):
     make = getattr(keras.applications, family)
     assert setup_of(make(weights=None, input_shape=(64, 64, 3))).linear_pairs == ()
+
+
+def test_a_factorized_window_is_no_pair():
+    one, other = Conv(4, (1, 2)), Conv(4, (2, 1))
+    assert setup_of(stack(one, other, layers.Flatten(), inputs=(4, 4, 1))).linear_pairs == ()
 
 
 def test_an_output_is_not_the_first_of_a_pair():

@@ -46,7 +46,8 @@ class LossMismatch(Rule):
     )
     origin = (
         "digits, 15 epochs of Adam: an error where the accuracy stays below 0.3 or the loss is "
-        "constant or NaN; a warning at 0.76 to 0.98, against 0.98"
+        "constant or NaN; a warning at 0.76 to 0.98, against 0.98; ReLU before a binary "
+        "cross-entropy is an error at 0.94 to 0.97, because it can start dead"
     )
 
     def check(self, view: View) -> Iterator[Violation]:
@@ -90,7 +91,8 @@ def _logits_mismatch(
     if activation in ("softmax", *UNIT_RANGE):
         cause = (
             f"{loss.name} with from_logits=True takes the probabilities of the {activation} in "
-            f"layer {end.layer!r} for logits: no class can become likely, and the loss stays high"
+            f"layer {end.layer!r} for logits: no class can become likely, and the loss stays high "
+            "(on TensorFlow, Keras warns and leaves the activation out)"
         )
     elif activation in RECTIFIERS:
         cause = (
