@@ -82,6 +82,18 @@ def test_a_batch_of_one_sample_has_a_size(batch, severity):
     assert rules_in(input_records(np.array(batch)), rule="input_scale") == expected
 
 
+def test_differences_between_batches_count():
+    batches = [np.full(8, -12.0), np.full(8, 12.0)]
+    (finding,) = findings_in(input_records(*batches), rules=[rule_named("input_scale")])
+    assert finding.value == pytest.approx(12)
+    assert "mean 0 and standard deviation 12" in finding.cause
+
+
+def test_inputs_that_are_normalized_first_have_no_scale():
+    facts = make_facts({"a": {"takes_raw_input": False}})
+    assert rules_in(input_records(np.full(8, 700.5)), facts, "input_scale") == []
+
+
 def test_large_inputs_come_before_the_kernels():
     records = input_records(700 * np.random.default_rng(0).normal(size=(32, 8)))
     norms = {"b": {"weight_norm": 64 * (2.8 * 2 / 64) ** 0.5}}
