@@ -31,7 +31,7 @@ def _unbuilt_copy(part: Any) -> Any:
     if part is None or part.built:
         return part
     if hasattr(part, "_user_loss"):
-        given = part._user_loss, part._user_loss_weights, part.reduction
+        given: tuple[Any, ...] = (part._user_loss, part._user_loss_weights, part.reduction)
     else:
         given = part._user_metrics, part._user_weighted_metrics
     return type(part)(*given, output_names=part.output_names)

@@ -78,7 +78,7 @@ def _data_of_fit() -> list[Any] | None:
     frame = sys._getframe()
     while frame is not None and "epoch_iterator" not in frame.f_locals:
         frame = frame.f_back  # type: ignore[assignment]
-    adapter = getattr(frame and frame.f_locals["epoch_iterator"], "data_adapter", None)
+    adapter: Any = getattr(frame and frame.f_locals["epoch_iterator"], "data_adapter", None)
     if type(adapter).__name__ != "ArrayDataAdapter":
         # Reading other data again could have side effects, or never end.
         return None
