@@ -17,7 +17,6 @@ class Violation:
         layer: The layer's name; "loss" for the loss, the input's name for an input.
         value: Value of the rule's statistic.
         order: Place of the layer in the order of execution.
-        since: Step at which the cause was there. None: the first step of the violation.
         threshold: Threshold that the value passed. None: the rule's.
         severity: "info", "warning" or "error". None: the rule's.
         persistence: Recorded steps in a row after which this becomes a finding. None: the
@@ -26,12 +25,12 @@ class Violation:
         remedy: Remedy in words. None: the rule's.
         details: Further lines of text.
         is_root: Whether no other finding can be its cause, as with NaN in the data.
+        since: Step at which the cause was there. None: the first step of the violation.
     """
 
     layer: str
     value: float
     order: int = 0
-    since: int | None = None
     threshold: float | None = None
     severity: str | None = None
     persistence: int | None = None
@@ -39,6 +38,7 @@ class Violation:
     remedy: str | None = None
     details: tuple[str, ...] = ()
     is_root: bool = False
+    since: int | None = None
 
 
 @dataclass(frozen=True)
