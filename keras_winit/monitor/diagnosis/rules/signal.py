@@ -176,7 +176,7 @@ class DeadUnits(Rule):
     statistic = "dead_share"
     fires = (
         "more units are dead than in 99.9 % of layers whose units die with the probability of the "
-        "threshold, or, if it is active for 5 % of the samples only, by chance of the batch; an "
+        "threshold, or, if it is active for 10 % of the samples only, by chance of the batch; an "
         "error from 99 % of the units on"
     )
     applies = (
@@ -196,7 +196,7 @@ class DeadUnits(Rule):
     persistence: int = 3
 
     # Least share of the samples for which a healthy unit is active.
-    active: float = 0.05
+    active: float = 0.1
 
     def check(self, view: View) -> Iterator[Violation]:
         probability = self._probability(view.batch)
