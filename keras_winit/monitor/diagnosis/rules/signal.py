@@ -229,7 +229,8 @@ class DeadUnits(Rule):
 
     def _probability(self, samples: float) -> float:
         """Return the probability that a healthy unit is zero for as many samples, at most."""
-        return self.threshold + (1 - self.threshold) * (1 - self.active) ** max(samples, 1)
+        by_chance: float = (1 - self.active) ** max(samples, 1)
+        return self.threshold + (1 - self.threshold) * by_chance
 
 
 @dataclass(frozen=True)
