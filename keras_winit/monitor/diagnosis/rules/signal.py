@@ -181,7 +181,7 @@ class DeadUnits(Rule):
     statistic = "dead_share"
     fires = (
         "more units are dead than in 99.9 % of layers whose units die with the probability of the "
-        "threshold, or, if it is active for 5 % of the samples only, by chance of the batch; an "
+        "threshold, or, if it is active for 10 % of the samples only, by chance of the batch; an "
         "error from 99 % of the units on"
     )
     applies = (
@@ -201,7 +201,7 @@ class DeadUnits(Rule):
     persistence: int = 3
 
     # Least share of the samples for which a healthy unit is active.
-    active: float = 0.05
+    active: float = 0.1
 
     def check(self, view: View) -> Iterator[Violation]:
         probability = self._probability(view.batch)
@@ -234,7 +234,8 @@ class DeadUnits(Rule):
 
     def _probability(self, samples: float) -> float:
         """Return the probability that a healthy unit is zero for as many samples, at most."""
-        return self.threshold + (1 - self.threshold) * (1 - self.active) ** max(samples, 1)
+        by_chance: float = (1 - self.active) ** max(samples, 1)
+        return self.threshold + (1 - self.threshold) * by_chance
 
 
 @dataclass(frozen=True)
