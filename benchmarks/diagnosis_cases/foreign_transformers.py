@@ -1,0 +1,158 @@
+"""Healthy transformers, most of which start from N(0, 0.02²)."""
+
+import keras
+from keras import layers, ops
+from keras.initializers import RandomNormal, TruncatedNormal
+from keras.layers import Dense, Dropout, Embedding, Input, LayerNormalization, MultiHeadAttention
+from keras.optimizers import Adam, AdamW
+
+from diagnosis_cases.foreign import compiled, healthy_into
+from diagnosis_cases.foreign_data import made, next_tokens, tokens
+
+CASES = []
+healthy = healthy_into(CASES)
+SPARSE = "sparse_categorical_crossentropy"
+LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+class TransformerBlock(layers.Layer):
+    """The block of the Keras example on text classification."""
+
+    def __init__(self, embed_dim, num_heads, ff_dim, rate=0.1):
+        super().__init__()
+        self.att = MultiHeadAttention(num_heads=num_heads, key_dim=embed_dim)
+        self.ffn = keras.Sequential([Dense(ff_dim, activation="relu"), Dense(embed_dim)])
+        self.layernorm1 = LayerNormalization(epsilon=1e-6)
+        self.layernorm2 = LayerNormalization(epsilon=1e-6)
+        self.dropout1 = Dropout(rate)
+        self.dropout2 = Dropout(rate)
+
+    def call(self, inputs, training=False):
+        attn_output = self.dropout1(self.att(inputs, inputs), training=training)
+        out1 = self.layernorm1(inputs + attn_output)
+        ffn_output = self.dropout2(self.ffn(out1), training=training)
+        return self.layernorm2(out1 + ffn_output)
+
+
+class TokenAndPositionEmbedding(layers.Layer):
+    """The embedding of the same example."""
+
+    def __init__(self, maxlen, vocab_size, embed_dim):
+        super().__init__()
+        self.token_emb = Embedding(input_dim=vocab_size, output_dim=embed_dim)
+        self.pos_emb = Embedding(input_dim=maxlen, output_dim=embed_dim)
+
+    def call(self, x):
+        return self.token_emb(x) + self.pos_emb(ops.arange(ops.shape(x)[-1]))
+
+
+@healthy("transformer", "Keras example on reviews, length 40, batch 32", made(tokens, length=40))
+def text_classification():
+    inputs = Input((40,))
+    x = TokenAndPositionEmbedding(40, 200, 32)(inputs)
+    x = TransformerBlock(32, 2, 32)(x)
+    x = Dropout(0.1)(layers.GlobalAveragePooling1D()(x))
+    x = Dropout(0.1)(Dense(20, activation="relu")(x))
+    outputs = Dense(2, activation="softmax")(x)
+    return compiled(keras.Model(inputs, outputs), Adam(3e-3), SPARSE)
+
+
+def position_ids(length):
+    return ops.expand_dims(ops.arange(length), 0)
+
+
+def small_normal():
+    return RandomNormal(stddev=0.02, seed=keras.random.SeedGenerator())
+
+
+@healthy("transformer", "GPT: pre-normalized, causal, N(0, 0.02²), batch 32", next_tokens)
+def gpt():
+    init = small_normal()
+    inputs = Input((16,), dtype="int32")
+    x = Embedding(32, 32, embeddings_initializer=init)(inputs)
+    x = x + Embedding(16, 32, embeddings_initializer=init)(position_ids(16))
+    for _ in range(2):
+        y = LayerNormalization()(x)
+        x = x + MultiHeadAttention(2, 16, kernel_initializer=init)(y, y, use_causal_mask=True)
+        y = Dense(128, activation="gelu", kernel_initializer=init)(LayerNormalization()(x))
+        x = x + Dense(32, kernel_initializer=init)(y)
+    logits = Dense(32, use_bias=False, kernel_initializer=init)(LayerNormalization()(x))
+    return compiled(keras.Model(inputs, logits), AdamW(5e-3), LOGITS)
+
+
+@healthy("transformer", "GPT with dropout 0.1 and tied embeddings, batch 64", next_tokens, batch=64)
+def tied_gpt():
+    init = small_normal()
+    inputs = Input((16,), dtype="int32")
+    embedding = layers.ReversibleEmbedding(32, 32, embeddings_initializer=init)
+    x = embedding(inputs) + Embedding(16, 32, embeddings_initializer=init)(position_ids(16))
+    x = Dropout(0.1)(x)
+    for _ in range(2):
+        y = LayerNormalization()(x)
+        attend = MultiHeadAttention(2, 16, dropout=0.1, kernel_initializer=init)
+        x = x + attend(y, y, use_causal_mask=True)
+        y = Dense(64, activation="gelu", kernel_initializer=init)(LayerNormalization()(x))
+        x = x + Dropout(0.1)(Dense(32, kernel_initializer=init)(y))
+    logits = embedding(LayerNormalization()(x), reverse=True)
+    return compiled(keras.Model(inputs, logits), AdamW(5e-3), LOGITS)
+
+
+@healthy("transformer", "BERT: post-normalized, truncated normal 0.02, batch 16", made(tokens, length=20), batch=16)
+def bert():
+    def dense(units, activation=None):
+        return Dense(units, activation, kernel_initializer=TruncatedNormal(stddev=0.02))
+
+    inputs = Input((20,), dtype="int32")
+    x = Embedding(200, 32, embeddings_initializer=TruncatedNormal(stddev=0.02))(inputs)
+    x = x + Embedding(20, 32, embeddings_initializer=TruncatedNormal(stddev=0.02))(position_ids(20))
+    x = Dropout(0.1)(LayerNormalization(epsilon=1e-12)(x))
+    for _ in range(2):
+        init = TruncatedNormal(stddev=0.02, seed=keras.random.SeedGenerator())
+        attention = MultiHeadAttention(2, 16, dropout=0.1, kernel_initializer=init)(x, x)
+        x = LayerNormalization(epsilon=1e-12)(layers.add([x, Dropout(0.1)(attention)]))
+        y = dense(32)(dense(128, "gelu")(x))
+        x = LayerNormalization(epsilon=1e-12)(layers.add([x, Dropout(0.1)(y)]))
+    pooled = dense(32, "tanh")(x[:, 0])
+    model = keras.Model(inputs, dense(2, "softmax")(Dropout(0.1)(pooled)))
+    return compiled(model, Adam(2e-3), SPARSE)
+
+
+@healthy("transformer", "Llama: RMS norm, grouped queries, gated SiLU, batch 32", next_tokens)
+def llama():
+    init = small_normal()
+
+    def dense(units, activation=None):
+        return Dense(units, activation, use_bias=False, kernel_initializer=init)
+
+    inputs = Input((16,), dtype="int32")
+    x = Embedding(32, 32, embeddings_initializer=init)(inputs)
+    for _ in range(2):
+        y = layers.RMSNormalization()(x)
+        attend = layers.GroupQueryAttention(8, 4, 2, use_bias=False, kernel_initializer=init)
+        x = x + attend(y, y, use_causal_mask=True)
+        y = layers.RMSNormalization()(x)
+        x = x + dense(32)(layers.multiply([dense(64, "silu")(y), dense(64)(y)]))
+    logits = dense(32)(layers.RMSNormalization()(x))
+    return compiled(keras.Model(inputs, logits), AdamW(5e-3), LOGITS)
+
+
+@healthy("transformer", "encoder and decoder with cross-attention, batch 32", made(next_tokens, length=10))
+def encoder_decoder():
+    inputs = Input((10,), dtype="int32")
+    x = Embedding(32, 32)(inputs) + Embedding(10, 32)(position_ids(10))
+    memory = LayerNormalization()(x + MultiHeadAttention(2, 16)(x, x))
+    y = LayerNormalization()(x + MultiHeadAttention(2, 16)(x, x, use_causal_mask=True))
+    y = LayerNormalization()(y + MultiHeadAttention(2, 16)(y, memory))
+    y = LayerNormalization()(y + Dense(32)(Dense(64, activation="relu")(y)))
+    outputs = Dense(32, activation="softmax")(Dropout(0.1)(y))
+    return compiled(keras.Model(inputs, outputs), Adam(5e-3), SPARSE)
+
+
+@healthy("mixed precision", "transformer in bfloat16, batch 32", made(tokens, length=16), policy="mixed_bfloat16")
+def bfloat16_transformer():
+    inputs = Input((16,))
+    x = TokenAndPositionEmbedding(16, 200, 32)(inputs)
+    x = TransformerBlock(32, 2, 64)(x)
+    x = layers.GlobalAveragePooling1D()(x)
+    outputs = Dense(2, activation="softmax", dtype="float32")(x)
+    return compiled(keras.Model(inputs, outputs), Adam(3e-3), SPARSE)
