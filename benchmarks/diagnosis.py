@@ -60,6 +60,13 @@ import keras
 import numpy as np
 from diagnosis_cases.base import Case
 from diagnosis_cases.faults import fault_cases, sensitivity_cases
+from diagnosis_cases.foreign_run import (
+    FOREIGN,
+    foreign_outcomes,
+    print_foreign_heading,
+    print_foreign_row,
+    print_foreign_totals,
+)
 from diagnosis_cases.healthy import healthy_cases
 from diagnosis_cases.networks import BATCH, STEPS, data
 
@@ -198,6 +205,55 @@ def print_totals(results):
             print(f"{count:5d} of {len(runs):5d}  {count / len(runs):6.1%}  {text}")
 
 
+def run_planted(options, pool, seeds):
+    """Train the models with planted faults; print a table and the totals."""
+    chosen = chosen_numbers(CASES, options)
+    print(
+        f"{len(chosen)} models on {keras.backend.backend()}, seeds {seeds.start} to "
+        f"{seeds.stop - 1}, {STEPS} steps of {BATCH}\n\n"
+        f"{'planted':18}  {'':36}  found  named     step  rules",
+        flush=True,
+    )
+    results = []
+    result_lists = pool.map(outcomes, chosen, [seeds] * len(chosen))
+    for number, case_results in zip(chosen, result_lists, strict=True):
+        print_row(CASES[number], case_results)
+        results.append((CASES[number], case_results))
+    print_confusion(results)
+    print_totals(results)
+
+
+def run_foreign(options, pool, seeds):
+    """Train the foreign programs; print two tables and the totals."""
+    chosen = chosen_numbers(FOREIGN, options)
+    print(
+        f"{len(chosen)} foreign programs on {keras.backend.backend()}, seeds {seeds.start} to "
+        f"{seeds.stop - 1}",
+        flush=True,
+    )
+    results = []
+    arguments = [seeds] * len(chosen), [options.checks] * len(chosen)
+    result_lists = pool.map(foreign_outcomes, chosen, *arguments)
+    for number, case_results in zip(chosen, result_lists, strict=True):
+        case = FOREIGN[number]
+        if not results or bool(results[-1][0].rules) != bool(case.rules):
+            print_foreign_heading(healthy=not case.rules)
+        print_foreign_row(case, case_results)
+        results.append((case, case_results))
+    print_foreign_totals(results)
+
+
+def chosen_numbers(cases, options):
+    return [
+        number
+        for number, case in enumerate(cases)
+        if options.only in case.name and options.kind in case.kind
+    ]
+
+
+PARTS = {"planted": run_planted, "foreign": run_foreign}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
@@ -210,29 +266,20 @@ def main():
     )
     parser.add_argument("--kind", default="", help="only kinds of faults that contain this text")
     parser.add_argument("--only", default="", help="only cases whose name contains this text")
+    parser.add_argument("--part", choices=PARTS, help="only this part (default: both)")
+    parser.add_argument(
+        "--checks",
+        type=int,
+        default=2,
+        help="number of seeds from which `check` is tried on each foreign program (default: 2)",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
     options = parser.parse_args()
     start_time, seeds = time.monotonic(), range(*options.seeds)
-    chosen = [
-        number
-        for number, case in enumerate(CASES)
-        if options.only in case.name and options.kind in case.kind
-    ]
-    print(
-        f"{len(chosen)} models on {keras.backend.backend()}, seeds {seeds.start} to "
-        f"{seeds.stop - 1}, {STEPS} steps of {BATCH}\n\n"
-        f"{'planted':18}  {'':36}  found  named     step  rules",
-        flush=True,
-    )
-    results = []
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=spawn) as pool:
-        result_lists = pool.map(outcomes, chosen, [seeds] * len(chosen))
-        for number, case_results in zip(chosen, result_lists, strict=True):
-            print_row(CASES[number], case_results)
-            results.append((CASES[number], case_results))
-    print_confusion(results)
-    print_totals(results)
+        for part in [options.part] if options.part else PARTS:
+            PARTS[part](options, pool, seeds)
     print(f"{time.monotonic() - start_time:.0f} s", file=sys.stderr)
 
 

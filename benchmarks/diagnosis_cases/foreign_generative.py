@@ -1,6 +1,7 @@
 """Healthy programs that generate, compare or reconstruct, and models with several parts."""
 
 import keras
+import numpy as np
 from keras import Sequential, layers, ops
 from keras.layers import (
     BatchNormalization,
@@ -35,7 +36,9 @@ healthy = healthy_into(CASES)
 PIXELS = made(reconstruction)
 
 
-@healthy("autoencoder", "dense, sigmoid and binary cross-entropy, 0..1, batch 256", PIXELS, batch=256)
+@healthy(
+    "autoencoder", "dense, sigmoid and binary cross-entropy, 0..1, batch 256", PIXELS, batch=256
+)
 def dense_autoencoder():
     inputs = Input((12, 12, 1))
     encoded = Dense(32, activation="relu")(Flatten()(inputs))
@@ -169,10 +172,12 @@ def gan_discriminator():
 
 @healthy("GAN half", "DCGAN discriminator of N(0, 0.02²), batch 32", real_and_noise)
 def dcgan_discriminator():
-    start = keras.initializers.RandomNormal(stddev=0.02, seed=keras.random.SeedGenerator())
+    def start():
+        return keras.initializers.RandomNormal(stddev=0.02)
+
     inputs = Input((12, 12, 1))
-    x = LeakyReLU(0.2)(Conv2D(32, 4, 2, "same", kernel_initializer=start)(inputs))
-    x = Conv2D(64, 4, 2, "same", kernel_initializer=start)(x)
+    x = LeakyReLU(0.2)(Conv2D(32, 4, 2, "same", kernel_initializer=start())(inputs))
+    x = Conv2D(64, 4, 2, "same", kernel_initializer=start())(x)
     x = LeakyReLU(0.2)(BatchNormalization(momentum=0.8)(x))
     outputs = Dense(1, activation="sigmoid")(Flatten()(x))
     model = keras.Model(inputs, outputs)
@@ -180,13 +185,7 @@ def dcgan_discriminator():
 
 
 def latent_points(rng, rows):
-    return rng.normal(size=(rows, 16)).astype("float32"), np_ones(rows)
-
-
-def np_ones(rows):
-    import numpy as np
-
-    return np.ones((rows, 1), "float32")
+    return rng.normal(size=(rows, 16)).astype("float32"), np.ones((rows, 1), "float32")
 
 
 @healthy("GAN half", "generator through a frozen discriminator, batch 64", latent_points, batch=64)
@@ -234,7 +233,9 @@ def shared_branches():
 def recommender():
     user, item = Input((1,), dtype="int32"), Input((1,), dtype="int32")
     he = {"embeddings_initializer": "he_normal"}
-    dot = layers.Dot(axes=2)([layers.Embedding(60, 16, **he)(user), layers.Embedding(40, 16, **he)(item)])
+    dot = layers.Dot(axes=2)(
+        [layers.Embedding(60, 16, **he)(user), layers.Embedding(40, 16, **he)(item)]
+    )
     x = layers.add([dot, layers.Embedding(60, 1)(user), layers.Embedding(40, 1)(item)])
     outputs = layers.Activation("sigmoid")(Flatten()(x))
     return compiled(keras.Model([user, item], outputs), Adam(3e-2), "mse")

@@ -3,6 +3,7 @@
 import functools
 
 import keras
+import numpy as np
 from keras import Sequential, layers, ops
 from keras.layers import (
     Activation,
@@ -200,7 +201,9 @@ def layer_norm_cnn():
     return compiled(model, "adam", SPARSE)
 
 
-@healthy("layer norm", "whole maps normalized before a dense layer, 0..1, batch 64", PIXELS, batch=64)
+@healthy(
+    "layer norm", "whole maps normalized before a dense layer, 0..1, batch 64", PIXELS, batch=64
+)
 def layer_norm_maps():
     model = Sequential(
         [
@@ -290,7 +293,9 @@ def vision_transformer():
     return compiled(model, AdamW(1e-3), SparseCategoricalCrossentropy(from_logits=True))
 
 
-@healthy("augmentation", "flips and rescaled 0..255, batch 32", made(images, channels=3, scale="0..255"))
+@healthy(
+    "augmentation", "flips and rescaled 0..255, batch 32", made(images, channels=3, scale="0..255")
+)
 def augmented():
     model = Sequential(
         [
@@ -318,8 +323,6 @@ def image_base():
 @functools.cache
 def pretrained_weights():
     """Weights of the base after a training on other images."""
-    import numpy as np
-
     base = image_base()
     model = compiled(Sequential([base, Dense(10, activation="softmax")]), Adam(3e-3), SPARSE)
     model.fit(*STANDARD(np.random.default_rng(0), 1280), epochs=6, verbose=0)

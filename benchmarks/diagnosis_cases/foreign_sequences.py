@@ -1,6 +1,7 @@
 """Healthy programs on texts and series: recurrent, convolutional and attention models."""
 
 import keras
+import numpy as np
 from keras import Sequential, layers, ops
 from keras.layers import (
     GRU,
@@ -95,7 +96,9 @@ def character_rnn():
     return compiled(model, Adam(1e-2), loss)
 
 
-@healthy("TimeDistributed", "tagger: LSTM with a class for each word, batch 32", made(tags, length=8))
+@healthy(
+    "TimeDistributed", "tagger: LSTM with a class for each word, batch 32", made(tags, length=8)
+)
 def tagger():
     model = Sequential([Input((8,)), Embedding(60, 32), LSTM(32, return_sequences=True)])
     model.add(TimeDistributed(Dense(5, activation="softmax")))
@@ -103,22 +106,23 @@ def tagger():
 
 
 def videos(rng, rows):
-    import numpy as np
-
     x, y = images(rng, rows, classes=4)
     return np.stack([x, np.roll(x, 1, 1), np.roll(x, 2, 1)], 1), y
 
 
 @healthy("TimeDistributed", "CNN of each frame, then GRU, batch 16", videos, batch=16)
 def video_classifier():
-    frame = Sequential([Conv2D_(8), layers.MaxPooling2D(), Conv2D_(16), Flatten()])
+    frame = Sequential(
+        [
+            layers.Conv2D(8, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(16, 3, activation="relu"),
+            Flatten(),
+        ]
+    )
     model = Sequential([Input((3, 12, 12, 1)), TimeDistributed(frame), GRU(16)])
     model.add(Dense(4, activation="softmax"))
     return compiled(model, Adam(3e-3), SPARSE)
-
-
-def Conv2D_(filters):
-    return layers.Conv2D(filters, 3, activation="relu")
 
 
 @healthy("Conv1D", "text: Embedding, Conv1D and global maximum, batch 32", REVIEWS)
@@ -219,7 +223,7 @@ def bahdanau():
 
 
 @healthy("seq2seq", "LSTM encoder and decoder, batch 64", made(next_tokens, length=6), batch=64)
-def attention_layer():
+def sequence_to_sequence():
     inputs = Input((6,))
     x = Embedding(32, 32)(inputs)
     whole, *state = LSTM(32, return_state=True)(x)
@@ -228,7 +232,12 @@ def attention_layer():
     return compiled(keras.Model(inputs, outputs), Adam(1e-2), SPARSE)
 
 
-@healthy("transformer", "series: attention and Conv1D, dropout 0.25, batch 64", made(waves, length=32), batch=64)
+@healthy(
+    "transformer",
+    "series: attention and Conv1D, dropout 0.25, batch 64",
+    made(waves, length=32),
+    batch=64,
+)
 def series_transformer():
     inputs = x = Input((32, 2))
     for _ in range(2):

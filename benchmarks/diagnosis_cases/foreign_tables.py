@@ -32,14 +32,23 @@ def house_prices():
     return compiled(model, "rmsprop", "mse", metrics=["mae"])
 
 
-@healthy("regression", "mpg of 23 ± 8 with mae, Adam 0.003, batch 32", made(regression, mean=23, stddev=8))
+@healthy(
+    "regression",
+    "mpg of 23 ± 8 with mae, Adam 0.003, batch 32",
+    made(regression, mean=23, stddev=8),
+)
 def fuel_economy():
     model = Sequential([Input((8,)), Dense(64, activation="relu"), Dense(64, activation="relu")])
     model.add(Dense(1))
     return compiled(model, Adam(3e-3), "mean_absolute_error")
 
 
-@healthy("regression", "four values to -3..3 with Huber, batch 128", made(regression, outputs=4), batch=128)
+@healthy(
+    "regression",
+    "four values to -3..3 with Huber, batch 128",
+    made(regression, outputs=4),
+    batch=128,
+)
 def q_network():
     model = Sequential([Input((8,)), Dense(24, "relu"), Dense(24, "relu"), Dense(4)])
     return compiled(model, Adam(5e-3), keras.losses.Huber())
@@ -49,7 +58,12 @@ def with_units(x, y):
     return (x * [1, 10, 1000, 0.01, 5, 3, 200, 1] + [0, 50, 3000, 0, 9, 0, 0, 40]), y
 
 
-@healthy("regression", "raw columns behind a Normalization layer, batch 64", changed(regression, with_units), batch=64)
+@healthy(
+    "regression",
+    "raw columns behind a Normalization layer, batch 64",
+    changed(regression, with_units),
+    batch=64,
+)
 def normalized_inputs():
     mean = [0, 50, 3000, 0, 9, 0, 0, 40]
     variance = np.square([1, 10, 1000, 0.01, 5, 3, 200, 1])
@@ -81,7 +95,13 @@ def sorted_curve(rng, rows):
 ORDERED = {"fit": {"shuffle": False}}
 
 
-@healthy("sorted data", "a sine without shuffling, last batch of 6 rows", sorted_curve, extra_rows=6, **ORDERED)
+@healthy(
+    "sorted data",
+    "a sine without shuffling, last batch of 6 rows",
+    sorted_curve,
+    extra_rows=6,
+    **ORDERED,
+)
 def sorted_regression():
     hidden = [Dense(64, activation="tanh"), Dense(64, activation="tanh")]
     return compiled(Sequential([Input((1,)), *hidden, Dense(1)]), Adam(1e-3), "mse")
@@ -112,7 +132,12 @@ def xor():
     return compiled(model, Adam(0.05), "binary_crossentropy", metrics=["accuracy"])
 
 
-@healthy("small batch", "iris, Dense 10 twice, batch 8", made(clusters, features=4, classes=3, targets="hot"), batch=8)
+@healthy(
+    "small batch",
+    "iris, Dense 10 twice, batch 8",
+    made(clusters, features=4, classes=3, targets="hot"),
+    batch=8,
+)
 def iris():
     model = Sequential([Input((4,)), Dense(10, activation="relu"), Dense(10, activation="relu")])
     model.add(Dense(3, activation="softmax"))
@@ -134,7 +159,9 @@ def fraud():
     return compiled(model, Adam(3e-3), "binary_crossentropy", metrics=["AUC"])
 
 
-@healthy("imbalance", "5 % positives with a bias to match, batch 256", with_rare_positives, batch=256)
+@healthy(
+    "imbalance", "5 % positives with a bias to match, batch 256", with_rare_positives, batch=256
+)
 def biased_output():
     bias = keras.initializers.Constant(np.log(0.05 / 0.95))
     model = Sequential([Input((20,)), Dense(32, activation="relu")])
@@ -149,7 +176,9 @@ def several_labels(rng, rows):
 
 @healthy("multi-label", "five sigmoids, batch 64", several_labels, batch=64)
 def multi_label():
-    model = Sequential([Input((20,)), Dense(128, activation="relu"), Dense(5, activation="sigmoid")])
+    model = Sequential(
+        [Input((20,)), Dense(128, activation="relu"), Dense(5, activation="sigmoid")]
+    )
     return compiled(model, Adam(5e-3), "binary_crossentropy")
 
 
@@ -246,7 +275,9 @@ def halve_each_epoch():
     return [keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5**epoch)]
 
 
-@healthy("schedule", "RMSprop 0.005, halved by a callback, batch 32", TEN, callbacks=halve_each_epoch)
+@healthy(
+    "schedule", "RMSprop 0.005, halved by a callback, batch 32", TEN, callbacks=halve_each_epoch
+)
 def halved_rate():
     model = Sequential([Input((20,)), Dense(48, "tanh"), Dense(48, "tanh"), Dense(10, "softmax")])
     return compiled(model, RMSprop(5e-3), SPARSE)
@@ -264,9 +295,16 @@ def counts(rng, rows):
     return x, rng.poisson(np.exp(0.7 + 0.8 * y)).astype("float32")
 
 
-@healthy("regression", "counts with exponential outputs and Poisson loss, batch 32", counts, falls_to=0.97)
+@healthy(
+    "regression",
+    "counts with exponential outputs and Poisson loss, batch 32",
+    counts,
+    falls_to=0.97,
+)
 def poisson_regression():
-    model = Sequential([Input((8,)), Dense(32, activation="relu"), Dense(1, activation="exponential")])
+    model = Sequential(
+        [Input((8,)), Dense(32, activation="relu"), Dense(1, activation="exponential")]
+    )
     return compiled(model, Adam(5e-3), "poisson")
 
 

@@ -62,42 +62,51 @@ def position_ids(length):
 
 
 def small_normal():
-    return RandomNormal(stddev=0.02, seed=keras.random.SeedGenerator())
+    return RandomNormal(stddev=0.02)
 
 
 @healthy("transformer", "GPT: pre-normalized, causal, N(0, 0.02²), batch 32", next_tokens)
 def gpt():
-    init = small_normal()
     inputs = Input((16,), dtype="int32")
-    x = Embedding(32, 32, embeddings_initializer=init)(inputs)
-    x = x + Embedding(16, 32, embeddings_initializer=init)(position_ids(16))
+    x = Embedding(32, 32, embeddings_initializer=small_normal())(inputs)
+    x = x + Embedding(16, 32, embeddings_initializer=small_normal())(position_ids(16))
     for _ in range(2):
         y = LayerNormalization()(x)
-        x = x + MultiHeadAttention(2, 16, kernel_initializer=init)(y, y, use_causal_mask=True)
-        y = Dense(128, activation="gelu", kernel_initializer=init)(LayerNormalization()(x))
-        x = x + Dense(32, kernel_initializer=init)(y)
-    logits = Dense(32, use_bias=False, kernel_initializer=init)(LayerNormalization()(x))
+        x = x + MultiHeadAttention(2, 16, kernel_initializer=small_normal())(
+            y, y, use_causal_mask=True
+        )
+        y = Dense(128, activation="gelu", kernel_initializer=small_normal())(
+            LayerNormalization()(x)
+        )
+        x = x + Dense(32, kernel_initializer=small_normal())(y)
+    logits = Dense(32, use_bias=False, kernel_initializer=small_normal())(LayerNormalization()(x))
     return compiled(keras.Model(inputs, logits), AdamW(5e-3), LOGITS)
 
 
 @healthy("transformer", "GPT with dropout 0.1 and tied embeddings, batch 64", next_tokens, batch=64)
 def tied_gpt():
-    init = small_normal()
     inputs = Input((16,), dtype="int32")
-    embedding = layers.ReversibleEmbedding(32, 32, embeddings_initializer=init)
-    x = embedding(inputs) + Embedding(16, 32, embeddings_initializer=init)(position_ids(16))
+    embedding = layers.ReversibleEmbedding(32, 32, embeddings_initializer=small_normal())
+    x = embedding(inputs) + Embedding(16, 32, embeddings_initializer=small_normal())(
+        position_ids(16)
+    )
     x = Dropout(0.1)(x)
     for _ in range(2):
         y = LayerNormalization()(x)
-        attend = MultiHeadAttention(2, 16, dropout=0.1, kernel_initializer=init)
+        attend = MultiHeadAttention(2, 16, dropout=0.1, kernel_initializer=small_normal())
         x = x + attend(y, y, use_causal_mask=True)
-        y = Dense(64, activation="gelu", kernel_initializer=init)(LayerNormalization()(x))
-        x = x + Dropout(0.1)(Dense(32, kernel_initializer=init)(y))
+        y = Dense(64, activation="gelu", kernel_initializer=small_normal())(LayerNormalization()(x))
+        x = x + Dropout(0.1)(Dense(32, kernel_initializer=small_normal())(y))
     logits = embedding(LayerNormalization()(x), reverse=True)
     return compiled(keras.Model(inputs, logits), AdamW(5e-3), LOGITS)
 
 
-@healthy("transformer", "BERT: post-normalized, truncated normal 0.02, batch 16", made(tokens, length=20), batch=16)
+@healthy(
+    "transformer",
+    "BERT: post-normalized, truncated normal 0.02, batch 16",
+    made(tokens, length=20),
+    batch=16,
+)
 def bert():
     def dense(units, activation=None):
         return Dense(units, activation, kernel_initializer=TruncatedNormal(stddev=0.02))
@@ -107,7 +116,7 @@ def bert():
     x = x + Embedding(20, 32, embeddings_initializer=TruncatedNormal(stddev=0.02))(position_ids(20))
     x = Dropout(0.1)(LayerNormalization(epsilon=1e-12)(x))
     for _ in range(2):
-        init = TruncatedNormal(stddev=0.02, seed=keras.random.SeedGenerator())
+        init = TruncatedNormal(stddev=0.02)
         attention = MultiHeadAttention(2, 16, dropout=0.1, kernel_initializer=init)(x, x)
         x = LayerNormalization(epsilon=1e-12)(layers.add([x, Dropout(0.1)(attention)]))
         y = dense(32)(dense(128, "gelu")(x))
@@ -119,16 +128,16 @@ def bert():
 
 @healthy("transformer", "Llama: RMS norm, grouped queries, gated SiLU, batch 32", next_tokens)
 def llama():
-    init = small_normal()
-
     def dense(units, activation=None):
-        return Dense(units, activation, use_bias=False, kernel_initializer=init)
+        return Dense(units, activation, use_bias=False, kernel_initializer=small_normal())
 
     inputs = Input((16,), dtype="int32")
-    x = Embedding(32, 32, embeddings_initializer=init)(inputs)
+    x = Embedding(32, 32, embeddings_initializer=small_normal())(inputs)
     for _ in range(2):
         y = layers.RMSNormalization()(x)
-        attend = layers.GroupQueryAttention(8, 4, 2, use_bias=False, kernel_initializer=init)
+        attend = layers.GroupQueryAttention(
+            8, 4, 2, use_bias=False, kernel_initializer=small_normal()
+        )
         x = x + attend(y, y, use_causal_mask=True)
         y = layers.RMSNormalization()(x)
         x = x + dense(32)(layers.multiply([dense(64, "silu")(y), dense(64)(y)]))
@@ -136,7 +145,11 @@ def llama():
     return compiled(keras.Model(inputs, logits), AdamW(5e-3), LOGITS)
 
 
-@healthy("transformer", "encoder and decoder with cross-attention, batch 32", made(next_tokens, length=10))
+@healthy(
+    "transformer",
+    "encoder and decoder with cross-attention, batch 32",
+    made(next_tokens, length=10),
+)
 def encoder_decoder():
     inputs = Input((10,), dtype="int32")
     x = Embedding(32, 32)(inputs) + Embedding(10, 32)(position_ids(10))
@@ -148,7 +161,12 @@ def encoder_decoder():
     return compiled(keras.Model(inputs, outputs), Adam(5e-3), SPARSE)
 
 
-@healthy("mixed precision", "transformer in bfloat16, batch 32", made(tokens, length=16), policy="mixed_bfloat16")
+@healthy(
+    "mixed precision",
+    "transformer in bfloat16, batch 32",
+    made(tokens, length=16),
+    policy="mixed_bfloat16",
+)
 def bfloat16_transformer():
     inputs = Input((16,))
     x = TokenAndPositionEmbedding(16, 200, 32)(inputs)
