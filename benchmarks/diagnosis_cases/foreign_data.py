@@ -24,7 +24,13 @@ def clusters(rng, rows, features=20, classes=10, targets="int"):
     """Classes of standardized rows around random centers."""
     y = rng.integers(0, classes, rows)
     x = rng.normal(size=(classes, features))[y] + rng.normal(size=(rows, features))
-    return (x / 2**0.5).astype("float32"), encoded(y, classes, targets)
+    return (x / 2**0.5).astype("float32"), noted(rng, y, classes, targets)
+
+
+def noted(rng, y, classes, targets):
+    """Return the classes, one in thirty of them wrong, in the form that `encoded` describes."""
+    wrong = rng.random(len(y)) < 1 / 30
+    return encoded(np.where(wrong, rng.integers(0, classes, len(y)), y), classes, targets)
 
 
 def encoded(y, classes, targets):
@@ -48,7 +54,7 @@ def images(rng, rows, size=12, channels=1, classes=10, scale="0..1", targets="in
         x = (x - x.mean()) / x.std()
     elif scale == "0..255":
         x = np.round(255 * x)
-    return x.astype("float32"), encoded(y, classes, targets)
+    return x.astype("float32"), noted(rng, y, classes, targets)
 
 
 def reconstruction(rng, rows, **options):
@@ -71,7 +77,7 @@ def tokens(rng, rows, length=16, vocabulary=200, classes=2, targets="int"):
     y = rng.integers(0, classes, rows)
     own = 1 + 10 * y[:, None] + rng.integers(0, 10, (rows, length))
     other = rng.integers(10 * classes + 1, vocabulary, (rows, length))
-    return np.where(rng.random((rows, length)) < 0.3, own, other), encoded(y, classes, targets)
+    return np.where(rng.random((rows, length)) < 0.3, own, other), noted(rng, y, classes, targets)
 
 
 def next_tokens(rng, rows, length=16, vocabulary=32):
@@ -97,7 +103,7 @@ def waves(rng, rows, length=16, channels=2, classes=3, targets="int"):
     phase = rng.uniform(0, 2 * np.pi, (rows, 1, channels))
     x = np.sin(time * (0.3 + 0.6 * y[:, None, None]) + phase)
     x += 0.2 * rng.normal(size=x.shape)
-    return x.astype("float32"), encoded(y, classes, targets)
+    return x.astype("float32"), noted(rng, y, classes, targets)
 
 
 def forecasts(rng, rows, length=10, low=0.0, high=1.0):

@@ -133,12 +133,12 @@ def variational_autoencoder():
 def conv_variational_autoencoder():
     inputs = Input((12, 12, 1))
     x = Conv2D(16, 3, activation="relu", strides=2, padding="same")(inputs)
-    x = Dense(16, activation="relu")(Flatten()(x))
-    z = Sampling()([Dense(2, name="z_mean")(x), Dense(2, name="z_log_var")(x)])
+    x = Dense(64, activation="relu")(Flatten()(x))
+    z = Sampling()([Dense(8, name="z_mean")(x), Dense(8, name="z_log_var")(x)])
     x = Reshape((6, 6, 8))(Dense(6 * 6 * 8, activation="relu")(z))
     x = Conv2DTranspose(16, 3, activation="relu", strides=2, padding="same")(x)
     outputs = Conv2DTranspose(1, 3, activation="sigmoid", padding="same")(x)
-    return compiled(keras.Model(inputs, outputs), Adam(3e-3), "binary_crossentropy")
+    return compiled(keras.Model(inputs, outputs), Adam(5e-3), "binary_crossentropy")
 
 
 def real_and_noise(rng, rows):

@@ -1,10 +1,7 @@
-"""Healthy programs on images: classifiers of many kinds, segmentation, fine-tuning."""
-
-import functools
+"""Healthy programs on images: classifiers of many kinds, and segmentation."""
 
 import keras
-import numpy as np
-from keras import Sequential, layers, ops
+from keras import Sequential, layers
 from keras.layers import (
     Activation,
     BatchNormalization,
@@ -18,10 +15,9 @@ from keras.layers import (
     Input,
     LayerNormalization,
     MaxPooling2D,
-    MultiHeadAttention,
 )
 from keras.losses import SparseCategoricalCrossentropy
-from keras.optimizers import SGD, Adam, AdamW
+from keras.optimizers import SGD, Adam
 
 from diagnosis_cases.foreign import compiled, healthy_into
 from diagnosis_cases.foreign_data import images, made, masks
@@ -277,22 +273,6 @@ def unet():
     return compiled(keras.Model(inputs, outputs), Adam(2e-3), "binary_crossentropy")
 
 
-@healthy("ViT", "patches of 3 x 3, two blocks, dropout 0.1, -1..1, batch 32", COLORS)
-def vision_transformer():
-    inputs = Input((12, 12, 3))
-    x = layers.Reshape((16, 32))(Conv2D(32, 3, strides=3)(inputs))
-    x = x + layers.Embedding(16, 32)(ops.arange(16))
-    for _ in range(2):
-        y = LayerNormalization(epsilon=1e-6)(x)
-        x = layers.Add()([MultiHeadAttention(4, 8, dropout=0.1)(y, y), x])
-        y = LayerNormalization(epsilon=1e-6)(x)
-        y = Dropout(0.1)(Dense(32)(Dense(64, activation="gelu")(y)))
-        x = layers.Add()([y, x])
-    x = Flatten()(LayerNormalization(epsilon=1e-6)(x))
-    model = keras.Model(inputs, Dense(10)(Dropout(0.3)(x)))
-    return compiled(model, AdamW(1e-3), SparseCategoricalCrossentropy(from_logits=True))
-
-
 @healthy(
     "augmentation", "flips and rescaled 0..255, batch 32", made(images, channels=3, scale="0..255")
 )
@@ -313,36 +293,3 @@ def augmented():
         ]
     )
     return compiled(model, "adam", SparseCategoricalCrossentropy(from_logits=True))
-
-
-def image_base():
-    hidden = [Conv2D(16, 3, activation="relu"), MaxPooling2D(), Conv2D(32, 3, activation="relu")]
-    return Sequential([Input((12, 12, 3)), *hidden, GlobalAveragePooling2D()], name="base")
-
-
-@functools.cache
-def pretrained_weights():
-    """Weights of the base after a training on other images."""
-    base = image_base()
-    model = compiled(Sequential([base, Dense(10, activation="softmax")]), Adam(3e-3), SPARSE)
-    model.fit(*STANDARD(np.random.default_rng(0), 1280), epochs=6, verbose=0)
-    return base.get_weights()
-
-
-def fine_tuned(base_trains, rate):
-    base = image_base()
-    base.set_weights(pretrained_weights())
-    base.trainable = base_trains
-    inputs = Input((12, 12, 3))
-    outputs = Dense(10, activation="softmax")(base(inputs))
-    return compiled(keras.Model(inputs, outputs), Adam(rate), SPARSE)
-
-
-@healthy("fine-tuning", "frozen pretrained base, new head, batch 32", STANDARD)
-def frozen_base():
-    return fine_tuned(base_trains=False, rate=1e-2)
-
-
-@healthy("fine-tuning", "whole pretrained network, Adam 1e-3, batch 32", STANDARD)
-def unfrozen_base():
-    return fine_tuned(base_trains=True, rate=1e-3)

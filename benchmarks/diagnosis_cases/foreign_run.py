@@ -3,6 +3,7 @@
 import collections
 import re
 import statistics
+import time
 import traceback
 import warnings
 from dataclasses import dataclass
@@ -13,25 +14,37 @@ from keras import ops
 
 import keras_winit
 from diagnosis_cases import (
+    foreign_fine_tuning,
     foreign_generative,
     foreign_images,
+    foreign_regression,
     foreign_sequences,
     foreign_tables,
     foreign_transformers,
     foreign_wrong_models,
     foreign_wrong_numbers,
     foreign_wrong_outputs,
+    foreign_wrong_targets,
+    foreign_wrong_values,
 )
 from keras_winit.monitor import check
 
 HEALTHY = [
     *foreign_images.CASES,
+    *foreign_fine_tuning.CASES,
     *foreign_generative.CASES,
+    *foreign_regression.CASES,
     *foreign_tables.CASES,
     *foreign_sequences.CASES,
     *foreign_transformers.CASES,
 ]
-FAULTY = [*foreign_wrong_outputs.CASES, *foreign_wrong_numbers.CASES, *foreign_wrong_models.CASES]
+FAULTY = [
+    *foreign_wrong_outputs.CASES,
+    *foreign_wrong_targets.CASES,
+    *foreign_wrong_numbers.CASES,
+    *foreign_wrong_values.CASES,
+    *foreign_wrong_models.CASES,
+]
 FOREIGN = [*HEALTHY, *FAULTY]
 
 
@@ -63,6 +76,7 @@ class ForeignOutcome:
         start: Loss of the first three steps.
         end: Loss of the last epoch.
         crash: Last line of the exception that ended the run, if any.
+        seconds: CPU time of the process.
     """
 
     fit: Verdict = Verdict()
@@ -70,6 +84,7 @@ class ForeignOutcome:
     start: float = float("nan")
     end: float = float("nan")
     crash: str = ""
+    seconds: float = 0.0
 
     def is_trained(self, case):
         return bool(self.end <= case.falls_to * self.start)
@@ -119,7 +134,7 @@ class Trainer:
         self.optimizer_start = None
 
     def outcome(self, seed, with_check):
-        case, model, log = self.case, self.model, LossLog()
+        case, model, log, clock = self.case, self.model, LossLog(), time.process_time()
         x, y = case.data(np.random.default_rng(seed), case.rows)
         checked = None
         if with_check:
@@ -131,7 +146,9 @@ class Trainer:
         callbacks = [self.monitor, log, *case.callbacks()]
         options = {"batch_size": case.batch, "epochs": case.epochs, "verbose": 0, **case.fit}
         model.fit(x, y, callbacks=callbacks, **options)
-        return ForeignOutcome(verdict(case, self.monitor.findings), checked, log.start, log.end)
+        judged = verdict(case, self.monitor.findings)
+        seconds = time.process_time() - clock
+        return ForeignOutcome(judged, checked, log.start, log.end, seconds=seconds)
 
     def restart(self, seed, x):
         """Set all variables to those of a new model from the seed."""
@@ -172,6 +189,7 @@ def print_foreign_row(case, results):
         statistics.median(getattr(result, key) for result in results) for key in ("start", "end")
     ]
     loss = " -> ".join(f"{value:.3g}" for value in losses)
+    seconds = statistics.mean(result.seconds for result in results)
     checked = [result.check for result in results if result.check]
     if case.rules:
         counts = [sum(result.fit.right_first for result in results)]
@@ -186,14 +204,17 @@ def print_foreign_row(case, results):
         named = [" ".join(alarm) for result in results for alarm in sorted(set(result.fit.alarms))]
     rules = ", ".join(f"{rule} {n}" for rule, n in collections.Counter(named).most_common())
     shown = "  ".join(f"{count or '.':>5}" for count in counts)
-    print(f"{case.kind:20}  {case.name:68}  {shown}  {loss:>20}  {crash or rules}", flush=True)
+    print(
+        f"{case.kind:20}  {case.name:68}  {shown}  {loss:>20}  {seconds:5.1f}  {crash or rules}",
+        flush=True,
+    )
 
 
 def print_foreign_heading(healthy):
-    columns = "untrained error warning" if healthy else "first any check"
+    columns = "flat error warn" if healthy else "first any check"
     a, b, c = columns.split()
     title = "healthy program" if healthy else "faulty program"
-    print(f"\n{title:90}  {a[:5]:>5}  {b[:5]:>5}  {c[:5]:>5}  {'loss':>20}  findings")
+    print(f"\n{title:90}  {a:>5}  {b:>5}  {c:>5}  {'loss':>20}  CPU s  findings")
 
 
 def print_foreign_totals(results):

@@ -226,7 +226,7 @@ def bahdanau():
 def sequence_to_sequence():
     inputs = Input((6,))
     x = Embedding(32, 32)(inputs)
-    whole, *state = LSTM(32, return_state=True)(x)
+    _, *state = LSTM(32, return_state=True)(x)
     decoded = LSTM(32, return_sequences=True)(x, initial_state=state)
     outputs = Dense(32, activation="softmax")(decoded)
     return compiled(keras.Model(inputs, outputs), Adam(1e-2), SPARSE)
@@ -239,12 +239,13 @@ def sequence_to_sequence():
     batch=64,
 )
 def series_transformer():
-    inputs = x = Input((32, 2))
+    inputs = Input((32, 2))
+    x = Conv1D(16, 3, padding="same")(inputs)
     for _ in range(2):
         y = MultiHeadAttention(2, 16, dropout=0.25)(x, x)
         x = LayerNormalization(epsilon=1e-6)(Dropout(0.25)(y)) + x
         y = Dropout(0.25)(Conv1D(8, 1, activation="relu")(x))
-        x = LayerNormalization(epsilon=1e-6)(Conv1D(2, 1)(y)) + x
+        x = LayerNormalization(epsilon=1e-6)(Conv1D(16, 1)(y)) + x
     x = GlobalAveragePooling1D(data_format="channels_last")(Dense(32, activation="relu")(x))
     x = Dropout(0.2)(Dense(64, activation="relu")(x))
     model = keras.Model(inputs, Dense(3, activation="softmax")(x))

@@ -13,6 +13,8 @@ def metrics_results(metrics, loss, y, y_pred):
 
 
 class TensorflowStep(keras.Model):
+    """The step for TensorFlow."""
+
     def train_step(self, data):
         import tensorflow as tf
 
@@ -26,6 +28,8 @@ class TensorflowStep(keras.Model):
 
 
 class TorchStep(keras.Model):
+    """The step for PyTorch."""
+
     def train_step(self, data):
         import torch
 
@@ -42,6 +46,8 @@ class TorchStep(keras.Model):
 
 
 class JaxStep(keras.Model):
+    """The step for JAX."""
+
     def loss_and_updates(self, trainable, non_trainable, x, y):
         y_pred, non_trainable = self.stateless_call(trainable, non_trainable, x, training=True)
         return self.compute_loss(x, y, y_pred), (y_pred, non_trainable)

@@ -7,7 +7,7 @@ from keras.layers import Dense, Dropout, Embedding, Input, LayerNormalization, M
 from keras.optimizers import Adam, AdamW
 
 from diagnosis_cases.foreign import compiled, healthy_into
-from diagnosis_cases.foreign_data import made, next_tokens, tokens
+from diagnosis_cases.foreign_data import images, made, next_tokens, tokens
 
 CASES = []
 healthy = healthy_into(CASES)
@@ -57,8 +57,18 @@ def text_classification():
     return compiled(keras.Model(inputs, outputs), Adam(3e-3), SPARSE)
 
 
-def position_ids(length):
-    return ops.expand_dims(ops.arange(length), 0)
+class PositionEmbedding(layers.Layer):
+    """Adds a learned vector for each position."""
+
+    def __init__(self, initializer="uniform"):
+        super().__init__()
+        self.initializer = keras.initializers.get(initializer)
+
+    def build(self, shape):
+        self.positions = self.add_weight(shape=shape[1:], initializer=self.initializer)
+
+    def call(self, x):
+        return x + self.positions
 
 
 def small_normal():
@@ -69,7 +79,7 @@ def small_normal():
 def gpt():
     inputs = Input((16,), dtype="int32")
     x = Embedding(32, 32, embeddings_initializer=small_normal())(inputs)
-    x = x + Embedding(16, 32, embeddings_initializer=small_normal())(position_ids(16))
+    x = PositionEmbedding(small_normal())(x)
     for _ in range(2):
         y = LayerNormalization()(x)
         x = x + MultiHeadAttention(2, 16, kernel_initializer=small_normal())(
@@ -87,9 +97,7 @@ def gpt():
 def tied_gpt():
     inputs = Input((16,), dtype="int32")
     embedding = layers.ReversibleEmbedding(32, 32, embeddings_initializer=small_normal())
-    x = embedding(inputs) + Embedding(16, 32, embeddings_initializer=small_normal())(
-        position_ids(16)
-    )
+    x = PositionEmbedding(small_normal())(embedding(inputs))
     x = Dropout(0.1)(x)
     for _ in range(2):
         y = LayerNormalization()(x)
@@ -113,7 +121,7 @@ def bert():
 
     inputs = Input((20,), dtype="int32")
     x = Embedding(200, 32, embeddings_initializer=TruncatedNormal(stddev=0.02))(inputs)
-    x = x + Embedding(20, 32, embeddings_initializer=TruncatedNormal(stddev=0.02))(position_ids(20))
+    x = PositionEmbedding(TruncatedNormal(stddev=0.02))(x)
     x = Dropout(0.1)(LayerNormalization(epsilon=1e-12)(x))
     for _ in range(2):
         init = TruncatedNormal(stddev=0.02)
@@ -152,7 +160,7 @@ def llama():
 )
 def encoder_decoder():
     inputs = Input((10,), dtype="int32")
-    x = Embedding(32, 32)(inputs) + Embedding(10, 32)(position_ids(10))
+    x = PositionEmbedding()(Embedding(32, 32)(inputs))
     memory = LayerNormalization()(x + MultiHeadAttention(2, 16)(x, x))
     y = LayerNormalization()(x + MultiHeadAttention(2, 16)(x, x, use_causal_mask=True))
     y = LayerNormalization()(y + MultiHeadAttention(2, 16)(y, memory))
@@ -174,3 +182,22 @@ def bfloat16_transformer():
     x = layers.GlobalAveragePooling1D()(x)
     outputs = Dense(2, activation="softmax", dtype="float32")(x)
     return compiled(keras.Model(inputs, outputs), Adam(3e-3), SPARSE)
+
+
+IMAGES = made(images, channels=3, scale="-1..1")
+
+
+@healthy("ViT", "patches of 3 x 3, two blocks, dropout 0.1, -1..1, batch 32", IMAGES)
+def vision_transformer():
+    inputs = Input((12, 12, 3))
+    x = layers.Reshape((16, 32))(layers.Conv2D(32, 3, strides=3)(inputs))
+    x = PositionEmbedding()(x)
+    for _ in range(2):
+        y = LayerNormalization(epsilon=1e-6)(x)
+        x = layers.Add()([MultiHeadAttention(4, 8, dropout=0.1)(y, y), x])
+        y = LayerNormalization(epsilon=1e-6)(x)
+        y = Dropout(0.1)(Dense(32)(Dense(64, activation="gelu")(y)))
+        x = layers.Add()([y, x])
+    x = layers.Flatten()(LayerNormalization(epsilon=1e-6)(x))
+    model = keras.Model(inputs, Dense(10)(Dropout(0.3)(x)))
+    return compiled(model, AdamW(1e-3), LOGITS)

@@ -9,7 +9,7 @@ from keras.optimizers import SGD, Adam
 
 from diagnosis_cases.foreign import LONG, compiled, faulty_into
 from diagnosis_cases.foreign_data import clusters, images, made, regression, tokens, waves
-from diagnosis_cases.foreign_images import image_base
+from diagnosis_cases.foreign_fine_tuning import image_base
 
 CASES = []
 faulty = faulty_into(CASES)

@@ -1,20 +1,18 @@
 """Faulty programs whose last layer does not fit the loss or the targets."""
 
 import keras
-import numpy as np
 from keras import Sequential, layers, ops
 from keras.layers import LSTM, Activation, Conv2D, Dense, Embedding, Flatten, Input, MaxPooling2D
 from keras.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
 from keras.optimizers import SGD, Adam
 
-from diagnosis_cases.foreign import LONG, compiled, faulty_into
+from diagnosis_cases.foreign import compiled, faulty_into
 from diagnosis_cases.foreign_data import (
     changed,
     clusters,
     images,
     made,
     masks,
-    reconstruction,
     regression,
     tokens,
     waves,
@@ -229,100 +227,3 @@ def softmax_twice_lstm():
     x = Dense(3, activation="softmax")(LSTM(16)(inputs))
     outputs = Activation("softmax")(x)
     return compiled(keras.Model(inputs, outputs), Adam(3e-3), SPARSE)
-
-
-def out_of_range(name, data, rules="target_range", **options):
-    return faulty("targets out of range", name, rules, data, **options)
-
-
-def as_column(x, y):
-    return x, y[:, None].astype("float32")
-
-
-@out_of_range("classes 0..9 and binary cross-entropy", changed(TEN, as_column))
-def classes_binary():
-    return compiled(mlp(Dense(1, activation="sigmoid")), "adam", "binary_crossentropy")
-
-
-@out_of_range("classes 1 and 2 and binary cross-entropy", changed(BIT, lambda x, y: (x, y + 1)))
-def one_and_two():
-    return compiled(mlp(Dense(1, activation="sigmoid")), "rmsprop", "binary_crossentropy")
-
-
-@out_of_range(
-    "-1 and 1 and binary cross-entropy on logits", changed(BIT, lambda x, y: (x, 2 * y - 1))
-)
-def signs_binary():
-    return compiled(mlp(Dense(1)), "adam", BinaryCrossentropy(from_logits=True))
-
-
-@out_of_range(
-    "pixels 0..255 as targets of binary cross-entropy",
-    changed(made(images), lambda x, y: (x, np.round(255 * x))),
-)
-def pixels_binary():
-    model = Sequential([Input((12, 12, 1)), Conv2D(8, 3, padding="same", activation="relu")])
-    model.add(Conv2D(1, 3, padding="same", activation="sigmoid"))
-    return compiled(model, "adam", "binary_crossentropy")
-
-
-PRICES = made(regression, mean=30.0, stddev=9.0)
-
-
-@out_of_range(
-    "prices of 30 ± 9 and a sigmoid with mse", PRICES, "target_range target_scale", **LONG
-)
-def sigmoid_prices():
-    return compiled(mlp(Dense(1, activation="sigmoid"), features=8), "adam", "mse")
-
-
-@out_of_range(
-    "autoencoder of pixels 0..255 with tanh and mse",
-    made(reconstruction, scale="0..255"),
-    "target_range target_scale input_scale",
-)
-def tanh_pixels():
-    model = Sequential([Input((12, 12, 1)), Conv2D(8, 3, padding="same", activation="relu")])
-    model.add(Conv2D(1, 3, padding="same", activation="tanh"))
-    return compiled(model, "adam", "mse")
-
-
-def below_zero(x, y):
-    return x, y - 4
-
-
-@faulty(
-    "dead output",
-    "negative targets and a ReLU at the end",
-    "dead_output target_range",
-    changed(regression, below_zero),
-    **LONG,
-)
-def relu_below_zero():
-    return compiled(mlp(Dense(1, activation="relu"), features=8), Adam(3e-3), "mse")
-
-
-@faulty(
-    "dead output",
-    "one ReLU layer with weights below zero",
-    "dead_output wrong_init_for_activation",
-    made(images, size=6),
-)
-def relu_off():
-    start = keras.initializers.RandomUniform(-0.3, 0.0)
-    model = Sequential([Input((6, 6, 1)), Flatten()])
-    model.add(Dense(10, activation="relu", kernel_initializer=start))
-    return compiled(model, "adam", "mse")
-
-
-@faulty(
-    "dead output",
-    "ReLU with a bias of -5 at the end",
-    "dead_output",
-    changed(regression, lambda x, y: (x, abs(y))),
-)
-def relu_bias():
-    model = mlp(
-        Dense(1, activation="relu", bias_initializer=keras.initializers.Constant(-5.0)), features=8
-    )
-    return compiled(model, "adam", "mse")
