@@ -138,7 +138,7 @@ def batch_norm_cnn():
 
 def small_resnet(optimizer):
     inputs = Input((12, 12, 3))
-    x = conv_norm(inputs, 16)
+    x = conv_norm(inputs, 16, 2)
     for filters, stride in ((16, 1), (32, 2)):
         y = conv_norm(x, filters, stride)
         y = conv_norm(y, filters, activation=None)
@@ -239,19 +239,18 @@ def mobilenet():
     return compiled(keras.Model(inputs, Dense(10, activation="softmax")(x)), "adam", SPARSE)
 
 
-@healthy("MobileNet", "inverted residuals with squeeze and excitation, batch 32", STANDARD)
+@healthy("MobileNet", "inverted residual with squeeze and excitation, batch 32", STANDARD)
 def squeeze_excite():
     inputs = Input((12, 12, 3))
     x = conv_norm(inputs, 16, 2, "swish")
-    for _ in range(2):
-        y = Conv2D(32, 1, use_bias=False)(x)
-        y = Activation("swish")(BatchNormalization()(y))
-        y = DepthwiseConv2D(3, padding="same", use_bias=False)(y)
-        y = Activation("swish")(BatchNormalization()(y))
-        gate = GlobalAveragePooling2D(keepdims=True)(y)
-        gate = Conv2D(32, 1, activation="sigmoid")(Conv2D(4, 1, activation="swish")(gate))
-        y = BatchNormalization()(Conv2D(16, 1, use_bias=False)(layers.multiply([y, gate])))
-        x = layers.add([x, y])
+    y = Conv2D(32, 1, use_bias=False)(x)
+    y = Activation("swish")(BatchNormalization()(y))
+    y = DepthwiseConv2D(3, padding="same", use_bias=False)(y)
+    y = Activation("swish")(BatchNormalization()(y))
+    gate = GlobalAveragePooling2D(keepdims=True)(y)
+    gate = Conv2D(32, 1, activation="sigmoid")(Conv2D(4, 1, activation="swish")(gate))
+    y = BatchNormalization()(Conv2D(16, 1, use_bias=False)(layers.multiply([y, gate])))
+    x = layers.add([x, y])
     x = GlobalAveragePooling2D()(x)
     return compiled(keras.Model(inputs, Dense(10, activation="softmax")(x)), "adam", SPARSE)
 

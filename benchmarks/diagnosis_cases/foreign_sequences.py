@@ -49,7 +49,7 @@ def imdb_lstm():
     return compiled(model, Adam(5e-3), "binary_crossentropy", metrics=["accuracy"])
 
 
-@healthy("LSTM", "masked and bidirectional, dropout, batch 64", SHORT, batch=64)
+@healthy("LSTM", "masked and bidirectional, dropout, batch 32", SHORT)
 def bidirectional_lstm():
     model = Sequential([Input((8,)), Embedding(200, 16, mask_zero=True), Bidirectional(LSTM(16))])
     model.add(Dropout(0.5))
@@ -197,7 +197,7 @@ def attention_256():
     return attention_classifier(256, 16, 1, 0.0, 5e-3)
 
 
-@healthy("attention", "length 128, dropout 0.2, batch 16", made(tokens, length=128), batch=16)
+@healthy("attention", "length 128, dropout 0.2, batch 8", made(tokens, length=128), batch=8)
 def attention_128():
     return attention_classifier(128, 16, 2, 0.2, 5e-3)
 
@@ -241,11 +241,10 @@ def sequence_to_sequence():
 def series_transformer():
     inputs = Input((32, 2))
     x = Conv1D(16, 3, padding="same")(inputs)
-    for _ in range(2):
-        y = MultiHeadAttention(2, 16, dropout=0.25)(x, x)
-        x = LayerNormalization(epsilon=1e-6)(Dropout(0.25)(y)) + x
-        y = Dropout(0.25)(Conv1D(8, 1, activation="relu")(x))
-        x = LayerNormalization(epsilon=1e-6)(Conv1D(16, 1)(y)) + x
+    y = MultiHeadAttention(2, 16, dropout=0.25)(x, x)
+    x = LayerNormalization(epsilon=1e-6)(Dropout(0.25)(y)) + x
+    y = Dropout(0.25)(Conv1D(8, 1, activation="relu")(x))
+    x = LayerNormalization(epsilon=1e-6)(Conv1D(16, 1)(y)) + x
     x = GlobalAveragePooling1D(data_format="channels_last")(Dense(32, activation="relu")(x))
     x = Dropout(0.2)(Dense(64, activation="relu")(x))
     model = keras.Model(inputs, Dense(3, activation="softmax")(x))

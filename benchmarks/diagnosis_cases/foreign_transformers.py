@@ -93,18 +93,17 @@ def gpt():
     return compiled(keras.Model(inputs, logits), AdamW(5e-3), LOGITS)
 
 
-@healthy("transformer", "GPT with dropout 0.1 and tied embeddings, batch 64", next_tokens, batch=64)
+@healthy("transformer", "GPT with dropout 0.1 and tied embeddings, batch 32", next_tokens)
 def tied_gpt():
     inputs = Input((16,), dtype="int32")
     embedding = layers.ReversibleEmbedding(32, 32, embeddings_initializer=small_normal())
     x = PositionEmbedding(small_normal())(embedding(inputs))
     x = Dropout(0.1)(x)
-    for _ in range(2):
-        y = LayerNormalization()(x)
-        attend = MultiHeadAttention(2, 16, dropout=0.1, kernel_initializer=small_normal())
-        x = x + attend(y, y, use_causal_mask=True)
-        y = Dense(64, activation="gelu", kernel_initializer=small_normal())(LayerNormalization()(x))
-        x = x + Dropout(0.1)(Dense(32, kernel_initializer=small_normal())(y))
+    y = LayerNormalization()(x)
+    attend = MultiHeadAttention(2, 16, dropout=0.1, kernel_initializer=small_normal())
+    x = x + attend(y, y, use_causal_mask=True)
+    y = Dense(64, activation="gelu", kernel_initializer=small_normal())(LayerNormalization()(x))
+    x = x + Dropout(0.1)(Dense(32, kernel_initializer=small_normal())(y))
     logits = embedding(LayerNormalization()(x), reverse=True)
     return compiled(keras.Model(inputs, logits), AdamW(5e-3), LOGITS)
 
