@@ -176,11 +176,11 @@ def deep_relu():
     return classifier("adam", *[Dense(32, activation="relu") for _ in range(40)])
 
 
-@dead_or_saturated("thirty residual sums without normalization", "exploding_forward")
+@dead_or_saturated("twenty residual sums without normalization", "exploding_forward")
 def deep_residual():
     inputs = Input((20,))
     x = Dense(64)(inputs)
-    for _ in range(30):
+    for _ in range(20):
         y = Dense(64, activation="relu", kernel_initializer="he_normal")(x)
         x = layers.add([x, Dense(64, kernel_initializer="he_normal")(y)])
     outputs = Dense(10, activation="softmax")(x)

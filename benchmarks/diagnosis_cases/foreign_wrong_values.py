@@ -112,8 +112,8 @@ def equal_pairs():
     distance = layers.Lambda(
         lambda two: ops.sqrt(ops.sum(ops.square(two[0] - two[1]), axis=1, keepdims=True))
     )([encoder(left), encoder(right)])
-    outputs = Dense(1, activation="sigmoid")(distance)
-    return compiled(keras.Model([left, right], outputs), "adam", "binary_crossentropy")
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    return compiled(keras.Model([left, right], Dense(1)(distance)), "adam", loss)
 
 
 class L2Normalize(layers.Layer):
