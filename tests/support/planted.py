@@ -10,6 +10,8 @@ from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 
 NAMES = ("a", "b", "c", "head")
 HEALTHY_LAYER = dict(zip(LAYER, (0.0, 0.5, 0.5, -2, 2, 0.1, 0.1, 6, 0.01, 0, 10.0), strict=True))
+# Targets that each loss can take, and each activation reach.
+HEALTHY_TARGETS = {"min": 0.0, "max": 1.0}
 HEALTHY_VARIABLE = dict(zip(VARIABLE, (8.0, 0.1, 0.01, 0.00125, 0, 0.0, 0.0), strict=True))
 
 
@@ -40,7 +42,8 @@ def make_record(
     """
     rows = [{**HEALTHY_LAYER, **(layers or {}).get(name, {})} for name in NAMES]
     kernels = [{**HEALTHY_VARIABLE, **(variables or {}).get(name, {})} for name in NAMES]
-    input_row, target_row = ({**HEALTHY_LAYER, **(given or {})} for given in (inputs, targets))
+    input_row = {**HEALTHY_LAYER, **(inputs or {})}
+    target_row = {**HEALTHY_LAYER, **HEALTHY_TARGETS, **(targets or {})}
     return Record(
         step=step,
         layers=NAMES,

@@ -46,7 +46,7 @@ def input_records(*batches):
     [
         # Bright images, dark ones with few strokes, and images in -1 .. 1.
         [np.clip(np.random.default_rng(0).normal(0.95, 0.05, (8, 64)), 0, 1)] * 5,
-        [np.array([0.0] * 4 + [0.001] * 60)] * 5,
+        [np.array([0.0] * 4 + [0.2] * 60)] * 5,
         [np.full((8, 64), 1.0)] * 5,
         [np.random.default_rng(0).uniform(-1, -0.8, (8, 64))] * 5,
     ],
@@ -80,6 +80,21 @@ def test_sorted_rows_of_standardized_data_are_no_fault(size, law):
 def test_a_batch_of_one_sample_has_a_size(batch, severity):
     expected = [("input_scale", severity)] if severity else []
     assert rules_in(input_records(np.array(batch)), rule="input_scale") == expected
+
+
+@pytest.mark.parametrize(
+    ("peak", "severity"), [(0.11, None), (0.09, "info"), (0.03, "warning"), (0.0, "warning")]
+)
+def test_tiny_inputs_are_named_after_three_records(peak, severity):
+    batch = np.linspace(-peak, peak / 2, 64)
+    assert rules_in(input_records(batch, batch), rule="input_scale") == []
+    expected = [("input_scale", severity)] if severity else []
+    assert rules_in(input_records(batch, batch, batch), rule="input_scale") == expected
+
+
+def test_inputs_that_are_small_in_one_batch_only_are_no_fault():
+    batches = [np.full(8, 0.5), *[np.full(8, 0.001)] * 4]
+    assert rules_in(input_records(*batches), rule="input_scale") == []
 
 
 def test_differences_between_batches_count():

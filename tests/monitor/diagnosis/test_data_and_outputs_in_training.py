@@ -53,6 +53,14 @@ def test_large_inputs_come_first():
     assert train(single, NUMBERS, "adam", batch=1)[0][1] == "input_scale"
 
 
+def test_data_rescaled_twice_are_named():
+    hidden = [layers.Rescaling(1 / 255), layers.Rescaling(1 / 255), layers.Dense(16, "relu")]
+    found = train(255 * np.abs(X).clip(0, 1), CLASSES, "adam", CLASSIFIER, hidden=hidden)
+    assert found[0] == ("warning", "input_scale")
+    once = [hidden[0], layers.Dense(16, "relu")]
+    assert train(255 * np.abs(X).clip(0, 1), CLASSES, "adam", CLASSIFIER, hidden=once) == []
+
+
 def test_large_targets_are_named():
     assert train(X, 1e6 * NUMBERS, "adam")[0] == ("warning", "target_scale")
 

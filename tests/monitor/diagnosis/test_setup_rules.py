@@ -49,6 +49,8 @@ OUTPUTS = {
     "tanh of classes": (3, "tanh", "categorical_crossentropy", "error"),
     "tanh, binary": (1, "tanh", "binary_crossentropy", "warning"),
     "log softmax": (3, "log_softmax", SPARSE(), "error"),
+    "divergence of a softmax": (3, "softmax", "kl_divergence", None),
+    "divergence without activation": (3, None, "kl_divergence", "error"),
     "own activation": (3, lambda z: ops.softmax(z), CLASSES(from_logits=True), None),
     "own loss": (3, "softmax", lambda y, p: ops.mean(p - y), None),
 }
@@ -220,9 +222,10 @@ def made_of(loss, units=1, activation="sigmoid"):
     return ModelSetup((OutputSetup("end", "Dense", activation, units, loss, "target"),))
 
 
-def with_targets(least, most):
+def with_targets(least, most, mean=0.0, stddev=0.0):
     record = make_record()
-    values = [[{"min": least, "max": most}.get(name, 0.0) for name in record.statistics]]
+    known = {"min": least, "max": most, "mean": mean, "stddev": stddev}
+    values = [[known.get(name, 0.0) for name in record.statistics]]
     return replace(record, targets=("target",), target_values=np.array(values, "float32"))
 
 
@@ -234,7 +237,6 @@ TARGETS = {
     "classes": ("sparse_categorical_crossentropy", 10, (0, 9), False),
     "classes from one": ("sparse_categorical_crossentropy", 10, (1, 10), True),
     "negative class": ("sparse_categorical_crossentropy", 10, (-1, 9), True),
-    "numbers": ("mean_squared_error", 1, (-1e6, 1e6), False),
 }
 
 
@@ -247,6 +249,34 @@ def test_target_range(name):
     assert list(findings) == ["target_range"] * is_found
     for finding in findings.values():
         assert (finding.severity, finding.layer) == ("error", "target")
+
+
+@pytest.mark.backend_independent
+@pytest.mark.parametrize(
+    ("activation", "moments", "severity"),
+    [
+        (None, (30, 9), None),
+        ("sigmoid", (0.5, 0.29), None),
+        ("sigmoid", (30, 9), "error"),
+        # Standardized targets: half of them are out of reach.
+        ("sigmoid", (0.01, 1), "warning"),
+        ("tanh", (0, 1), "warning"),
+        ("tanh", (0, 0.5), None),
+        ("relu", (5, 2), None),
+        ("relu", (-5, 2), "error"),
+    ],
+)
+def test_targets_of_a_regression_out_of_reach(activation, moments, severity):
+    mean, stddev = moments
+    # Two standard deviations around the mean, as of a uniform or a normal batch.
+    targets = with_targets(mean - 2 * stddev, mean + 2 * stddev, mean, stddev)
+    if activation == "sigmoid" and severity is None:
+        targets = with_targets(0, 1, mean, stddev)
+    if activation == "relu" and severity is None:
+        targets = with_targets(-1, 9, mean, stddev)
+    findings = found(made_of(LossSetup("mean_squared_error"), 1, activation), targets)
+    assert [one.severity for one in findings.values()] == ([severity] if severity else [])
+    assert set(findings) <= {"target_range"}
 
 
 @pytest.mark.backend_independent

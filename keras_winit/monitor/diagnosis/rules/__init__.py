@@ -2,6 +2,7 @@
 
 from keras_winit.monitor.diagnosis.rules.base import Rule as Rule
 from keras_winit.monitor.diagnosis.rules.base import Violation as Violation
+from keras_winit.monitor.diagnosis.rules.data import InputScale as InputScale
 from keras_winit.monitor.diagnosis.rules.dead_output import DeadOutput as DeadOutput
 from keras_winit.monitor.diagnosis.rules.learning import ExplodingBackward as ExplodingBackward
 from keras_winit.monitor.diagnosis.rules.learning import UpdateFrozen as UpdateFrozen
@@ -27,7 +28,6 @@ from keras_winit.monitor.diagnosis.rules.signal import Saturated as Saturated
 from keras_winit.monitor.diagnosis.rules.signal import VanishingForward as VanishingForward
 from keras_winit.monitor.diagnosis.rules.start import BadInitialLoss as BadInitialLoss
 from keras_winit.monitor.diagnosis.rules.start import ConstantUnits as ConstantUnits
-from keras_winit.monitor.diagnosis.rules.start import InputScale as InputScale
 from keras_winit.monitor.diagnosis.rules.start import SymmetricUnits as SymmetricUnits
 from keras_winit.monitor.diagnosis.rules.wrong_init import WrongInit as WrongInit
 

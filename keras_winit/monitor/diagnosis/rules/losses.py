@@ -1,9 +1,10 @@
 """Rules on the loss: whether it suits the last activation and the targets."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keras_winit.models.losses import LossSetup
+from keras_winit.models.losses import OF_REGRESSION, LossSetup
 from keras_winit.models.setup import OutputSetup
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
@@ -14,6 +15,13 @@ UNIT_RANGE = ("sigmoid", "hard_sigmoid")
 # Keras divides the outputs by their sum, so any positive outputs are probabilities of classes.
 POSITIVE = ("softmax", "exponential", "softplus")
 RECTIFIERS = ("relu", "relu6")
+# The values between which the outputs of an activation lie.
+RANGES = {
+    **dict.fromkeys((*UNIT_RANGE, "softmax"), (0.0, 1.0)),
+    **dict.fromkeys(("tanh", "hard_tanh", "softsign"), (-1.0, 1.0)),
+    **dict.fromkeys(("relu", "softplus", "exponential"), (0.0, math.inf)),
+    "relu6": (0.0, 6.0),
+}
 
 # The classes in `keras.losses`, to quote in a remedy.
 CLASSES = {
@@ -33,11 +41,15 @@ class LossMismatch(Rule):
     severity = "error"
     statistic = "activation"
     fires = (
-        "a cross-entropy takes outputs of another kind: probabilities with `from_logits=True`, "
+        "a cross-entropy or a divergence takes outputs of another kind: probabilities with "
+        "`from_logits=True`, "
         "logits without it, or independent probabilities for classes that exclude each other, "
         "and the reverse; a warning where such models still train"
     )
-    applies = "outputs with a known last activation and a cross-entropy of Keras"
+    applies = (
+        "outputs with a known last activation and a cross-entropy or Kullback-Leibler divergence "
+        "of Keras"
+    )
     healthy = "softmax or sigmoid without `from_logits`, no activation with it"
     cause = "the loss takes the outputs of the last layer for something else than they are"
     remedy = (
@@ -82,7 +94,11 @@ def _mismatch(end: OutputSetup) -> tuple[str, str, str] | None:
         return _logits_mismatch(end, loss, activation)
     if loss.is_categorical:
         return _classes_mismatch(end, loss, activation)
-    return _binary_mismatch(end, loss, activation) if loss.is_binary else None
+    if loss.is_binary:
+        return _binary_mismatch(end, loss, activation)
+    if loss.name == "kl_divergence" and activation not in (*POSITIVE, *UNIT_RANGE):
+        return "error", _not_probabilities(end, loss), _set(end, "softmax")
+    return None
 
 
 def _logits_mismatch(
@@ -157,14 +173,16 @@ def _set(end: OutputSetup, activation: str | None) -> str:
 
 @dataclass(frozen=True)
 class TargetRange(Rule):
-    """Reports targets that the loss cannot take, and losses below zero that cannot be."""
+    """Reports targets that the loss cannot take or the outputs cannot reach."""
 
     id = "target_range"
     severity = "error"
     statistic = "max"
     fires = (
         "targets lie outside 0 .. 1 in a binary cross-entropy, or outside 0 .. classes - 1 in a "
-        "sparse one; or a loss that cannot be negative is below zero"
+        "sparse one; targets of a regression lie outside the range of the last activation by more "
+        "than half their standard deviation, a warning unless their mean does; or a loss that "
+        "cannot be negative is below zero"
     )
     applies = (
         "outputs with a loss of Keras; a negative loss only without penalties and sample weights"
@@ -209,6 +227,25 @@ class TargetRange(Rule):
                 yield Violation(row.layer, outside, -1, limit, cause=cause, remedy=remedy)
         elif loss.name == "sparse_categorical_crossentropy" and loss.axis == -1 and end.units:
             yield from self._check_classes(row, end.units, loss, shown)
+        elif loss.name in OF_REGRESSION and end.activation in RANGES:
+            yield from self._check_reach(row, end, shown)
+
+    def _check_reach(self, row: Row, end: OutputSetup, shown: str) -> Iterator[Violation]:
+        """Compare the targets of a regression with the range of the last activation."""
+        low, high = RANGES[end.activation or ""]
+        mean, margin = row["mean"], max(row["stddev"] / 2, self.tolerance)
+        for value, limit, excess in (
+            (row["min"], low, low - row["min"]),
+            (row["max"], high, row["max"] - high),
+        ):
+            if excess > margin:
+                cause = f"{shown}, but the outputs of {end.activation} lie in {low:g} .. {high:g}"
+                remedy = f"{_set(end, None)}, and scale the targets: `y = (y - y.mean()) / y.std()`"
+                severity = None if not low <= mean <= high else "warning"
+                yield Violation(
+                    row.layer, value, -1, limit, severity=severity, cause=cause, remedy=remedy
+                )
+                return
 
     def _check_classes(
         self, row: Row, classes: int, loss: LossSetup, shown: str

@@ -1,12 +1,10 @@
-"""Rules on the start of training: inputs, kernels and the first loss."""
+"""Rules on the start of training: kernels and the first loss."""
 
-import math
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
-from keras_winit.monitor.diagnosis.rules.run_view import Row, View, Weight
+from keras_winit.monitor.diagnosis.rules.run_view import View, Weight
 from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
 
 
@@ -94,85 +92,6 @@ class SymmetricUnits(Rule):
                     cause=cause,
                     remedy=scheme_advice(weight.part),
                 )
-
-
-@dataclass(frozen=True)
-class InputScale(Rule):
-    """Reports inputs far from zero mean and unit variance."""
-
-    id = "input_scale"
-    severity = "info"
-    statistic = "mean, stddev"
-    fires = (
-        "the root mean square of an input, over all records so far, exceeds the threshold, a "
-        "warning above 30; or, over 3 records, its |mean| exceeds 5 and 3 standard deviations"
-    )
-    applies = (
-        "inputs of models in which a kernel takes an input without normalization; not what an "
-        "embedding looks up"
-    )
-    healthy = "root mean square near 1"
-    cause = "the inputs are far from mean 0 and standard deviation 1, like pixels from 0 to 255"
-    remedy = (
-        "scale the data, or start the model with `keras.layers.Rescaling` or "
-        "`keras.layers.Normalization`"
-    )
-    origin = (
-        "theory: inputs of size s allow a learning rate 1 / s**2 times as high, 1 / 100 for 10 "
-        "and 1 / 1000 for 30; sorted rows of standardized data have |mean| < 5 in every batch"
-    )
-    threshold: float = 10.0
-    warns: float = 30.0
-    offset: float = 3.0
-    least_mean: float = 5.0
-    offset_persistence: int = 3
-
-    def check(self, view: View) -> Iterator[Violation]:
-        raw = [part for part in view.model.parts.values() if part.takes_raw_input]
-        looks_up = any(part.is_embedding for part in raw)
-        if all(part.is_embedding for part in raw):
-            return
-        for row in view.inputs:
-            mean, stddev = _pooled_moments(view, row.layer)
-            size = math.hypot(mean, stddev)
-            is_large = size > self.threshold
-            is_offset = abs(mean) > max(self.least_mean, self.offset * stddev)
-            if (is_large or is_offset) and not (looks_up and _may_be_indices(row)):
-                cause = (
-                    f"the data of {row.layer!r} have mean {mean:.3g} and standard deviation "
-                    f"{stddev:.3g}; initializers expect about 0 and 1"
-                )
-                yield Violation(
-                    row.layer,
-                    size,
-                    -1,
-                    threshold=self.threshold if is_large else self.least_mean,
-                    severity="warning" if size > self.warns else None,
-                    persistence=None if is_large else self.offset_persistence,
-                    cause=cause,
-                )
-
-
-def _pooled_moments(view: View, name: str) -> tuple[float, float]:
-    """Return mean and standard deviation of an input over all records; one batch may be sorted."""
-    means, variances = [], []
-    for record in view.records:
-        if name in record.inputs and {"mean", "stddev"} <= set(record.statistics):
-            values = record.input_values[record.inputs.index(name)].tolist()
-            mean, stddev = (values[record.statistics.index(s)] for s in ("mean", "stddev"))
-            if math.isfinite(mean) and math.isfinite(stddev):
-                means.append(mean)
-                variances.append(stddev**2)
-    if not means:
-        return math.nan, math.nan
-    return statistics.fmean(means), math.sqrt(
-        statistics.fmean(variances) + statistics.pvariance(means)
-    )
-
-
-def _may_be_indices(row: Row) -> bool:
-    """Return whether an input may hold rows of an embedding, which are looked up by number."""
-    return row["min"] >= 0 and row["min"].is_integer() and row["max"].is_integer()
 
 
 @dataclass(frozen=True)
