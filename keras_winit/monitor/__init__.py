@@ -11,10 +11,10 @@ from keras_winit.monitor.diagnosis.rules import Rule as Rule
 from keras_winit.monitor.diagnosis.rules import View as View
 from keras_winit.monitor.diagnosis.rules import Violation as Violation
 from keras_winit.monitor.output.history import History as History
-from keras_winit.monitor.output.writers import CsvWriter as CsvWriter
-from keras_winit.monitor.output.writers import JsonLinesWriter as JsonLinesWriter
-from keras_winit.monitor.output.writers import TensorBoardWriter as TensorBoardWriter
-from keras_winit.monitor.output.writers import Writer as Writer
+from keras_winit.monitor.output.writers.csv_file import CsvWriter as CsvWriter
+from keras_winit.monitor.output.writers.json_lines import JsonLinesWriter as JsonLinesWriter
+from keras_winit.monitor.output.writers.tensorboard import TensorBoardWriter as TensorBoardWriter
+from keras_winit.monitor.output.writers.writer import Writer as Writer
 from keras_winit.monitor.records import Record as Record
 
 __all__ = [

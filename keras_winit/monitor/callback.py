@@ -121,7 +121,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         writes = "writers, such as `JsonLinesWriter(path)` of `keras_winit.monitor`"
         self.writers = arguments.several("writers", writers, _is_writer, writes)
         if log_dir is not None:
-            from keras_winit.monitor.output.writers import TensorBoardWriter
+            from keras_winit.monitor.output.writers.tensorboard import TensorBoardWriter
 
             self.writers.insert(0, TensorBoardWriter(log_dir))
         self._recording = self._new_recording(reporter)

@@ -16,7 +16,7 @@ from support.monitored import steps_of
 from support.scenarios import X, Y, compiled, sequential, stack
 
 from keras_winit import ActivationMonitor
-from keras_winit.monitor.output.writers import CsvWriter, JsonLinesWriter
+from keras_winit.monitor import CsvWriter, JsonLinesWriter
 
 FEW = ("mean", "stddev", "gradient_norm", "update_norm")
 

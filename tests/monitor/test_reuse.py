@@ -15,9 +15,8 @@ from support.monitored import fit, steps_of, tiny
 from support.scenarios import BACKEND, X, Y, compiled, numpy_of
 
 from keras_winit import ActivationMonitor
-from keras_winit.monitor import Rule, Violation, check
+from keras_winit.monitor import JsonLinesWriter, Rule, Violation, check
 from keras_winit.monitor.capture.step_counter import updates_counter
-from keras_winit.monitor.output.writers import JsonLinesWriter
 
 
 class RepeatedUpdates(keras.Model):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from keras_winit.monitor.output.writers import CsvWriter, JsonLinesWriter, TensorBoardWriter
+from keras_winit.monitor import CsvWriter, JsonLinesWriter, TensorBoardWriter
 from keras_winit.monitor.records import Record
 
 RECORD = Record(

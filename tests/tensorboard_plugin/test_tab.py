@@ -13,8 +13,8 @@ from support.boards import FINDING, RECORD, at
 from werkzeug.test import Client
 
 import tensorboard_plugin_keras_winit
+from keras_winit.monitor import TensorBoardWriter
 from keras_winit.monitor.output import events
-from keras_winit.monitor.output.writers import TensorBoardWriter
 from tensorboard_plugin_keras_winit.plugin import Loader
 
 HOME = Path(tensorboard_plugin_keras_winit.__file__).parent

@@ -8,8 +8,8 @@ import pytest
 from support.boards import FINDING, at
 from support.browser import require
 
+from keras_winit.monitor import TensorBoardWriter
 from keras_winit.monitor.output import events
-from keras_winit.monitor.output.writers import TensorBoardWriter
 
 # Width of the names and height of the steps in a heat map, in CSS pixels.
 NAMES_WIDTH, STEPS_HEIGHT = 190, 20

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.boards import RECORD, at
 
-from keras_winit.monitor.output.writers import TensorBoardWriter
+from keras_winit.monitor import TensorBoardWriter
 
 STEPS = 20
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from keras_winit.monitor.diagnosis.rules import RULES
 from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
 from keras_winit.plots.labels import shortened
 
@@ -28,38 +29,10 @@ TEXT_LENGTH = 400
 LAYERS_LISTED = 3
 
 # Names of rows that are not layers.
-NOUN = re.compile(r"(input|target)(?::\d+)?")
+NOUN = re.compile(r"(input|target|sample_weight)(?::\d+)?")
 
-# Predicates that say of a layer what a rule found there.
-PREDICATES = {
-    "non_finite": "has NaN or infinite values",
-    "nothing_trainable": "has no trainable weight",
-    "learning_rate": "has a learning rate that is not positive",
-    "one_unit_softmax": "has a softmax over a single unit",
-    "loss_mismatch": "has outputs that the loss takes for something else",
-    "target_range": "has targets that the loss cannot take",
-    "double_softmax": "has a softmax of a softmax",
-    "no_activation": "has no activation before the next kernel",
-    "high_dropout": "has a dropout rate that leaves little of the signal",
-    "equal_kernels": "has the same kernel as another layer",
-    "constant_units": "has equal units",
-    "symmetric_units": "has units that learn the same",
-    "input_scale": "has data far from mean 0 and standard deviation 1",
-    "target_scale": "has values far larger than the outputs",
-    "wrong_init_for_activation": "has kernels of unsuitable variance",
-    "vanishing_forward": "has a vanishing signal",
-    "exploding_forward": "has an exploding signal",
-    "vanishing_backward": "has a vanishing gradient",
-    "exploding_backward": "has an exploding gradient",
-    "dead_units": "has dead units",
-    "saturated": "is saturated",
-    "dead_output": "has an output that is zero for every sample",
-    "bad_initial_loss": "is too high at the first step",
-    "constant_output": "has the same output for every sample",
-    "update_too_large": "has updates that are too large",
-    "update_frozen": "is not updated",
-    "nothing_learns": "is not reduced by training",
-}
+# What each rule says of a layer.
+PREDICATES = {rule.id: rule.predicate for rule in RULES}
 
 
 @dataclass(frozen=True)
@@ -69,7 +42,8 @@ class Finding:
     Args:
         rule: The `id` of the rule.
         severity: "info", "warning" or "error"; the worst of the finding and its consequences.
-        layer: Name of the layer, "loss", or the name of an input, such as "input".
+        layer: Name of the layer, of an input or of targets, such as "input" or "target:1"; "loss",
+            "model", "optimizer" or "sample_weight".
         step: Last step on which the layer violated the rule.
         value: Value of the rule's statistic at that step.
         threshold: Threshold that the value passed.

@@ -11,8 +11,7 @@ from support.monitored import fit, steps_of, tiny
 from support.scenarios import BACKEND, X, compiled
 
 from keras_winit import ActivationMonitor
-from keras_winit.monitor import Finding, recording
-from keras_winit.monitor.output.writers import Writer
+from keras_winit.monitor import Finding, Writer, recording
 
 # Number of batches in an epoch of `fit`.
 BATCHES = len(X) // 8

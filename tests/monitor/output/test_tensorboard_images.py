@@ -11,9 +11,9 @@ from support import boards
 from support.boards import FINDING, RECORD, at
 
 from keras_winit import plots
+from keras_winit.monitor import TensorBoardWriter
 from keras_winit.monitor.output import images
 from keras_winit.monitor.output.images import ImageAlbum
-from keras_winit.monitor.output.writers import TensorBoardWriter
 
 
 def test_an_album_drops_records_evenly():

@@ -13,8 +13,8 @@ import tensorflow as tf
 from support import boards
 from support.boards import EMPTY_RECORD, FINDING, RECORD, at
 
+from keras_winit.monitor import TensorBoardWriter
 from keras_winit.monitor.output.events import sortable_tags
-from keras_winit.monitor.output.writers import TensorBoardWriter
 
 LOADERS = ["python", "rust"]
 
@@ -292,7 +292,7 @@ import sys
 import keras_winit
 import numpy as np
 from keras_winit.monitor.records import Record
-from keras_winit.monitor.output.writers import TensorBoardWriter
+from keras_winit.monitor import TensorBoardWriter
 from_import = "tensorflow" in sys.modules
 one = np.ones((1, 1), "float32")
 record = Record(0, ("a",), ("stddev",), one, (), (), one[:0], np.arange(2.0), one, 1.0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from support.boards import FINDING, RECORD, WRITERS, at, written_steps
 
-from keras_winit.monitor.output.writers import CsvWriter, JsonLinesWriter
+from keras_winit.monitor import CsvWriter, JsonLinesWriter
 
 
 def parse_strictly(line):

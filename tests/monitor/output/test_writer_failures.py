@@ -18,8 +18,8 @@ from support.boards import RECORD, written_steps
 from support.monitored import fit, tiny
 
 from keras_winit import ActivationMonitor
+from keras_winit.monitor import CsvWriter, JsonLinesWriter, TensorBoardWriter, Writer
 from keras_winit.monitor.diagnosis.rules import Rule, Violation
-from keras_winit.monitor.output.writers import CsvWriter, JsonLinesWriter, TensorBoardWriter, Writer
 
 
 @contextmanager

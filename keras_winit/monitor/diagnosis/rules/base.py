@@ -64,6 +64,7 @@ class Rule:
     - `fires`: condition, as a clause that continues "the rule fires when".
     - `applies`: layers and steps that the rule checks.
     - `healthy`: range of the statistic in healthy training.
+    - `predicate`: clause that says of a layer what the rule found there, such as "is saturated".
     - `cause`: usual cause.
     - `remedy`: usual remedy.
     - `origin`: source of the threshold.
@@ -88,6 +89,7 @@ class Rule:
     fires: ClassVar[str] = ""
     applies: ClassVar[str] = "every layer"
     healthy: ClassVar[str] = ""
+    predicate: ClassVar[str] = ""
     cause: ClassVar[str] = ""
     remedy: ClassVar[str] = ""
     origin: ClassVar[str] = ""

@@ -19,6 +19,7 @@ class InputScale(Rule):
     """Reports inputs far from zero mean and unit variance."""
 
     id = "input_scale"
+    predicate = "has data far from mean 0 and standard deviation 1"
     severity = "info"
     statistic = "mean, stddev, min, max"
     fires = (

@@ -12,6 +12,7 @@ class DeadOutput(Rule):
     """Reports a model whose last rectifier is zero for the whole batch."""
 
     id = "dead_output"
+    predicate = "has an output that is zero for every sample"
     severity = "error"
     statistic = "dead_share"
     fires = "the share of output units that are zero for the whole batch reaches the threshold"

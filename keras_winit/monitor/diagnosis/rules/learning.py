@@ -26,6 +26,7 @@ class VanishingBackward(Rule):
     """Reports kernels that the gradient hardly reaches."""
 
     id = "vanishing_backward"
+    predicate = "has a vanishing gradient"
     severity = "error"
     statistic = "gradient_norm"
     fires = (
@@ -88,6 +89,7 @@ class ExplodingBackward(Rule):
     """Reports gradients that grow on their way back, or from step to step."""
 
     id = "exploding_backward"
+    predicate = "has an exploding gradient"
     statistic = "gradient_norm"
     fires = (
         "the norm of a kernel's gradient exceeds the threshold times the median of all kernels, "
@@ -146,6 +148,7 @@ class UpdateTooLarge(Rule):
     """Reports updates that leave little of a kernel, or nothing of the units behind it."""
 
     id = "update_too_large"
+    predicate = "has updates that are too large"
     statistic = "update_ratio"
     fires = (
         "the norm of an update, relative to the norm of the kernel or to the norm that fits its "
@@ -254,6 +257,7 @@ class UpdateFrozen(Rule):
     """Reports weights that do not learn while others do."""
 
     id = "update_frozen"
+    predicate = "is not updated"
     statistic = "update_ratio"
     fires = (
         "the norm of an update, relative to the norm of the kernel, is below the threshold, while "

@@ -38,6 +38,7 @@ class LossMismatch(Rule):
     """Reports a loss that does not suit the last activation."""
 
     id = "loss_mismatch"
+    predicate = "has outputs that the loss takes for something else"
     severity = "error"
     statistic = "activation"
     fires = (
@@ -176,6 +177,7 @@ class TargetRange(Rule):
     """Reports targets that the loss cannot take or the outputs cannot reach."""
 
     id = "target_range"
+    predicate = "has targets that the loss cannot take"
     severity = "error"
     statistic = "max"
     fires = (

@@ -41,6 +41,7 @@ class NonFinite(Rule):
     """Reports the first NaN or infinite value in the order of execution."""
 
     id = "non_finite"
+    predicate = "has NaN or infinite values"
     severity = "error"
     statistic = "nonfinite"
     fires = (

@@ -26,6 +26,7 @@ class ConstantOutput(Rule):
     """Reports output layers that say the same for every sample."""
 
     id = "constant_output"
+    predicate = "has the same output for every sample"
     statistic = "unit_stddev"
     fires = (
         "the standard deviation of the units over the samples, relative to the size of the "
@@ -90,6 +91,7 @@ class TargetScale(Rule):
     """Reports targets of a regression that are far larger than the outputs."""
 
     id = "target_scale"
+    predicate = "has values far larger than the outputs"
     severity = "info"
     statistic = "mean, stddev"
     fires = (
@@ -134,6 +136,7 @@ class NothingLearns(Rule):
     """Reports runs in which updates are too small to change anything."""
 
     id = "nothing_learns"
+    predicate = "is not reduced by training"
     statistic = "update_ratio"
     fires = (
         "all updates of all weights, relative to the norm of the weight or to the norm that fits "

@@ -21,6 +21,7 @@ class DoubleSoftmax(Rule):
     """Reports a softmax of a softmax."""
 
     id = "double_softmax"
+    predicate = "has a softmax of a softmax"
     statistic = "activation"
     fires = "a softmax takes the output of another softmax over the same axis"
     applies = "models whose calls can be traced; softmax as a layer, an activation or an operation"
@@ -51,6 +52,7 @@ class OneUnitSoftmax(Rule):
     """Reports a softmax over a single unit."""
 
     id = "one_unit_softmax"
+    predicate = "has a softmax over a single unit"
     severity = "error"
     statistic = "units"
     fires = "a softmax is taken over a single unit; only a warning in a hidden layer"
@@ -89,6 +91,7 @@ class NoActivation(Rule):
     """Reports two kernels that act as one, because no activation lies between them."""
 
     id = "no_activation"
+    predicate = "has no activation before the next kernel"
     statistic = "activation"
     fires = "nothing but dropout and padding lies between two kernels of one kind"
     applies = (
@@ -115,6 +118,7 @@ class HighDropout(Rule):
     """Reports layers that drop nearly everything."""
 
     id = "high_dropout"
+    predicate = "has a dropout rate that leaves little of the signal"
     statistic = "rate"
     fires = "the dropout rate of a layer reaches the threshold"
     applies = "layers of Keras that drop values, recurrent and attention layers among them"
@@ -137,6 +141,7 @@ class NothingTrainable(Rule):
     """Reports a model without any trainable weight."""
 
     id = "nothing_trainable"
+    predicate = "has no trainable weight"
     severity = "error"
     statistic = "trainable weights"
     fires = "a model with weights has no trainable one"
@@ -161,6 +166,7 @@ class LearningRate(Rule):
     """Reports a learning rate that is zero or negative."""
 
     id = "learning_rate"
+    predicate = "has a learning rate that is not positive"
     severity = "error"
     statistic = "learning rate"
     fires = (
@@ -199,6 +205,7 @@ class EqualKernels(Rule):
     """Reports layers that start with the same kernel."""
 
     id = "equal_kernels"
+    predicate = "has the same kernel as another layer"
     severity = "info"
     statistic = "equal kernels"
     fires = (

@@ -45,6 +45,7 @@ class VanishingForward(Rule):
     """Reports layers whose output no longer tells one sample from another."""
 
     id = "vanishing_forward"
+    predicate = "has a vanishing signal"
     severity = "error"
     statistic = "unit_stddev"
     fires = (
@@ -114,6 +115,7 @@ class ExplodingForward(Rule):
     """Reports layers whose signal has grown too large."""
 
     id = "exploding_forward"
+    predicate = "has an exploding signal"
     severity = "error"
     statistic = "stddev"
     fires = (
@@ -178,6 +180,7 @@ class DeadUnits(Rule):
     """Reports rectifier units that are zero for the whole batch."""
 
     id = "dead_units"
+    predicate = "has dead units"
     statistic = "dead_share"
     fires = (
         "more units are dead than in 99.9 % of layers whose units die with the probability of the "
@@ -243,6 +246,7 @@ class Saturated(Rule):
     """Reports layers whose pre-activations lie where the activation is flat."""
 
     id = "saturated"
+    predicate = "is saturated"
     statistic = "saturated_share"
     fires = (
         "the share of outputs where the slope of the activation is below 5 % of its steepest "

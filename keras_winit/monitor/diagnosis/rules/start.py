@@ -18,6 +18,7 @@ class ConstantUnits(Rule):
     """Reports kernels whose units start equal."""
 
     id = "constant_units"
+    predicate = "has equal units"
     severity = "error"
     statistic = "weight_repeated"
     fires = (
@@ -54,6 +55,7 @@ class SymmetricUnits(Rule):
     """Reports kernels whose units are equal and learn the same."""
 
     id = "symmetric_units"
+    predicate = "has units that learn the same"
     severity = "error"
     statistic = "gradient_repeated"
     fires = (
@@ -99,6 +101,7 @@ class BadInitialLoss(Rule):
     """Reports a first loss far above that of equal guesses."""
 
     id = "bad_initial_loss"
+    predicate = "is too high at the first step"
     statistic = "loss"
     fires = (
         "the first loss exceeds the threshold times log(classes), the loss of equal guesses; or "

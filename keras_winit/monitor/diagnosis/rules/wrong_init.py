@@ -21,6 +21,7 @@ class WrongInit(Rule):
     """Reports kernels whose variance fits neither their fans nor their activation."""
 
     id = "wrong_init_for_activation"
+    predicate = "has kernels of unsuitable variance"
     severity = "info"
     statistic = "weight_norm"
     fires = (
