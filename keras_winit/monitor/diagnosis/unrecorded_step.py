@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_winit.monitor.capture.kept_batches import KeptBatches, non_finite_data
 from keras_winit.monitor.diagnosis.rules.base import Violation
+from keras_winit.monitor.diagnosis.rules.non_finite import CLEAN_DATA
 from keras_winit.monitor.records import Record
 
 # Steps before the fault that the remedy records.
@@ -39,7 +40,8 @@ def explain_non_finite_loss(
                     -1,
                     cause=f"the data of {fault.name!r}{of_step} contain {fault}, and the loss "
                     f"became {loss:g} at step {step}",
-                    remedy="clean the data: remove these samples, or replace the values",
+                    remedy=CLEAN_DATA,
+                    is_root=True,
                 )
                 for fault in faults
             ]
