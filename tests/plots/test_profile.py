@@ -1,5 +1,7 @@
 """Profiles show the first step beside the healthy ranges."""
 
+import re
+
 import numpy as np
 import pytest
 from support.pictures import INF, NAN, record
@@ -12,7 +14,8 @@ from keras_winit.plots.healthy import RANGES
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_healthy_ranges_are_those_of_the_rules(rule):
     if rule.id in RANGES:
-        assert tuple(map(float, rule.healthy.split(" .. "))) == RANGES[rule.id]
+        low, high = re.match(r"(\S+) \.\. ([\d.e-]+)", rule.healthy).groups()
+        assert (float(low), float(high)) == RANGES[rule.id]
 
 
 def test_every_healthy_range_has_a_rule():
