@@ -57,9 +57,11 @@ def restored_on_error(function: str, variables: Iterable[Any]) -> Iterator[Progr
 
 def _copy(variable: Any) -> Any:
     """Return the value of a variable, safe from later assignments to it."""
-    value = keras.ops.convert_to_tensor(variable.value)
-    # Arrays of JAX never change, and TensorFlow gives an assigned variable new memory.
-    return value.detach().clone() if keras.backend.backend() == "torch" else value
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return variable.value.detach().clone()
+    # Arrays of JAX never change.
+    return variable.value.read_value() if backend == "tensorflow" else variable.value
 
 
 def _restore(saved: Iterable[tuple[Any, Any]]) -> None:
