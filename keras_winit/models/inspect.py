@@ -131,7 +131,8 @@ def inspect_kernels(model: Any, names: Names | None = None, data: Any = None) ->
     found: dict[int, KernelContext] = {}
     for position, kernels_of_call in enumerate(reader.surroundings.kernels):
         for kernel in kernels_of_call:
-            if id(kernel.variable) not in found:
+            # A table of its own for the reverse call is used by that call, the last one.
+            if id(kernel.variable) not in found or kernel.name == "reverse_embeddings":
                 found[id(kernel.variable)] = reader.context(position, kernel)
     for kernel in kernels(model):
         if id(kernel.variable) not in found:

@@ -17,6 +17,8 @@ MATRIX_PRODUCTS = frozenset(
     ("Matmul", "Einsum", "Tensordot", "Dot", "DotProductAttention", "Attention")
 )
 SILU = Nonlinearity("silu", "silu")
+# The factor in sin(omega * x), written with operations, is not part of the calls.
+UNKNOWN_SINE = Nonlinearity("a sine of unknown frequency", None)
 # Activations before an output that do not make the layer before it a hidden one.
 OUTPUT_ACTIVATIONS = frozenset(("softplus", "exponential", "log_sigmoid"))
 
@@ -85,7 +87,7 @@ class Surroundings(Structure):
                 continue
             activation = self._nonlinearities[current]
             if is_open and activation is not None:
-                activations.append(self._with_own_factor(current, activation))
+                activations.append(self._with_factors(current, activation))
                 is_gate = is_gate or self._gates(current)
                 is_open = False
             elif self._multiplies_matrices(current):
@@ -203,9 +205,13 @@ class Surroundings(Structure):
                 pending += self._users[current]
         return False
 
-    def _with_own_factor(self, position: int, activation: Nonlinearity) -> Nonlinearity:
-        """Recognize x * sigmoid(x), written with operations, as SiLU."""
+    def _with_factors(self, position: int, activation: Nonlinearity) -> Nonlinearity:
+        """Recognize activations written with operations: x * sigmoid(x) and sin(omega * x)."""
         sources = set(self.calls[position].inputs)
+        if type(self.calls[position].operation).__name__ == "Sin" and any(
+            type(self.calls[source].operation).__name__ == "Multiply" for source in sources
+        ):
+            return UNKNOWN_SINE
         multiplied_with_input = any(
             type(self.calls[user].operation).__name__ == "Multiply"
             and set(self.calls[user].inputs) == sources | {position}
