@@ -86,7 +86,8 @@ def _reason_to_leave(variable: Any, owner: Any, wishes: Wishes) -> str:
         "not selected": not wishes.selected(owner),
         f"quantized, {getattr(owner, 'quantization_mode', None)}": _is_quantized(owner),
         "LoRA": getattr(owner, "lora_enabled", False),
-        "frozen": not owner.trainable or not (variable.trainable or is_statistic),
+        "frozen": not owner.trainable,
+        "not trainable": not (variable.trainable or is_statistic),
         "statistics, see reset_statistics": is_statistic and not wishes.reset_statistics,
         f"dtype {variable.dtype}": variable.dtype not in DTYPES,
     }
