@@ -20,7 +20,9 @@ SIZES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
 # These models accept other inputs than their own size only without a classifier.
 OWN_SIZES = {"NASNetLarge": 331, "NASNetMobile": 224}
 
-HEADER = "model                kernels  unknown  outputs  branches  inspect    set  forward  max |out|"
+HEADER = (
+    "model                kernels  unknown  outputs  branches  inspect    set  forward  max |out|"
+)
 
 
 def model_names() -> list[str]:

@@ -88,7 +88,7 @@ class Surroundings(Structure):
             activation = self._nonlinearities[current]
             if is_open and activation is not None:
                 activations.append(self._with_factors(current, activation))
-                is_gate = is_gate or self._gates(current)
+                is_gate = is_gate or (activations[-1] is activation and self._gates(current))
                 is_open = False
             elif self._multiplies_matrices(current):
                 is_factor, is_open = is_factor or is_open, False

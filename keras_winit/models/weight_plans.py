@@ -125,8 +125,8 @@ def _bound(scheme: Any, kernel: KernelContext) -> Any:
     if is_unaware and use != Use() and "seed" in getattr(scheme, "get_config", dict)():
         raise TypeError(
             f"`reinitialize(scheme=...)` needs a scheme of this package for the kernel "
-            f"{kernel.name!r}, whose shape does not tell its fans. Received: scheme={scheme!r}. "
-            f"Use a name such as 'winit>he_normal'."
+            f"{kernel.name!r}, whose shape does not tell its fans. Received: a "
+            f"`{type(scheme).__name__}` of another package. Use a name such as 'winit>he_normal'."
         )
     return bound
 
