@@ -194,7 +194,7 @@ class _Reader:
         at = self.surroundings
         facts = self.facts(kernel)
         branch = at.branch(position)
-        lies_in_branch = {
+        lies_in_branch: dict[str, Any] = {
             "branch": branch,
             "branch_kernels": 0 if branch is None else at.path_length(branch),
             "branch_normalized": at.is_normalized(position)
