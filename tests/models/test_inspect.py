@@ -280,8 +280,10 @@ class Untraceable(keras.Model):
 
 def test_a_model_that_cannot_be_traced_is_run_on_zeros():
     model = Untraceable()
-    model(np.zeros((1, 3), np.float32))
-    inspection = inspect_kernels(model)
+    data = np.zeros((1, 3), np.float32)
+    model(data)
+    # On JAX, Keras does not keep the shapes with which such a model was built.
+    inspection = inspect_kernels(model, data=data if keras.backend.backend() == "jax" else None)
     assert inspection.method == "eager"
     assert inspection.sentence.startswith(
         "The model was run on a batch, which shows neither sums nor operations: tracing it raised "
