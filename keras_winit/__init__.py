@@ -85,6 +85,7 @@ __all__ = [
     "for_layer",
     "gain",
     "propagate",
+    "reinitialize",
     "symmetry",
 ]
 
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from keras_winit import theory as theory
     from keras_winit.experiments import propagate, symmetry
     from keras_winit.models import fans, for_layer
+    from keras_winit.models.reinitialize import reinitialize
     from keras_winit.monitor import ActivationMonitor
     from keras_winit.theory import critical_point, gain
 else:
@@ -113,6 +115,7 @@ else:
             "monitor": "monitor",
             "plots": "plots",
             "propagate": "experiments",
+            "reinitialize": "models",
             "statistics": "statistics",
             "symmetry": "experiments",
             "theory": "theory",
