@@ -84,6 +84,7 @@ __all__ = [
     "fans",
     "for_layer",
     "gain",
+    "lsuv",
     "propagate",
     "symmetry",
 ]
@@ -96,7 +97,7 @@ if TYPE_CHECKING:
     from keras_winit import statistics as statistics
     from keras_winit import theory as theory
     from keras_winit.experiments import propagate, symmetry
-    from keras_winit.models import fans, for_layer
+    from keras_winit.models import fans, for_layer, lsuv
     from keras_winit.monitor import ActivationMonitor
     from keras_winit.theory import critical_point, gain
 else:
@@ -109,6 +110,7 @@ else:
             "fans": "models",
             "for_layer": "models",
             "gain": "theory",
+            "lsuv": "models",
             "models": "models",
             "monitor": "monitor",
             "plots": "plots",

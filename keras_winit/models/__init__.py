@@ -2,5 +2,6 @@
 
 from keras_winit.models.binding import for_layer as for_layer
 from keras_winit.models.kernels import fans as fans
+from keras_winit.models.lsuv import lsuv as lsuv
 
-__all__ = ["fans", "for_layer"]
+__all__ = ["fans", "for_layer", "lsuv"]
