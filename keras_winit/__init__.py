@@ -80,6 +80,7 @@ __all__ = [
     "XavierUniform",
     "Zeros",
     "__version__",
+    "analytic_init",
     "critical_point",
     "fans",
     "for_layer",
@@ -97,7 +98,7 @@ if TYPE_CHECKING:
     from keras_winit import statistics as statistics
     from keras_winit import theory as theory
     from keras_winit.experiments import propagate, symmetry
-    from keras_winit.models import fans, for_layer, lsuv
+    from keras_winit.models import analytic_init, fans, for_layer, lsuv
     from keras_winit.monitor import ActivationMonitor
     from keras_winit.theory import critical_point, gain
 else:
@@ -105,6 +106,7 @@ else:
         __name__,
         {
             "ActivationMonitor": "monitor",
+            "analytic_init": "models",
             "critical_point": "theory",
             "experiments": "experiments",
             "fans": "models",

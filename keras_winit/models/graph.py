@@ -28,11 +28,14 @@ class Call:
         operation: The layer or operation that is called.
         inputs: Positions, in the list of calls, of the calls whose outputs it takes.
         takes_model_input: Whether it takes an input of the model itself.
+        node: Keras' record of the call: its arguments and its symbolic outputs. None if the
+            call was not traced.
     """
 
     operation: Any
     inputs: tuple[int, ...]
     takes_model_input: bool
+    node: Any = None
 
 
 def trace_calls(model: Any) -> list[Call]:
@@ -140,7 +143,8 @@ def _calls_behind(outputs: Sequence[Any]) -> list[Call]:
         origins = [_origin(needed) for needed in inputs]
         sources = dict.fromkeys(positions[source[0]] for source in origins if source is not None)
         positions[key] = len(calls)
-        calls.append(Call(operation, tuple(sources), None in origins))
+        node = operation._inbound_nodes[key[1]]
+        calls.append(Call(operation, tuple(sources), None in origins, node))
     return calls
 
 

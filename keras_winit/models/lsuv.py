@@ -147,7 +147,7 @@ class _Pass:
     ) -> None:
         self._model, self._owners, self._start = model, owners, start
         self._correct, self._progress = correct, progress
-        self._settable = [owner for owner in owners if not (owner.refusal or owner.is_look_up)]
+        self._settable = [owner for owner in owners if not _reason_to_leave(owner)]
         self._rows: dict[int, list[Change]] = {}
         self._repeated: set[int] = set()
 
@@ -242,12 +242,19 @@ class _Pass:
         rows = []
         for owner in self._owners:
             if id(owner.layer) not in self._rows:
-                reason = "a look-up has no pre-activation" if owner.is_look_up else "not called"
                 for kernel in owner.kernels:
                     value = stddev(kernel.variable)
-                    reason = owner.refusal or reason
+                    reason = _reason_to_leave(owner) or "not called"
                     rows.append(Change(owner.name, kernel.name, "", reason, value, value))
         return rows
+
+
+def _reason_to_leave(owner: Owner) -> str:
+    if owner.refusal:
+        return owner.refusal
+    if owner.is_recurrent:
+        return "runs in a loop over time"
+    return "a look-up has no pre-activation" if owner.is_look_up else ""
 
 
 def _all_times_at_once(layer: Any) -> Callable[..., Any]:

@@ -65,6 +65,12 @@ def kernel_owners(function: str, model: Any, selection: Selection = None) -> lis
     everything = list({id(layer): layer for layer in model._flatten_layers()}.values())
     selected = _selected(function, everything, names, selection)
     within = _refused_wrappers(everything)
+    in_loops = {
+        id(inner)
+        for layer in everything
+        if isinstance(layer, RECURRENT)
+        for inner in layer._flatten_layers()
+    }
     seen: set[int] = set()
     owners, number = [], 0
     for layer in everything:
@@ -75,7 +81,7 @@ def kernel_owners(function: str, model: Any, selection: Selection = None) -> lis
         reason = within.get(id(layer), "") or _refusal(layer, kernels)
         if id(layer) not in selected:
             reason = "not among the selected layers"
-        recurrent = within.get(id(layer)) == "recurrent"
+        recurrent = id(layer) in in_loops
         owners.append(Owner(names.of(layer), layer, tuple(kernels), number, recurrent, reason))
         number += len(kernels)
     return owners
@@ -100,9 +106,7 @@ def _refused_wrappers(everything: Iterable[Any]) -> dict[int, str]:
     """Return why the layers within some wrappers are left alone, by the `id` of the layer."""
     reasons = {}
     for wrapper in everything:
-        if isinstance(wrapper, RECURRENT):
-            reasons.update({id(inner): "recurrent" for inner in wrapper._flatten_layers()})
-        elif isinstance(wrapper, layers.SpectralNormalization):
+        if isinstance(wrapper, layers.SpectralNormalization):
             reason = "spectral normalization sets its scale"
             reasons.update({id(inner): reason for inner in wrapper._flatten_layers()})
     return reasons

@@ -1,7 +1,7 @@
 """Computes how to correct a layer whose pre-activations have the wrong variance."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -82,9 +82,11 @@ def unit_correction(
     centers = center and has_bias and owner.bias.trainable
     if per_channel:
         factors = np.sqrt(target / np.where(varied, variances, target))
+    elif centers:
+        factors = np.full_like(means, math.sqrt(target / variances.mean()))
     else:
-        total = variances.mean() if centers else variance
-        factors = np.full_like(means, math.sqrt(target / total))
+        common = common_correction(owner, outputs, target)
+        return replace(common, reason=f"{common.reason}; no bias to center with")
     bias = _bias_values(owner, rank)
     old = np.zeros_like(means) if bias is None else np.broadcast_to(bias, means.shape)
     # The kernel's part of the mean grows with the kernel; a bias that stays does not.

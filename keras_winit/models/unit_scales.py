@@ -41,7 +41,9 @@ def kernel_factors(layer: Any, factors: Array, shape: tuple[int, ...]) -> Array:
         sizes = [shape[kernel.index(letter)] for letter in of_units]
         order = sorted(range(len(of_units)), key=lambda i: kernel.index(of_units[i]))
         arranged = factors.reshape(sizes).transpose(order)
-        return arranged.reshape([s if k in of_units else 1 for k, s in zip(kernel, shape)])
+        return arranged.reshape(
+            [s if k in of_units else 1 for k, s in zip(kernel, shape, strict=True)]
+        )
     if isinstance(layer, TRANSPOSED):
         return factors.reshape(-1, 1)
     if isinstance(layer, DEPTHWISE):
