@@ -113,7 +113,7 @@ def _check_arguments(model: Any, target: Any, inputs: Any) -> None:
         raise TypeError(
             f"`analytic_init(target=...)` must be a number > 0. Received: target={target!r}."
         )
-    if not 0 < target < math.inf:
+    if not 0 < float(target) < math.inf:
         raise ValueError(
             f"`analytic_init(target=...)` must be a number > 0. Received: target={target!r}."
         )
@@ -248,6 +248,7 @@ class _Walk:
     def _draw(self, kernel: Kernel, number: int, variance: float) -> None:
         """Draw a kernel, and scale it so that its mean square is exactly a variance."""
         variable, use = kernel.variable, kernel.use
+        assert use is not None
         shape = tuple(variable.shape)
         chosen = self._recurrent_scheme if kernel.name == "recurrent_kernel" else self._scheme
         scheme = for_block(bound_to(chosen, use, shape), number)

@@ -24,7 +24,10 @@ def first_batch(data: Any, samples: int) -> Any:
     if isinstance(data, list | tuple | dict) or hasattr(data, "shape"):
         return _spaced_samples(data, samples)
     try:
-        return _inputs(next(iter(data)))
+        batch = next(iter(data))
+        # PyTorch joins the samples of a tuple to a list.
+        is_from_torch = type(data).__module__.startswith("torch.")
+        return _inputs(tuple(batch) if is_from_torch and isinstance(batch, list) else batch)
     except StopIteration:
         raise ValueError("`data` must hold a batch. Received: no batch.") from None
     except TypeError as error:

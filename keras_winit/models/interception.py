@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
+from keras.src.backend.common.variables import AutocastScope
 
 # Takes the layer's own `call` and the arguments of the call.
 Replacement = Callable[..., Any]
@@ -14,8 +15,7 @@ Replacement = Callable[..., Any]
 def intercepted(replacements: Mapping[Any, Replacement]) -> Iterator[None]:
     """Turn each call of some layers into `replacement(call, *args, **kwargs)`.
 
-    Around it Keras still does all that it does around `call`: it casts, checks and masks. The
-    inner layers of `TimeDistributed` are called once for all times rather than once for each.
+    Around it Keras still does all that it does around `call`: it casts, checks and masks.
 
     Args:
         replacements: Layers that are built, each with what replaces its `call`.
@@ -32,6 +32,14 @@ def activation_removed(layer: Any) -> Iterator[Any]:
     activation = getattr(layer, "activation", None)
     with _attribute(layer, "activation", None):
         yield activation
+
+
+def variables_as_stored() -> Any:
+    """Return a context in which variables have their own dtype, also within a 16-bit layer.
+
+    Within such a layer Keras gives casts of the variables; on PyTorch it assigns to the cast.
+    """
+    return AutocastScope(None)
 
 
 @contextlib.contextmanager

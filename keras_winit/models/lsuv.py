@@ -17,6 +17,7 @@ from keras_winit.models.interception import (
     activation_removed,
     call_all_times_at_once,
     intercepted,
+    variables_as_stored,
     without_gradients,
 )
 from keras_winit.models.owners import Owner, Selection, kernel_owners
@@ -114,7 +115,7 @@ def _check_arguments(model: Any, target: Any, samples: Any) -> None:
         raise TypeError(f"`lsuv(model=...)` must be a model or a layer. Received: model={model!r}.")
     if isinstance(target, bool) or not isinstance(target, Real):
         raise TypeError(f"`lsuv(target=...)` must be a number > 0. Received: target={target!r}.")
-    if not 0 < target < math.inf:
+    if not 0 < float(target) < math.inf:
         raise ValueError(f"`lsuv(target=...)` must be a number > 0. Received: target={target!r}.")
     if isinstance(samples, bool) or not isinstance(samples, int):
         raise TypeError(
@@ -194,30 +195,36 @@ class _Pass:
 
     def _corrected_outputs(self, owner: Owner, call: Callable[[], Any]) -> Any:
         kernels = [kernel.variable for kernel in owner.kernels]
-        before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in kernels]
-        stddevs = [stddev(variable) for variable in kernels]
-        if self._start is not None:
-            self._draw(owner, self._start)
+        with variables_as_stored():
+            stddevs = [stddev(variable) for variable in kernels]
+            before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in kernels]
+            if self._start is not None:
+                self._draw(owner, self._start)
         outputs = call()
-        correction = self._correct(owner, outputs)
-        if correction.refusal:
-            for variable, value in zip(kernels, before, strict=True):
-                variable.assign(value)
-            self._note(owner, [""] * len(kernels), correction.refusal, stddevs)
-            return call() if self._start is not None else outputs
-        for variable, factor in zip(kernels, correction.kernel_factors, strict=True):
-            # Of the value as it is stored: the kernel of EinsumDense may have another shape.
-            value = keras.ops.convert_to_numpy(variable).astype("float32")
-            variable.assign(value * np.asarray(factor, np.float32))
+        with variables_as_stored():
+            correction = self._correct(owner, outputs)
+            if correction.refusal:
+                for variable, value in zip(kernels, before, strict=True):
+                    variable.assign(value)
+                self._note(owner, [""] * len(kernels), correction.refusal, stddevs)
+            else:
+                self._apply(owner, correction, stddevs)
+                return correction.outputs
+        return call()
+
+    def _apply(self, owner: Owner, correction: Correction, stddevs: Sequence[Any]) -> None:
+        for kernel, factor in zip(owner.kernels, correction.kernel_factors, strict=True):
+            value = keras.ops.convert_to_numpy(kernel.variable).astype(np.float32)
+            kernel.variable.assign(value * np.asarray(factor, np.float32))
         if correction.bias is not None:
             owner.bias.assign(correction.bias)
         drawn = "orthogonal " if self._start is not None else ""
         changes = [f"{drawn}x {_shown(factor)}" for factor in correction.kernel_factors]
         self._note(owner, changes, correction.reason, stddevs)
-        return correction.outputs
 
     def _draw(self, owner: Owner, start: Orthogonal) -> None:
         for number, (_, variable, use) in enumerate(owner.kernels, owner.number):
+            assert use is not None
             shape = tuple(variable.shape)
             scheme = bound_to(start, use, shape).for_block(number)
             variable.assign(scheme(shape, variable.dtype))

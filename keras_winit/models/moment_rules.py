@@ -66,7 +66,7 @@ def passed(passage: Passage) -> Signal | None:
 
     A subclass of a layer of Keras keeps its rule unless it has a `call` of its own.
     """
-    kind = type(passage.operation)
+    kind: Any = type(passage.operation)
     for base in kind.__mro__:
         rule = RULES.get(base.__name__) if base.__module__.startswith("keras.") else None
         if rule is not None and kind.call is base.call:

@@ -69,5 +69,5 @@ def _run(layer: Any, inputs: Array) -> Array:
     """Return the outputs of all steps, or those of the last one on an axis of size 1."""
     outputs = layer.call(keras.ops.convert_to_tensor(inputs, layer.compute_dtype))
     outputs = outputs[0] if layer.return_state else outputs
-    values = keras.ops.convert_to_numpy(outputs).astype(np.float32)
+    values: Array = keras.ops.convert_to_numpy(outputs).astype(np.float32)
     return values if layer.return_sequences else values[:, None]
