@@ -24,6 +24,7 @@ from keras_winit.models.owners import Owner, Selection, kernel_owners
 from keras_winit.models.recurrent_moments import recurrent_outputs
 from keras_winit.models.signals import Signal, Sources
 from keras_winit.models.transaction import Progress, restored_on_error
+from keras_winit.models.valid_taps import valid_share
 
 
 def analytic_init(
@@ -32,6 +33,7 @@ def analytic_init(
     target: float = 1.0,
     scheme: Any = "winit>lecun_normal",
     inputs: tuple[float, float] = (0.0, 1.0),
+    count_padding: bool = False,
     layers: Selection = None,
     seed: Any = None,
 ) -> Changes:
@@ -47,8 +49,8 @@ def analytic_init(
     recurrent layers, recurrent kernels become orthogonal, and input kernels give the rest of the
     variance. Embeddings give entries of variance `target`. Biases stay as they are.
 
-    Entries at different positions count as independent, and the padding of convolutions is not
-    counted, so that pre-activations of a real model deviate, most of all in deep convolutional
+    Entries at different positions count as independent, and batch normalization as in training,
+    so that pre-activations of a real model deviate, most of all in deep convolutional
     networks without normalization. `keras_winit.lsuv` is exact on a batch.
 
     Args:
@@ -57,6 +59,9 @@ def analytic_init(
         scheme: Initializer of the kernels, in any form that Keras accepts. Its values are
             scaled to the variance above. Defaults to a truncated normal distribution.
         inputs: Mean and variance of the model's inputs. Defaults to (0, 1).
+        count_padding: Whether the padding of a convolution lowers its fan_in to the mean number
+            of inputs on the map. Defaults to False. It helps on small maps and in plain
+            networks; in residual networks it may overshoot.
         layers: The layers to set, as names, objects, or a predicate `layer -> bool`. Defaults
             to None: all.
         seed: An integer, a `keras.random.SeedGenerator` or None. Every kernel has a stream of
@@ -74,8 +79,10 @@ def analytic_init(
     Example:
         >>> layer = keras.layers.Dense(4, "relu")
         >>> model = keras.Sequential([keras.Input((8,)), layer, keras.layers.Dense(2)])
-        >>> [round(row.stddev_after, 4) for row in analytic_init(model, seed=1).rows]
-        [0.3536, 0.7071]
+        >>> for row in analytic_init(model, seed=1).rows:
+        ...     print(row.reason)
+        inputs have the mean square 1, fan_in 8
+        inputs have the mean square 0.5, fan_in 4
 
     Source: Bingham and Miikkulainen 2023, arXiv:2109.08958, section 3.
     Departs: Written from the formulas. Dropout and zero padding count the mean of their inputs,
@@ -94,7 +101,7 @@ def analytic_init(
         ) from error
     owners = kernel_owners("analytic_init", model, layers)
     with restored_on_error("analytic_init", model.variables) as progress, without_gradients():
-        walk = _Walk(owners, target, reseeded(initializer, seed), inputs, progress)
+        walk = _Walk(owners, target, reseeded(initializer, seed), inputs, count_padding, progress)
         walk.run(calls)
     return Changes("analytic_init", walk.rows(), walk.notes())
 
@@ -137,6 +144,7 @@ class _Walk:
         target: Variance of the pre-activations.
         scheme: Initializer of the kernels.
         inputs: Mean and variance of the model's inputs.
+        count_padding: Whether padding lowers the fan_in of convolutions.
         progress: Is told before each layer.
     """
 
@@ -146,12 +154,13 @@ class _Walk:
         target: float,
         scheme: Any,
         inputs: tuple[float, float],
+        count_padding: bool,
         progress: Progress,
     ) -> None:
         self._owners = {id(owner.layer): owner for owner in owners}
         self._target, self._scheme, self._inputs = target, scheme, inputs
         self._recurrent_scheme = Orthogonal(seed=getattr(scheme, "seed", None))
-        self._progress = progress
+        self._count_padding, self._progress = count_padding, progress
         self._sources = Sources()
         self._signals: dict[int, Signal] = {}
         self._shapes: dict[int, Shape] = {}
@@ -229,7 +238,7 @@ class _Walk:
             reason = f"its bias alone has the variance {bias.var():.3g}"
         rows, incoming_before = [], incoming
         for number, kernel in enumerate(owner.kernels, owner.number):
-            fan_in = theory.fans(kernel.variable.shape, **vars(kernel.use))[0]
+            fan_in = self._fan_in(owner, kernel, passage)
             before = stddev(kernel.variable)
             if is_first and not reason:
                 self._draw(kernel, number, target / (fan_in * incoming))
@@ -244,6 +253,12 @@ class _Walk:
         output = self._sources.normal(float(bias.mean()), incoming + float(bias.var()))
         size = passage.output_shape[-1] or 1
         return activate(output, getattr(owner.layer, "activation", None), size)
+
+    def _fan_in(self, owner: Owner, kernel: Kernel, passage: Passage) -> float:
+        fan_in = theory.fans(kernel.variable.shape, **vars(kernel.use))[0]
+        if self._count_padding and kernel.name != "pointwise_kernel":
+            fan_in *= valid_share(owner.layer, passage.shapes[0])
+        return fan_in
 
     def _draw(self, kernel: Kernel, number: int, variance: float) -> None:
         """Draw a kernel, and scale it so that its mean square is exactly a variance."""

@@ -163,12 +163,19 @@ def _rescaling(passage: Passage) -> Signal:
 
 def _normalized(passage: Passage) -> Signal:
     """Return the signal of mean 0 and variance 1, with the layer's own scale and shift."""
-    return _with_weights(passage, passage.input.with_moments(0.0, 1.0), "gamma", "beta")
+    variance = passage.input.variance
+    share = variance / (variance + _epsilon(passage) or 1.0)
+    return _with_weights(passage, passage.input.with_moments(0.0, share), "gamma", "beta")
 
 
 def _rms_normalized(passage: Passage) -> Signal:
-    size = passage.input.second_moment
-    return _with_weights(passage, passage.input.scaled(1 / math.sqrt(size or 1.0)), "scale")
+    square = passage.input.second_moment
+    factor = 1 / math.sqrt(square + _epsilon(passage) or 1.0)
+    return _with_weights(passage, passage.input.scaled(factor), "scale")
+
+
+def _epsilon(passage: Passage) -> float:
+    return float(getattr(passage.operation, "epsilon", 0.0))
 
 
 def _with_weights(passage: Passage, signal: Signal, scale: str, shift: str = "") -> Signal:
