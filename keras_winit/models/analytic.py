@@ -18,7 +18,7 @@ from keras_winit.models.changes import Change, Changes, stddev
 from keras_winit.models.graph import Call, trace_calls
 from keras_winit.models.interception import without_gradients
 from keras_winit.models.kernels import Kernel
-from keras_winit.models.moment_rules import Passage, Shape, activate, passed
+from keras_winit.models.moment_rules import PICKING, Passage, Shape, activate, passed
 from keras_winit.models.open_shapes import closed_shape
 from keras_winit.models.owners import Owner, Selection, kernel_owners
 from keras_winit.models.recurrent_moments import recurrent_outputs
@@ -187,8 +187,9 @@ class _Walk:
                 call.node.arguments.kwargs,
             )
             after = self._after(call.operation, passage)
+            picks = type(call.operation).__name__ in PICKING
             for tensor in call.node.outputs:
-                self._signals[id(tensor)] = after
+                self._signals[id(tensor)] = self._sources.redrawn(after) if picks else after
                 same_rank = len(tensor.shape) == len(first)
                 self._shapes[id(tensor)] = first if same_rank else tuple(tensor.shape)
 
@@ -231,7 +232,11 @@ class _Walk:
         incoming = 1.0 if owner.is_look_up else passage.input.second_moment
         bias = _values(owner.bias)
         target = self._target - float(bias.var())
-        reason = owner.refusal
+        reason = owner.refusal or _loaded(owner)
+        if reason == "quantized":
+            # The stored integers do not show the size of the weights.
+            self._rows.setdefault(id(owner.layer), self._left(owner, reason))
+            return self._sources.normal(0.0, self._target)
         if not reason and incoming == 0:
             reason = "its inputs are constantly 0"
         if not reason and target <= 0:
@@ -313,17 +318,29 @@ class _Walk:
         rows = [row for of_layer in self._rows.values() for row in of_layer]
         for key, owner in self._owners.items():
             if key not in self._rows:
-                for kernel in owner.kernels:
-                    value = stddev(kernel.variable)
-                    reason = owner.refusal or ("no rule" if owner.is_recurrent else "not called")
-                    rows.append(Change(owner.name, kernel.name, "", reason, value, value))
+                reason = owner.refusal or ("no rule" if owner.is_recurrent else "not called")
+                rows += self._left(owner, reason)
         return rows
+
+    def _left(self, owner: Owner, reason: str) -> list[Change]:
+        stddevs = [stddev(kernel.variable) for kernel in owner.kernels]
+        return [
+            Change(owner.name, kernel.name, "", reason, value, value)
+            for kernel, value in zip(owner.kernels, stddevs, strict=True)
+        ]
 
     def notes(self) -> list[str]:
         """Return a sentence that names the layers without a rule, if there are any."""
         if not self._unknown:
             return []
         return [f"Mean and variance pass unchanged through {', '.join(self._unknown)}."]
+
+
+def _loaded(owner: Owner) -> str:
+    """Return why an embedding is left alone: its table was given, not drawn."""
+    scheme = getattr(owner.layer, "embeddings_initializer", None)
+    given = isinstance(scheme, keras.initializers.Constant)
+    return "loaded" if given else ""
 
 
 def _values(variable: Any) -> Array:

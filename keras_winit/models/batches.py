@@ -23,22 +23,27 @@ def first_batch(data: Any, samples: int) -> Any:
         return _inputs(data[0])
     if isinstance(data, list | tuple | dict) or hasattr(data, "shape"):
         return _spaced_samples(data, samples)
-    try:
-        batch = next(iter(data))
-        # PyTorch joins the samples of a tuple to a list.
-        is_from_torch = type(data).__module__.startswith("torch.")
-        return _inputs(tuple(batch) if is_from_torch and isinstance(batch, list) else batch)
-    except StopIteration:
-        raise ValueError("`data` must hold a batch. Received: no batch.") from None
-    except TypeError as error:
-        raise TypeError(
-            f"`data` must be arrays or batches of arrays. Received: data={data!r}."
-        ) from error
+    if not hasattr(data, "__iter__"):
+        raise TypeError(f"`data` must be arrays or batches of arrays. Received: data={data!r}.")
+    batch = next(iter(data), None)
+    if batch is None:
+        raise ValueError("`data` must hold a batch. Received: no batch.")
+    # PyTorch joins the samples of a tuple to a list.
+    is_from_torch = type(data).__module__.startswith("torch.")
+    return _inputs(tuple(batch) if is_from_torch and isinstance(batch, list) else batch)
 
 
 def _inputs(batch: Any) -> Any:
     # A list may be several inputs; only a tuple holds targets.
-    return keras.utils.unpack_x_y_sample_weight(batch)[0] if isinstance(batch, tuple) else batch
+    if isinstance(batch, tuple):
+        batch = keras.utils.unpack_x_y_sample_weight(batch)[0]
+    return keras.tree.map_structure(_native, batch)
+
+
+def _native(tensor: Any) -> Any:
+    """Return the values of another backend's tensor; return anything else as it is."""
+    is_foreign = hasattr(tensor, "numpy") and not keras.ops.is_tensor(tensor)
+    return tensor.numpy() if is_foreign else tensor
 
 
 def _spaced_samples(data: Any, samples: int) -> Any:

@@ -124,6 +124,11 @@ def _dropout(passage: Passage) -> Signal:
     return signals.kept(passage.input, share, 1 / share if share else 0.0)
 
 
+def _stochastic_depth(passage: Passage) -> Signal:
+    share = 1 - passage.operation.drop_path_rate
+    return signals.kept(passage.input, share, 1 / share if share else 0.0)
+
+
 def _noise(passage: Passage) -> Signal:
     signal, stddev = passage.input, passage.operation.stddev
     return signal.with_moments(signal.mean, signal.variance + stddev**2)
@@ -282,13 +287,14 @@ UNCHANGED = (
     *("ActivityRegularization", "AlphaDropout", "ConvertToTensor", "StopGradient", "Copy"),
     *("Cropping1D", "Cropping2D", "Cropping3D", "CenterCrop", "RandomCrop", "RandomFlip"),
     *("UpSampling1D", "UpSampling2D", "UpSampling3D", "RandomTranslation", "RandomRotation"),
-    *("Transpose", "GetItem", "Squeeze", "ExpandDims", "Repeat", "Tile", "BroadcastTo", "Roll"),
-    *("Split", "Take", "Flip", "SwapAxes", "Swapaxes", "Moveaxis", "Ravel", "Slice", "Stack"),
-    *("DepthToSpace", "SpaceToDepth", "Rearrange"),
+    *("Transpose", "GetItem", "Squeeze", "ExpandDims", "Repeat", "Tile", "BroadcastTo"),
+    *("Swapaxes", "Moveaxis", "Ravel", "DepthToSpace", "SpaceToDepth", "Rearrange"),
 )
+# Those that pick or exchange entries: the outputs are independent of the inputs' other entries.
+PICKING = ("Split", "GetItem", "Slice", "Take", "Flip", "Roll")
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(UNCHANGED, _unchanged),
+    **dict.fromkeys((*UNCHANGED, *PICKING), _unchanged),
     # Entries that are dropped, added or mixed with noise, as in training.
     **dict.fromkeys(("Dropout", "GaussianDropout"), _dropout),
     **_each("SpatialDropout", _dropout),
@@ -310,7 +316,7 @@ RULES: dict[str, Rule] = {
     "Subtract": _subtract,
     "Average": _mean,
     "Multiply": lambda passage: signals.product(passage.operands),
-    "Concatenate": _concatenate,
+    **dict.fromkeys(("Concatenate", "Stack"), _concatenate),
     "Maximum": _by_draws(lambda *values: np.max(np.stack(values), axis=0)),
     "Minimum": _by_draws(lambda *values: np.min(np.stack(values), axis=0)),
     **dict.fromkeys(("Divide", "TrueDivide"), _by_draws(np.divide)),
@@ -325,6 +331,9 @@ RULES: dict[str, Rule] = {
     "Cos": lambda passage: signals.activated(passage.input, np.cos),
     "PReLU": _prelu,
     "Softmax": _softmax,
+    # Of ConvNeXt in `keras.applications`.
+    "LayerScale": lambda passage: _with_weights(passage, passage.input, "gamma"),
+    "StochasticDepth": _stochastic_depth,
     # Normalizations.
     "Rescaling": _rescaling,
     **dict.fromkeys(

@@ -79,6 +79,12 @@ class Sources:
         draws = mean + math.sqrt(max(variance, 0.0)) * shuffled
         return Signal(mean, max(variance, 0.0), draws, frozenset([number]), is_normal=True)
 
+    def redrawn(self, signal: Signal) -> Signal:
+        """Return an independent signal of the same distribution."""
+        number = next(self._numbers)
+        draws = np.random.default_rng(number).permutation(signal.draws)
+        return dataclasses.replace(signal, draws=draws, sources=frozenset([number]))
+
     def measured(self, values: Array) -> Signal:
         """Return a new signal that is distributed like some values."""
         entries = np.asarray(values, np.float64).reshape(-1)

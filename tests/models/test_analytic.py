@@ -41,6 +41,11 @@ def relu_and_sigmoid(x):
     return L.Multiply()([x, L.Activation("sigmoid")(x)])
 
 
+def gated_halves(x):
+    values, gate = keras.ops.split(x, 2, axis=-1)
+    return values * keras.ops.sigmoid(gate)
+
+
 def scaled_layer_norm(x):
     layer = L.LayerNormalization(gamma_initializer=keras.initializers.Constant(0.7))
     layer.build(x.shape)
@@ -87,6 +92,7 @@ RULES = {
     "rms normalization": (L.RMSNormalization(), (400,)),
     "unit normalization": (L.UnitNormalization(), (400,)),
     "softmax": (L.Softmax(), (10,)),
+    "gated halves": (gated_halves, (40,)),
 }
 BY_DRAWS = {
     *("tanh twice", "softplus of relu", "max pooling", "max pooling of relu", "global max"),
@@ -231,6 +237,24 @@ def test_a_convolutional_lstm():
     assert analytic_init(model, seed=3).notes == ()
     x = np.random.default_rng(9).normal(size=(32, 6, 8, 8, 4)).astype(np.float32)
     assert numpy(model(x)).var() == pytest.approx(1, rel=0.3)
+
+
+def test_loaded_embeddings_are_left():
+    table = np.random.default_rng(3).normal(0, 3, (50, 64))
+    layer = L.Embedding(50, 64, embeddings_initializer=keras.initializers.Constant(table))
+    last = L.Dense(8)
+    model = keras.Sequential([keras.Input((8,)), layer, last])
+    row = analytic_init(model, seed=3).rows[0]
+    assert (row.was_set, row.reason) == (False, "loaded")
+    square = 64 * np.mean(numpy(last.kernel) ** 2)
+    assert 1 / square == pytest.approx(np.mean(table**2), rel=1e-5)
+
+
+def test_quantized_layers_are_left():
+    model = keras.Sequential([keras.Input((8,)), L.Dense(8), L.Dense(8)])
+    model.layers[0].quantize("int8")
+    assert analytic_init(model, seed=3).rows[0].reason == "quantized"
+    assert np.mean(numpy(model.layers[1].kernel) ** 2) == pytest.approx(1 / 8, rel=1e-5)
 
 
 def test_embeddings_and_their_sum():
