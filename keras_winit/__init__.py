@@ -87,6 +87,7 @@ __all__ = [
     "gain",
     "lsuv",
     "propagate",
+    "reinitialize",
     "symmetry",
 ]
 
@@ -98,7 +99,7 @@ if TYPE_CHECKING:
     from keras_winit import statistics as statistics
     from keras_winit import theory as theory
     from keras_winit.experiments import propagate, symmetry
-    from keras_winit.models import analytic_init, fans, for_layer
+    from keras_winit.models import analytic_init, fans, for_layer, reinitialize
     from keras_winit.models.lsuv import lsuv
     from keras_winit.monitor import ActivationMonitor
     from keras_winit.theory import critical_point, gain
@@ -118,6 +119,7 @@ else:
             "monitor": "monitor",
             "plots": "plots",
             "propagate": "experiments",
+            "reinitialize": "models",
             "statistics": "statistics",
             "symmetry": "experiments",
             "theory": "theory",

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.experiments.initializers import derived_seeds, seeded_initializers
+from keras_winit.experiments.initializers import seeded_initializers
+from keras_winit.models.seeds import derived_seeds
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,12 @@
-"""Initializers of an experiment: seeds derived from one seed, and the name in a title."""
+"""Initializers of an experiment: copies with seeds of their own, and the name in a title."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_winit.initializers import Scheme
 from keras_winit.initializers.kernels import reseeded
-
-
-def derived_seeds(seed: int, count: int) -> list[int]:
-    """Derive independent seeds, small enough for any initializer, from one seed."""
-    states = np.random.SeedSequence(seed).generate_state(count)
-    return [int(state) >> 1 for state in states]
 
 
 def seeded_initializers(initializer: Any, seeds: Sequence[int]) -> list[Any]:

@@ -9,12 +9,12 @@ from keras import ops
 
 from keras_winit import statistics
 from keras_winit.experiments.initializers import (
-    derived_seeds,
     display_name,
     require_initializer,
     seeded_initializers,
 )
 from keras_winit.initializers.distributions import LargeNormal
+from keras_winit.models.seeds import derived_seeds
 from keras_winit.theory.checks import require_integer
 
 # Bins of a layer's histogram.

@@ -8,11 +8,11 @@ import numpy as np
 
 from keras_winit import statistics
 from keras_winit.experiments.initializers import (
-    derived_seeds,
     display_name,
     require_initializer,
     seeded_initializers,
 )
+from keras_winit.models.seeds import derived_seeds
 from keras_winit.theory.checks import require_integer
 
 

@@ -20,7 +20,7 @@ from keras_winit.models.interception import without_gradients
 from keras_winit.models.kernels import Kernel
 from keras_winit.models.moment_rules import PICKING, Passage, Shape, activate, passed
 from keras_winit.models.open_shapes import closed_shape
-from keras_winit.models.owners import Owner, Selection, kernel_owners
+from keras_winit.models.owners import Owner, kernel_owners
 from keras_winit.models.recurrent_moments import recurrent_outputs
 from keras_winit.models.signals import Signal, Sources
 from keras_winit.models.transaction import Progress, restored_on_error
@@ -34,7 +34,7 @@ def analytic_init(
     scheme: Any = "winit>lecun_normal",
     inputs: tuple[float, float] = (0.0, 1.0),
     count_padding: bool = False,
-    layers: Selection = None,
+    layers: Any = None,
     seed: Any = None,
 ) -> Changes:
     """Give the pre-activations of every layer unit variance, by theory alone and without data.
@@ -62,8 +62,8 @@ def analytic_init(
         count_padding: Whether the padding of a convolution lowers its fan_in to the mean number
             of inputs on the map. Defaults to False. It helps on small maps and in plain
             networks; in residual networks it may overshoot.
-        layers: The layers to set, as names, objects, or a predicate `layer -> bool`. Defaults
-            to None: all.
+        layers: The layers to set, with all inside them: a pattern of names such as "block*", a
+            layer, a class of layers, a predicate, or a list of these. Defaults to None: all.
         seed: An integer, a `keras.random.SeedGenerator` or None. Every kernel has a stream of
             its own, which is the same on each backend.
 

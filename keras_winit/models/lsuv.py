@@ -20,7 +20,7 @@ from keras_winit.models.interception import (
     variables_as_stored,
     without_gradients,
 )
-from keras_winit.models.owners import Owner, Selection, kernel_owners
+from keras_winit.models.owners import Owner, kernel_owners
 from keras_winit.models.pre_activations import Correction, common_correction, unit_correction
 from keras_winit.models.transaction import Progress, restored_on_error
 from keras_winit.models.unit_growth import growth_note
@@ -34,7 +34,7 @@ def lsuv(
     orthogonal: bool = True,
     per_channel: bool = False,
     center: bool = False,
-    layers: Selection = None,
+    layers: Any = None,
     samples: int = 64,
     seed: Any = None,
 ) -> Changes:
@@ -65,8 +65,8 @@ def lsuv(
         center: Whether biases are set such that each unit has the mean 0, as far as layers have
             biases. Defaults to False. This and `per_channel` make deep networks without
             normalization sensitive to small changes of their inputs; a warning says how much.
-        layers: The layers to set, as names, objects, or a predicate `layer -> bool`. Defaults
-            to None: all.
+        layers: The layers to set, with all inside them: a pattern of names such as "block*", a
+            layer, a class of layers, a predicate, or a list of these. Defaults to None: all.
         samples: Number of samples, at least 1, that are taken from arrays, evenly spaced.
             Defaults to 64.
         seed: An integer, a `keras.random.SeedGenerator` or None, for the orthogonal kernels.

@@ -1,20 +1,18 @@
 """Lists the layers of a model that own kernels, and the kernels that must be left alone."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 
 from keras_winit.models.kernels import Kernel, kernel_uses, kernel_variable
 from keras_winit.models.names import Names
+from keras_winit.models.selection import selection
 
 layers = keras.layers
 RECURRENT = (layers.RNN, layers.Bidirectional)
 LOOK_UPS = (layers.Embedding, layers.ReversibleEmbedding)
-
-# Which layers to change: their names or the layers themselves, or a predicate `layer -> bool`.
-Selection = Iterable[Any] | Callable[[Any], Any] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,21 +47,25 @@ class Owner:
         return getattr(self.layer, "bias", None)
 
 
-def kernel_owners(function: str, model: Any, selection: Selection = None) -> list[Owner]:
+def kernel_owners(function: str, model: Any, wanted: Any = None) -> list[Owner]:
     """List the layers that own kernels, in the order of the model.
 
     Args:
         function: Name of the public function, for messages.
         model: A built layer or model.
-        selection: The layers that may be changed, by name or as objects, with all layers in
-            them; or a predicate. The others get a refusal. None: all.
+        wanted: The layers that may be changed, see `selection`. None: all.
 
     Raises:
-        ValueError: If the selection names a layer that the model does not have.
+        TypeError: If `wanted` is nothing that selects layers.
+        ValueError: If it selects no layer with kernels.
     """
     names = Names(model)
     everything = list({id(layer): layer for layer in model._flatten_layers()}.values())
-    selected = _selected(function, everything, names, selection)
+    selected = {id(layer) for layer in everything}
+    if wanted is not None:
+        is_chosen = selection(function, wanted)
+        chosen = [layer for layer in everything if is_chosen(layer, names.of)]
+        selected = {id(inner) for layer in chosen for inner in layer._flatten_layers()}
     within = _refused_wrappers(everything)
     in_loops = {
         id(inner)
@@ -84,6 +86,11 @@ def kernel_owners(function: str, model: Any, selection: Selection = None) -> lis
         recurrent = id(layer) in in_loops
         owners.append(Owner(names.of(layer), layer, tuple(kernels), number, recurrent, reason))
         number += len(kernels)
+    if wanted is not None and not any(id(owner.layer) in selected for owner in owners):
+        raise ValueError(
+            f"`{function}(layers=...)` must select at least one layer with kernels. "
+            f"Received: layers={wanted!r}."
+        )
     return owners
 
 
@@ -122,25 +129,3 @@ def _refusal(layer: Any, kernels: Sequence[Kernel]) -> str:
     if any(kernel.use is None for kernel in kernels):
         return f"how {type(layer).__name__} uses it is not known"
     return ""
-
-
-def _selected(
-    function: str, everything: Sequence[Any], names: Names, selection: Selection
-) -> set[int]:
-    if selection is None:
-        return {id(layer) for layer in everything}
-    if callable(selection):
-        return {id(layer) for layer in everything if selection(layer)}
-    chosen = []
-    for wanted in [selection] if isinstance(selection, str) else selection:
-        matches = [
-            layer
-            for number, layer in enumerate(everything)
-            if layer is wanted or wanted in ({names.of(layer), layer.name} if number else ())
-        ]
-        if not matches:
-            raise ValueError(
-                f"`{function}(layers=...)` must name layers of the model. Received: {wanted!r}."
-            )
-        chosen += matches
-    return {id(inner) for layer in chosen for inner in layer._flatten_layers()}

@@ -1,12 +1,12 @@
 """Checks the arguments of `ActivationMonitor`: schedule, layers, statistics and lists."""
 
-import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_winit.models.selection import Choice, selection
 from keras_winit.monitor.capture.plan import ALL, CHEAP
 
 # The default schedule is dense at the start, where most runs are decided.
@@ -74,36 +74,15 @@ def several(name: str, given: Any, each: Callable[[Any], bool], what: str) -> li
     return list(given)
 
 
-Choice = Callable[[Any, Callable[[Any], str]], bool]
-
-
 def choice(layers: Any) -> Choice:
     """Return the predicate for a `layers` argument, of a layer and a function that names it."""
     if layers is None:
         return lambda layer, name_of: not isinstance(layer, UNWATCHED) and not _only_holds(layer)
-    tests = [_test(one) for one in (layers if isinstance(layers, list | tuple) else [layers])]
-    return lambda layer, name_of: any(test(layer, name_of) for test in tests)
+    return selection("ActivationMonitor", layers)
 
 
 def _only_holds(layer: Any) -> bool:
     """Return whether a layer only contains others: its output is that of one of them."""
     return isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and hasattr(layer, "operations")
-    )
-
-
-def _test(one: Any) -> Choice:
-    if isinstance(one, str):
-        return lambda layer, name_of: any(
-            fnmatch.fnmatchcase(name, one) for name in (layer.name, name_of(layer))
-        )
-    if isinstance(one, type):
-        return lambda layer, name_of: isinstance(layer, one)
-    if isinstance(one, keras.layers.Layer):
-        return lambda layer, name_of: layer is one
-    if callable(one):
-        return lambda layer, name_of: bool(one(layer))
-    raise TypeError(
-        "`ActivationMonitor(layers=...)` must be a pattern, a layer or its class, a predicate or "
-        f"several of them. Received: layers={one!r}."
     )

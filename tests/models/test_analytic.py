@@ -398,7 +398,7 @@ ERRORS = {
     "layers": (
         lambda: small(layers=["other"]),
         ValueError,
-        "`analytic_init(layers=...)` must name layers of the model. Received: 'other'.",
+        "`analytic_init(layers=...)` must select at least one layer with kernels. Received: layers=['other'].",
     ),
 }
 

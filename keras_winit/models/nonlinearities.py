@@ -1,0 +1,153 @@
+"""The activations of layers and operations, as functions whose gain can be computed."""
+
+import functools
+import inspect
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_winit.theory.activations import find_activation, unwrap
+from keras_winit.theory.formulas import FORMULAS, ROW_WISE
+from keras_winit.theory.gains import gain
+
+layers = keras.layers
+
+# Operations of Keras that apply an activation, beside those named like a formula.
+OPERATIONS = {"sin": np.sin, "cos": np.cos, "erf": np.vectorize(math.erf, otypes=[float])}
+# By the names of classes, in lower case: the formulas and the activations of whole rows.
+BY_CLASS = {name.replace("_", ""): name for name in (*FORMULAS, *ROW_WISE) if name != "linear"}
+
+# An activation saturates if, at these points, it stays below this share of its argument. ReLU6
+# starts like a ReLU, and is not meant.
+FAR, SATURATED_SHARE = np.array([-10.0, 10.0]), 0.2
+
+
+@dataclass(frozen=True)
+class Nonlinearity:
+    """An activation.
+
+    Args:
+        name: Its name, such as "relu" or "leaky_relu".
+        function: A name or a function, as `keras_winit.gain` takes it.
+        arguments: The arguments of the function, as pairs of name and value.
+    """
+
+    name: str
+    function: Any
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        """Name it, with the arguments that differ from the usual ones."""
+        formula = FORMULAS.get(self.name)
+        usual = {} if formula is None or isinstance(formula, np.ufunc) else _defaults(formula)
+        shown = ", ".join(f"{key}={v}" for key, v in self.arguments if v != usual.get(key))
+        return f"{self.name}({shown})" if shown else self.name
+
+    @property
+    def is_row_wise(self) -> bool:
+        """Whether it mixes the entries of a row, as softmax does."""
+        return self.name in ROW_WISE
+
+    @property
+    def gain(self) -> float | None:
+        """The exact gain, which keeps the mean square of N(0, 1). None if there is none."""
+        return _gain(self.function, self.arguments)
+
+    @property
+    def saturates(self) -> bool:
+        """Whether it flattens out on both sides, as tanh and sigmoid do."""
+        values = _values(self, FAR)
+        return values is not None and bool((np.abs(values / FAR) < SATURATED_SHARE).all())
+
+    @property
+    def sine_frequency(self) -> float | None:
+        """The factor omega if this is sin(omega * x), and None if it is not."""
+        step = 1e-3
+        points = np.array([step, -step, 0.3, 0.7])
+        values = _values(self, points)
+        if values is None or not 0 < values[0] < 1:
+            return None
+        omega = float(math.asin(values[0]) / step)
+        is_sine = omega > 0 and np.allclose(values, np.sin(omega * points), atol=1e-2)
+        return round(omega, 3) if is_sine else None
+
+
+def nonlinearity(operation: Any) -> Nonlinearity | None:
+    """Return the activation that a layer or an operation applies last, if any."""
+    if isinstance(operation, layers.RNN | layers.Bidirectional):
+        return None
+    if isinstance(operation, layers.Wrapper):
+        return nonlinearity(operation.layer)
+    if isinstance(operation, layers.PReLU):
+        slope = float(np.mean(keras.ops.convert_to_numpy(operation.alpha)))
+        return Nonlinearity("leaky_relu", "leaky_relu", (("negative_slope", slope),))
+    if getattr(operation, "activation", None) is not None:
+        return _of_function(operation.activation)
+    named = _of_class(operation)
+    return named or (_of_foreign_layer(operation) if isinstance(operation, layers.Layer) else None)
+
+
+def _of_function(function: Any) -> Nonlinearity | None:
+    """Describe the value of an `activation` argument; None if it is linear."""
+    if isinstance(function, layers.Layer | keras.Operation):
+        return nonlinearity(function)
+    name, arguments = unwrap(function, {})
+    if name == "linear":
+        return None
+    shown = name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)
+    return Nonlinearity(shown, name, tuple(arguments.items()))
+
+
+def _of_class(operation: Any) -> Nonlinearity | None:
+    """Describe a layer or an operation whose class has the name of an activation."""
+    kind = type(operation).__name__
+    if not type(operation).__module__.startswith("keras."):
+        return None
+    if kind.lower() in OPERATIONS:
+        return Nonlinearity(kind.lower(), OPERATIONS[kind.lower()])
+    if kind == "Maximum":
+        # With one tensor, as in `ops.maximum(x, 0)`; the walk leaves out those with two.
+        return Nonlinearity("relu", "relu")
+    name = BY_CLASS.get(kind.lower())
+    formula = FORMULAS.get(name or "")
+    if name is None or formula is None or isinstance(formula, np.ufunc):
+        return None if name is None else Nonlinearity(name, name)
+    keys = [key for key in inspect.signature(formula).parameters if hasattr(operation, key)]
+    return Nonlinearity(name, name, tuple((key, getattr(operation, key)) for key in keys))
+
+
+def _of_foreign_layer(layer: Any) -> Nonlinearity | None:
+    """Describe a layer without weights that a user defined, if it acts on each entry by itself."""
+    from_keras = type(layer).__module__.startswith("keras.")
+    has_state = layer.variables or any(layer._flatten_layers(include_self=False))
+    if has_state or (from_keras and not isinstance(layer, layers.Lambda)):
+        return None
+    result = Nonlinearity(type(layer).__name__, layer)
+    with keras.StatelessScope():
+        values = _values(result, np.array([-2.0, -1.0, 0.0, 1.0, 2.0]))
+    # Equal steps mean a straight line.
+    return None if values is None or np.ptp(np.diff(values)) < 1e-6 else result
+
+
+def _values(activation: Nonlinearity, points: Any) -> Any:
+    """Return the activation of some points, or None if it does not act on each by itself."""
+    try:
+        found = find_activation("gain", activation.function, dict(activation.arguments))
+        return found(points)
+    except (ValueError, TypeError):
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _gain(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
+    try:
+        return gain(function, **dict(arguments))
+    except (ValueError, TypeError):
+        return None
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    return {key: p.default for key, p in inspect.signature(function).parameters.items()}
