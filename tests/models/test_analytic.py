@@ -398,7 +398,8 @@ ERRORS = {
     "layers": (
         lambda: small(layers=["other"]),
         ValueError,
-        "`analytic_init(layers=...)` must select at least one layer with kernels. Received: layers=['other'].",
+        "`analytic_init(layers=...)` must select at least one layer with kernels. "
+        "Received: layers=['other'].",
     ),
 }
 

@@ -444,7 +444,8 @@ ERRORS = {
     "layers": (
         lambda: lsuv(stack(L.Dense(2), shape=(5,)), X, layers=["other"]),
         ValueError,
-        "`lsuv(layers=...)` must select at least one layer with kernels. Received: layers=['other'].",
+        "`lsuv(layers=...)` must select at least one layer with kernels. "
+        "Received: layers=['other'].",
     ),
     "no kernel": (
         lambda: lsuv(stack(L.ReLU(), shape=(5,)), X),
