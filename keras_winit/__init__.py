@@ -99,8 +99,9 @@ if TYPE_CHECKING:
     from keras_winit import statistics as statistics
     from keras_winit import theory as theory
     from keras_winit.experiments import propagate, symmetry
-    from keras_winit.models import analytic_init, fans, for_layer, reinitialize
+    from keras_winit.models import analytic_init, fans, for_layer
     from keras_winit.models.lsuv import lsuv
+    from keras_winit.models.reinitialize import reinitialize
     from keras_winit.monitor import ActivationMonitor
     from keras_winit.theory import critical_point, gain
 else:

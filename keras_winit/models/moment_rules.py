@@ -3,60 +3,22 @@
 `RULES` is the table. Entries at different positions of a tensor count as independent.
 """
 
-import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_winit.models import signals
+from keras_winit.models.matrix_rules import attention_layer, contraction, dot_product_attention
+from keras_winit.models.passage import Passage, entries
 from keras_winit.models.signals import Signal
 from keras_winit.models.structure import activation_name
 from keras_winit.theory.activations import unwrap
 
-# What stands for a size that the model leaves open, such as the length of a sequence.
-OPEN_SIZE = 32
-
-Shape = tuple[int | None, ...]
-
 layers = keras.layers
 ACTIVATION_LAYERS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU)
-
-
-@dataclasses.dataclass(frozen=True)
-class Passage:
-    """One call of a layer or an operation, with the signals that it takes.
-
-    Args:
-        operation: The layer or the operation.
-        operands: Signals of its arguments in order; numbers and arrays are constant signals.
-        shapes: Shapes of its symbolic arguments.
-        output_shape: Shape of its first output.
-        options: Other arguments of the call, by name.
-    """
-
-    operation: Any
-    operands: Sequence[Signal]
-    shapes: Sequence[Shape]
-    output_shape: Shape
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def input(self) -> Signal:
-        """The signal of the first argument."""
-        return self.operands[0]
-
-    @property
-    def merged(self) -> int:
-        """The number of input entries for each output entry."""
-        return max(round(_entries(self.shapes[0]) / _entries(self.output_shape)), 1)
-
-    def size(self, axis: int) -> int:
-        """Return the size of an axis of the first argument."""
-        return self.shapes[0][axis] or OPEN_SIZE
-
 
 Rule = Callable[[Passage], Signal]
 
@@ -71,12 +33,9 @@ def passed(passage: Passage) -> Signal | None:
         rule = RULES.get(base.__name__) if base.__module__.startswith("keras.") else None
         if rule is not None and kind.call is base.call:
             return rule(passage)
-    is_activation = isinstance(passage.operation, ACTIVATION_LAYERS) or not isinstance(
-        passage.operation, keras.layers.Layer
-    )
-    if is_activation and activation_name(passage.operation):
-        return _activation(passage)
-    return None
+    if isinstance(passage.operation, layers.Layer):
+        return _activation(passage) if isinstance(passage.operation, ACTIVATION_LAYERS) else None
+    return _activation(passage) if activation_name(passage.operation) else None
 
 
 def activate(signal: Signal, activation: Any, size: int) -> Signal:
@@ -88,10 +47,6 @@ def activate(signal: Signal, activation: Any, size: int) -> Signal:
         after = signals.softmax(signal, size)
         return signals.combined([after], np.log) if name == "log_softmax" else after
     return signals.activated(signal, activation)
-
-
-def _entries(shape: Shape) -> int:
-    return math.prod(size or OPEN_SIZE for size in shape[1:])
 
 
 def _unchanged(passage: Passage) -> Signal:
@@ -135,7 +90,7 @@ def _noise(passage: Passage) -> Signal:
 
 
 def _padding(passage: Passage) -> Signal:
-    return signals.kept(passage.input, _entries(passage.shapes[0]) / _entries(passage.output_shape))
+    return signals.kept(passage.input, entries(passage.shapes[0]) / entries(passage.output_shape))
 
 
 def _window(passage: Passage) -> int:
@@ -143,7 +98,7 @@ def _window(passage: Passage) -> int:
 
 
 def _concatenate(passage: Passage) -> Signal:
-    sizes = np.array([_entries(shape) for shape in passage.shapes], float)
+    sizes = np.array([entries(shape) for shape in passage.shapes], float)
     return signals.mixture(passage.operands, sizes / sizes.sum())
 
 
@@ -173,6 +128,14 @@ def _normalized(passage: Passage) -> Signal:
     return _with_weights(passage, passage.input.with_moments(0.0, share), "gamma", "beta")
 
 
+def _fixed_normalization(passage: Passage) -> Signal:
+    layer = passage.operation
+    mean, variance = (keras.ops.convert_to_numpy(v) for v in (layer.mean, layer.variance))
+    centered = signals.total([passage.input, signals.constant(-mean)])
+    stddev = np.maximum(np.sqrt(variance), keras.config.epsilon())
+    return signals.product([centered, signals.constant(stddev if layer.invert else 1 / stddev)])
+
+
 def _rms_normalized(passage: Passage) -> Signal:
     square = passage.input.second_moment
     factor = 1 / math.sqrt(square + _epsilon(passage) or 1.0)
@@ -200,51 +163,6 @@ def _unit_normalized(passage: Passage) -> Signal:
 
 def _constant(variable: Any) -> Signal:
     return signals.constant(keras.ops.convert_to_numpy(variable))
-
-
-def _contracted(passage: Passage) -> Signal:
-    # Each entry of the outputs is a sum; the letters that the outputs lack are summed over.
-    operation = passage.operation
-    if hasattr(operation, "subscripts"):
-        inputs, output = operation.subscripts.replace("...", "").split("->")
-        sizes: dict[str, int] = {}
-        for letters, shape in zip(inputs.split(","), passage.shapes, strict=True):
-            tail = shape[len(shape) - len(letters) :]
-            sizes.update({k: size or OPEN_SIZE for k, size in zip(letters, tail, strict=True)})
-        count = math.prod(size for letter, size in sizes.items() if letter not in output)
-    else:
-        count = passage.size(-1)
-    if len(passage.operands) == 1:
-        return signals.averaged(passage.input, count).scaled(count)
-    return signals.contracted(passage.operands[0], passage.operands[1], count)
-
-
-def _dot_product_attention(passage: Passage) -> Signal:
-    query, key, value = passage.operands[:3]
-    length, _, dimension = (size or OPEN_SIZE for size in passage.shapes[1][1:])
-    scale = passage.options.get("scale") or 1 / math.sqrt(dimension)
-    scores = signals.contracted(query, key, dimension).scaled(float(scale))
-    return _attended(scores, value, length, passage.operation.is_causal)
-
-
-def _attention(passage: Passage) -> Signal:
-    layer, query, value = passage.operation, passage.operands[0], passage.operands[1]
-    key = passage.operands[2] if len(passage.operands) > 2 else value
-    length, dimension = passage.shapes[1][1] or OPEN_SIZE, passage.size(-1)
-    scores = signals.contracted(query, key, dimension)
-    if layer.scale is not None:
-        scores = scores.scaled(float(np.mean(keras.ops.convert_to_numpy(layer.scale))))
-    causal = bool(passage.options.get("use_causal_mask", False))
-    return _attended(scores, value, length, causal)
-
-
-def _attended(scores: Signal, values: Signal, length: int, causal: bool) -> Signal:
-    if not causal:
-        return signals.attended(scores, values, length)
-    # Each position sees itself and those before it.
-    counts = np.unique(np.linspace(1, length, min(length, 16)).round().astype(int))
-    each = [signals.attended(scores, values, int(count)) for count in counts]
-    return signals.mixture(each, [1 / len(each)] * len(each))
 
 
 def _by_draws(function: Callable[..., Any]) -> Rule:
@@ -337,13 +255,13 @@ RULES: dict[str, Rule] = {
     # Normalizations.
     "Rescaling": _rescaling,
     **dict.fromkeys(
-        ("BatchNormalization", "LayerNormalization", "GroupNormalization", "Normalization"),
-        _normalized,
+        ("BatchNormalization", "LayerNormalization", "GroupNormalization"), _normalized
     ),
+    "Normalization": _fixed_normalization,
     "RMSNormalization": _rms_normalized,
     "UnitNormalization": _unit_normalized,
     # Products of matrices, and attention.
-    **dict.fromkeys(("Einsum", "Matmul", "Dot"), _contracted),
-    "DotProductAttention": _dot_product_attention,
-    "Attention": _attention,
+    **dict.fromkeys(("Einsum", "Matmul", "Dot"), contraction),
+    "DotProductAttention": dot_product_attention,
+    "Attention": attention_layer,
 }

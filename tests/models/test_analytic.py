@@ -86,6 +86,8 @@ RULES = {
     ),
     "constants": (lambda x: 2.0 * x - 3.0, (40,)),
     "rescaling": (L.Rescaling(0.5, offset=-2.0), (40,)),
+    "fixed normalization": (L.Normalization(mean=[0.3] * 39 + [4.0], variance=[0.5] * 40), (40,)),
+    "linear": (L.Activation("linear"), (40,)),
     "batch normalization": (L.BatchNormalization(), (40,)),
     "layer normalization": (scaled_layer_norm, (200,)),
     "group normalization": (L.GroupNormalization(2), (9, 40)),

@@ -212,16 +212,11 @@ def with_lora():
     return layer
 
 
-def zero():
-    return L.Dense(4, kernel_initializer="zeros")
-
-
 LEFT = {
     "recurrent": (lambda: L.LSTM(4), "runs in a loop over time"),
     "frozen": (frozen, "frozen"),
     "lora": (with_lora, "has a LoRA update"),
     "unknown": (Own, "how Own uses it is not known"),
-    "constant": (zero, "constant on the batch"),
     "normalized": (
         lambda: L.SpectralNormalization(L.Dense(4)),
         "spectral normalization sets its scale",
@@ -235,11 +230,21 @@ def test_layers_that_are_left_alone_and_why(case):
     layer = make()
     model = stack(L.Dense(6), layer, L.Flatten(), L.Dense(2, name="last"), shape=(3, 5))
     before = [numpy(variable).tobytes() for variable in layer.variables]
-    table = lsuv(model, normal(8, 3, 5), seed=1, orthogonal=case != "constant")
+    table = lsuv(model, normal(8, 3, 5), seed=1)
     rows = [row for row in table.rows if row.layer.startswith(layer.name)]
     assert rows
     assert {(row.was_set, row.reason) for row in rows} == {(False, reason)}
     assert [numpy(variable).tobytes() for variable in layer.variables] == before
+
+
+@pytest.mark.parametrize("orthogonal", [True, False])
+def test_layers_with_constant_outputs_are_left(orthogonal):
+    layer = L.Dense(4)
+    model = stack(L.Dense(6), L.Rescaling(0.0), layer, shape=(5,))
+    before = numpy(layer.kernel).tobytes()
+    rows = lsuv(model, normal(8, 5), orthogonal=orthogonal).rows
+    assert [row.reason for row in rows][1] == "constant on the batch"
+    assert numpy(layer.kernel).tobytes() == before
 
 
 def test_embeddings_are_left_alone():
