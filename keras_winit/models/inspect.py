@@ -107,12 +107,15 @@ class Inspection:
         """How the kernels were found."""
         if self.method == "symbolic":
             return "The model was traced on symbolic tensors."
-        found = (
-            "The model was run on a batch, which shows neither sums nor operations"
-            if self.method == "eager"
-            else "The layers were taken for a sequence, in the order of their creation"
+        raised = f"tracing it raised {type(self.error).__name__}"
+        if self.method == "eager":
+            return (
+                f"The model was run on a batch, which shows neither sums nor operations: {raised}."
+            )
+        return (
+            f"The layers were taken for a sequence, in the order of their creation: {raised}. Give "
+            f"a batch of inputs as `data` to see their order."
         )
-        return f"{found}: tracing it raised {type(self.error).__name__}."
 
 
 def inspect_kernels(model: Any, names: Names | None = None, data: Any = None) -> Inspection:
@@ -194,7 +197,7 @@ class _Reader:
         at = self.surroundings
         facts = self.facts(kernel)
         branch = at.branch(position)
-        lies_in_branch = {
+        lies_in_branch: dict[str, Any] = {
             "branch": branch,
             "branch_kernels": 0 if branch is None else at.path_length(branch),
             "branch_normalized": at.is_normalized(position)

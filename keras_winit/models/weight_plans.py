@@ -120,6 +120,7 @@ def _kernel_choice(kernel: KernelContext, branches: int, wishes: Wishes) -> Choi
 def _bound(scheme: Any, kernel: KernelContext) -> Any:
     """Return a scheme that knows how the layer uses the kernel."""
     use = kernel.kernel.use
+    assert use is not None
     bound = bound_to(scheme, use, tuple(kernel.kernel.variable.shape))
     is_unaware = not isinstance(scheme, Scheme) and bound is scheme
     if is_unaware and use != Use() and "seed" in getattr(scheme, "get_config", dict)():

@@ -1,5 +1,7 @@
 """Tests of `inspect_kernels`: what follows each kernel, and what it is for."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -217,7 +219,11 @@ def test_gates_and_recurrences_are_told_apart():
         L.Dense(2, name="out"),
         shape=(5, 4),
     )
-    facts = described(model, "role", "fans", "head")
+    described_kernels = described(model, "role", "fans", "head")
+    # Keras numbers the layers that a process makes.
+    facts = {
+        re.sub(r"(cell|lstm)_\d+", r"\1", name): value for name, value in described_kernels.items()
+    }
     assert facts == {
         "both/forward_lstm/lstm_cell/kernel": ("gates", (4, 3), False),
         "both/forward_lstm/lstm_cell/recurrent_kernel": ("recurrent", (3, 3), False),
@@ -278,10 +284,12 @@ class Untraceable(keras.Model):
         return self.second(x if float(ops.sum(x)) >= 0 else -x)
 
 
-def test_a_model_that_cannot_be_traced_is_run_on_zeros():
+def test_a_model_that_cannot_be_traced_is_run():
     model = Untraceable()
-    model(np.zeros((1, 3), np.float32))
-    inspection = inspect_kernels(model)
+    data = np.zeros((1, 3), np.float32)
+    model(data)
+    # Only on torch does Keras keep the shapes with which such a model was built.
+    inspection = inspect_kernels(model, data=None if keras.backend.backend() == "torch" else data)
     assert inspection.method == "eager"
     assert inspection.sentence.startswith(
         "The model was run on a batch, which shows neither sums nor operations: tracing it raised "

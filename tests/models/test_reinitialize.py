@@ -450,6 +450,7 @@ def test_an_interruption_leaves_the_model_as_it_was(error):
     assert after == before
 
 
+@pytest.mark.backend_independent
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "MobileNetV2"])
 def test_applications_are_known_to_the_last_kernel(name):
     build = getattr(keras.applications, name)
