@@ -80,10 +80,12 @@ __all__ = [
     "XavierUniform",
     "Zeros",
     "__version__",
+    "analytic_init",
     "critical_point",
     "fans",
     "for_layer",
     "gain",
+    "lsuv",
     "propagate",
     "reinitialize",
     "symmetry",
@@ -97,7 +99,8 @@ if TYPE_CHECKING:
     from keras_winit import statistics as statistics
     from keras_winit import theory as theory
     from keras_winit.experiments import propagate, symmetry
-    from keras_winit.models import fans, for_layer
+    from keras_winit.models import analytic_init, fans, for_layer
+    from keras_winit.models.lsuv import lsuv
     from keras_winit.models.reinitialize import reinitialize
     from keras_winit.monitor import ActivationMonitor
     from keras_winit.theory import critical_point, gain
@@ -106,11 +109,13 @@ else:
         __name__,
         {
             "ActivationMonitor": "monitor",
+            "analytic_init": "models",
             "critical_point": "theory",
             "experiments": "experiments",
             "fans": "models",
             "for_layer": "models",
             "gain": "theory",
+            "lsuv": "models",
             "models": "models",
             "monitor": "monitor",
             "plots": "plots",

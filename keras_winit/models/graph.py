@@ -35,6 +35,8 @@ class Call:
         arguments: For each tensor that it takes, in turn, the position of the call that makes
             it; None for an input of the model.
         shape: Shape of its first output, None for sizes that vary. Empty if it is not known.
+        node: Keras' record of the call: its arguments and its symbolic outputs. None if the
+            call was not traced.
     """
 
     operation: Any
@@ -42,6 +44,7 @@ class Call:
     takes_model_input: bool
     arguments: tuple[int | None, ...] = ()
     shape: tuple[int | None, ...] = ()
+    node: Any = None
 
 
 @dataclass(frozen=True)
@@ -205,8 +208,9 @@ def _calls_behind(outputs: Sequence[Any]) -> tuple[list[Call], tuple[int | None,
         arguments = tuple(None if source is None else positions[source[0]] for source in origins)
         sources = dict.fromkeys(source for source in arguments if source is not None)
         positions[key] = len(calls)
-        shape = tuple(operation._inbound_nodes[key[1]].output_tensors[0].shape)
-        calls.append(Call(operation, tuple(sources), None in arguments, arguments, shape))
+        node = operation._inbound_nodes[key[1]]
+        shape = tuple(node.output_tensors[0].shape)
+        calls.append(Call(operation, tuple(sources), None in arguments, arguments, shape, node))
     origins = [_origin(tensor) for tensor in outputs]
     return calls, tuple(None if one is None else positions[one[0]] for one in origins)
 

@@ -1,0 +1,243 @@
+"""Follows mean and variance through the calls of a model, and draws its kernels on the way."""
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_winit import theory
+from keras_winit.initializers.kernels import bound_to, for_block
+from keras_winit.initializers.orthogonal import Orthogonal
+from keras_winit.initializers.placement import Array
+from keras_winit.models import signals
+from keras_winit.models.changes import Change, stddev
+from keras_winit.models.graph import Call
+from keras_winit.models.kernels import Kernel
+from keras_winit.models.moment_rules import PICKING, activate, passed
+from keras_winit.models.open_shapes import closed_shape
+from keras_winit.models.owners import Owner
+from keras_winit.models.passage import Passage, Shape
+from keras_winit.models.recurrent_moments import recurrent_outputs
+from keras_winit.models.signals import Signal, Sources
+from keras_winit.models.transaction import Progress
+from keras_winit.models.valid_taps import valid_share
+
+
+class SignalWalk:
+    """Follows signals through the calls of a model and sets the kernels on the way.
+
+    Args:
+        owners: The layers that own kernels.
+        target: Variance of the pre-activations.
+        scheme: Initializer of the kernels.
+        inputs: Mean and variance of the model's inputs.
+        count_padding: Whether padding lowers the fan_in of convolutions.
+        progress: Is told before each layer.
+    """
+
+    def __init__(
+        self,
+        owners: Sequence[Owner],
+        target: float,
+        scheme: Any,
+        inputs: tuple[float, float],
+        count_padding: bool,
+        progress: Progress,
+    ) -> None:
+        self._owners = {id(owner.layer): owner for owner in owners}
+        self._target, self._scheme, self._inputs = target, scheme, inputs
+        self._recurrent_scheme = Orthogonal(seed=getattr(scheme, "seed", None))
+        self._count_padding, self._progress = count_padding, progress
+        self._sources = Sources()
+        self._signals: dict[int, Signal] = {}
+        self._shapes: dict[int, Shape] = {}
+        self._rows: dict[int, list[Change]] = {}
+        self._unknown: dict[str, None] = {}
+
+    def run(self, calls: Sequence[Call]) -> None:
+        """Follow the calls, each after those that it needs."""
+        for call in calls:
+            arguments = keras.tree.flatten((call.node.arguments.args, call.node.arguments.kwargs))
+            tensors = [value for value in arguments if isinstance(value, keras.KerasTensor)]
+            for tensor in tensors:
+                if id(tensor) not in self._signals:
+                    self._signals[id(tensor)] = self._sources.normal(*map(float, self._inputs))
+                    self._shapes[id(tensor)] = tuple(tensor.shape)
+            shapes = [self._shapes[id(tensor)] for tensor in tensors]
+            first = closed_shape(call.operation, shapes, tuple(call.node.outputs[0].shape))
+            operands = [self._operand(value) for value in arguments]
+            passage = Passage(
+                call.operation,
+                [operand for operand in operands if operand is not None],
+                shapes,
+                first,
+                call.node.arguments.kwargs,
+            )
+            after = self._after(call.operation, passage)
+            picks = type(call.operation).__name__ in PICKING
+            for tensor in call.node.outputs:
+                self._signals[id(tensor)] = self._sources.redrawn(after) if picks else after
+                same_rank = len(tensor.shape) == len(first)
+                self._shapes[id(tensor)] = first if same_rank else tuple(tensor.shape)
+
+    def _operand(self, value: Any) -> Signal | None:
+        if isinstance(value, keras.KerasTensor):
+            return self._signals[id(value)]
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return signals.constant(float(value))
+        if hasattr(value, "shape") and hasattr(value, "dtype"):
+            return signals.constant(keras.ops.convert_to_numpy(value).astype(np.float64))
+        return None
+
+    def _after(self, operation: Any, passage: Passage) -> Signal:
+        if isinstance(operation, keras.layers.TimeDistributed):
+            return self._after(operation.layer, passage)
+        if isinstance(operation, keras.layers.Bidirectional):
+            return self._bidirectional(operation, passage)
+        owner = self._owners.get(id(operation)) or self._owners.get(
+            id(getattr(operation, "cell", None))
+        )
+        if owner is not None and all(kernel.use is not None for kernel in owner.kernels):
+            if owner.is_recurrent and isinstance(operation, keras.layers.RNN):
+                return self._recurrent(owner, operation, passage)
+            if not owner.is_recurrent:
+                return self._weighted(owner, passage)
+        try:
+            after = passed(passage) if passage.operands else None
+        except (ValueError, TypeError, OverflowError):
+            after = None
+        if after is None or not math.isfinite(after.second_moment):
+            self._unknown[f"{operation.name!r} ({type(operation).__name__})"] = None
+            return passage.input if passage.operands else self._sources.normal(0.0, 1.0)
+        return after
+
+    def _weighted(self, owner: Owner, passage: Passage) -> Signal:
+        """Set the kernels of a layer, if it is its first call, and return its output."""
+        is_first = id(owner.layer) not in self._rows
+        if is_first:
+            self._progress.reach(owner.name, len(self._rows) + 1, len(self._owners))
+        incoming = 1.0 if owner.is_look_up else passage.input.second_moment
+        bias = _values(owner.bias)
+        target = self._target - float(bias.var())
+        reason = owner.refusal or _loaded(owner)
+        if reason == "quantized":
+            # The stored integers do not show the size of the weights.
+            self._rows.setdefault(id(owner.layer), self._left(owner, reason))
+            return self._sources.normal(0.0, self._target)
+        if not reason and incoming == 0:
+            reason = "its inputs are constantly 0"
+        if not reason and target <= 0:
+            reason = f"its bias alone has the variance {bias.var():.3g}"
+        rows, incoming_before = [], incoming
+        for number, kernel in enumerate(owner.kernels, owner.number):
+            fan_in = self._fan_in(owner, kernel, passage)
+            before = stddev(kernel.variable)
+            if is_first and not reason:
+                self._draw(kernel, number, target / (fan_in * incoming))
+            incoming = incoming * fan_in * float(np.mean(_values(kernel.variable) ** 2))
+            drawn = "" if reason else _name(self._scheme)
+            why = reason or f"inputs have the mean square {incoming_before:.3g}, fan_in {fan_in:g}"
+            row = Change(owner.name, kernel.name, drawn, why, before, stddev(kernel.variable))
+            rows.append(row)
+            incoming_before = incoming
+        if is_first:
+            self._rows[id(owner.layer)] = rows
+        output = self._sources.normal(float(bias.mean()), incoming + float(bias.var()))
+        size = passage.output_shape[-1] or 1
+        return activate(output, getattr(owner.layer, "activation", None), size)
+
+    def _fan_in(self, owner: Owner, kernel: Kernel, passage: Passage) -> float:
+        fan_in = theory.fans(kernel.variable.shape, **vars(kernel.use))[0]
+        if self._count_padding and kernel.name != "pointwise_kernel":
+            fan_in *= valid_share(owner.layer, passage.shapes[0])
+        return fan_in
+
+    def _draw(self, kernel: Kernel, number: int, variance: float) -> None:
+        """Draw a kernel, and scale it so that its mean square is exactly a variance."""
+        variable, use = kernel.variable, kernel.use
+        assert use is not None
+        shape = tuple(variable.shape)
+        chosen = self._recurrent_scheme if kernel.name == "recurrent_kernel" else self._scheme
+        scheme = for_block(bound_to(chosen, use, shape), number)
+        values = _values(scheme(shape, "float32"))
+        size = float(np.mean(values**2))
+        variable.assign((values * math.sqrt(variance / size)).astype(np.float32))
+
+    def _recurrent(self, owner: Owner, layer: Any, passage: Passage) -> Signal:
+        is_first = id(owner.layer) not in self._rows
+        before = [stddev(kernel.variable) for kernel in owner.kernels]
+        reason = owner.refusal or ("keeps its state between batches" if layer.stateful else "")
+        if is_first:
+            self._progress.reach(owner.name, len(self._rows) + 1, len(self._owners))
+        if layer.stateful:
+            outputs, after = None, passage.input
+        else:
+            draw = self._draw if is_first and not reason else None
+            outputs = recurrent_outputs(
+                layer, owner, passage.input, passage.shapes[0], self._target, draw
+            )
+            after = self._sources.measured(outputs)
+        if is_first:
+            changes = ("", "") if reason else (_name(self._scheme), "orthogonal")
+            size = passage.input.second_moment
+            why = f"inputs have the mean square {size:.3g}; the state adds to them"
+            whys = (reason, reason) if reason else (why, "keeps the size of the state")
+            self._rows[id(owner.layer)] = [
+                Change(owner.name, kernel.name, change, why, old, stddev(kernel.variable))
+                for kernel, change, why, old in zip(
+                    owner.kernels, changes, whys, before, strict=True
+                )
+            ]
+        return after
+
+    def _bidirectional(self, layer: Any, passage: Passage) -> Signal:
+        both = [self._after(part, passage) for part in (layer.forward_layer, layer.backward_layer)]
+        if layer.merge_mode == "sum":
+            return signals.total(both)
+        if layer.merge_mode == "ave":
+            return signals.total(both).scaled(0.5)
+        return (
+            signals.product(both) if layer.merge_mode == "mul" else signals.mixture(both, [0.5] * 2)
+        )
+
+    def rows(self) -> list[Change]:
+        """Return one row for each kernel: the layers in the order of their calls, then others."""
+        rows = [row for of_layer in self._rows.values() for row in of_layer]
+        for key, owner in self._owners.items():
+            if key not in self._rows:
+                reason = owner.refusal or ("no rule" if owner.is_recurrent else "not called")
+                rows += self._left(owner, reason)
+        return rows
+
+    def _left(self, owner: Owner, reason: str) -> list[Change]:
+        stddevs = [stddev(kernel.variable) for kernel in owner.kernels]
+        return [
+            Change(owner.name, kernel.name, "", reason, value, value)
+            for kernel, value in zip(owner.kernels, stddevs, strict=True)
+        ]
+
+    def notes(self) -> list[str]:
+        """Return a sentence that names the layers without a rule, if there are any."""
+        if not self._unknown:
+            return []
+        return [f"Mean and variance pass unchanged through {', '.join(self._unknown)}."]
+
+
+def _loaded(owner: Owner) -> str:
+    """Return why an embedding is left alone: its table was given, not drawn."""
+    scheme = getattr(owner.layer, "embeddings_initializer", None)
+    given = isinstance(scheme, keras.initializers.Constant)
+    return "loaded" if given else ""
+
+
+def _values(variable: Any) -> Array:
+    if variable is None:
+        return np.zeros(1)
+    return np.asarray(keras.ops.convert_to_numpy(variable)).astype(np.float64)
+
+
+def _name(scheme: Any) -> str:
+    return str(getattr(scheme, "identifier", type(scheme).__name__)).removeprefix("winit>")
