@@ -96,31 +96,34 @@ if TYPE_CHECKING:
     from keras_winit import models as models
     from keras_winit import monitor as monitor
     from keras_winit import plots as plots
+    from keras_winit import repair as repair
     from keras_winit import statistics as statistics
     from keras_winit import theory as theory
     from keras_winit.experiments import propagate, symmetry
-    from keras_winit.models import analytic_init, fans, for_layer
-    from keras_winit.models.lsuv import lsuv
-    from keras_winit.models.reinitialize import reinitialize
+    from keras_winit.models import fans, for_layer
     from keras_winit.monitor import ActivationMonitor
+    from keras_winit.repair.analytic import analytic_init
+    from keras_winit.repair.lsuv import lsuv
+    from keras_winit.repair.reinitialize import reinitialize
     from keras_winit.theory import critical_point, gain
 else:
     __getattr__ = lazy_attributes(
         __name__,
         {
             "ActivationMonitor": "monitor",
-            "analytic_init": "models",
+            "analytic_init": "repair",
             "critical_point": "theory",
             "experiments": "experiments",
             "fans": "models",
             "for_layer": "models",
             "gain": "theory",
-            "lsuv": "models",
+            "lsuv": "repair",
             "models": "models",
             "monitor": "monitor",
             "plots": "plots",
             "propagate": "experiments",
-            "reinitialize": "models",
+            "reinitialize": "repair",
+            "repair": "repair",
             "statistics": "statistics",
             "symmetry": "experiments",
             "theory": "theory",

@@ -24,7 +24,7 @@ LEVELS = (
     ("theory", "plots"),
     ("initializers", "statistics"),
     ("models",),
-    ("monitor", "experiments"),
+    ("repair", "monitor", "experiments"),
     ("__init__",),
     ("__main__",),
 )
@@ -51,7 +51,7 @@ FORBIDDEN = {
 PRIVATE = {
     ("monitor", "keras.src.backend.get_keras_mask"),
     ("models", "keras.src.backend.common.global_state.get_global_attribute"),
-    ("models", "keras.src.backend.common.variables.AutocastScope"),
+    ("repair", "keras.src.backend.common.variables.AutocastScope"),
 }
 
 

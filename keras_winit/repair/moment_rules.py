@@ -10,11 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_winit.models import signals
-from keras_winit.models.matrix_rules import attention_layer, contraction, dot_product_attention
-from keras_winit.models.passage import Passage, entries
-from keras_winit.models.signals import Signal
 from keras_winit.models.structure import activation_name
+from keras_winit.repair import signals
+from keras_winit.repair.matrix_rules import attention_layer, contraction, dot_product_attention
+from keras_winit.repair.passage import Passage, entries
+from keras_winit.repair.signals import Signal
 from keras_winit.theory.activations import unwrap
 
 layers = keras.layers

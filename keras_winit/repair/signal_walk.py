@@ -12,18 +12,18 @@ from keras_winit import theory
 from keras_winit.initializers.kernels import bound_to, for_block
 from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.placement import Array
-from keras_winit.models import signals
-from keras_winit.models.changes import Change, stddev
 from keras_winit.models.graph import Call
 from keras_winit.models.kernels import Kernel
-from keras_winit.models.moment_rules import PICKING, activate, passed
-from keras_winit.models.open_shapes import closed_shape
-from keras_winit.models.owners import Owner
-from keras_winit.models.passage import Passage, Shape
-from keras_winit.models.recurrent_moments import recurrent_outputs
-from keras_winit.models.signals import Signal, Sources
-from keras_winit.models.transaction import Progress
-from keras_winit.models.valid_taps import valid_share
+from keras_winit.repair import signals
+from keras_winit.repair.changes import Change, stddev
+from keras_winit.repair.moment_rules import PICKING, activate, passed
+from keras_winit.repair.open_shapes import closed_shape
+from keras_winit.repair.owners import Owner
+from keras_winit.repair.passage import Passage, Shape
+from keras_winit.repair.recurrent_moments import recurrent_outputs
+from keras_winit.repair.signals import Signal, Sources
+from keras_winit.repair.transaction import Progress
+from keras_winit.repair.valid_taps import valid_share
 
 
 class SignalWalk:

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_winit.initializers.bias import PriorBias
-from keras_winit.models.choose import Choice
 from keras_winit.models.inspect import KernelContext
+from keras_winit.repair.choose import Choice
 
 Array = npt.NDArray[Any]
 

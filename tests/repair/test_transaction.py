@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from support.laws import numpy
 
-from keras_winit.models.changes import Change, Changes, stddev
-from keras_winit.models.transaction import restored_on_error
+from keras_winit.repair.changes import Change, Changes, stddev
+from keras_winit.repair.transaction import restored_on_error
 
 L = keras.layers
 

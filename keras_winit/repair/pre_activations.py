@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from keras_winit.initializers.placement import Array
-from keras_winit.models.owners import Owner
-from keras_winit.models.unit_scales import broadcast_bias, kernel_factors, unit_axes_of_outputs
+from keras_winit.repair.owners import Owner
+from keras_winit.repair.unit_scales import broadcast_bias, kernel_factors, unit_axes_of_outputs
 
 # Below this share of the mean square, a variance is the rounding of float32.
 ROUNDING = 1e-12

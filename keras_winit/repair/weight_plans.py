@@ -11,10 +11,10 @@ from keras_winit.initializers.base import DTYPES
 from keras_winit.initializers.constants import Ones, Zeros
 from keras_winit.initializers.kernels import bound_to, reseeded
 from keras_winit.initializers.recurrent import ForgetBias
-from keras_winit.models.choose import Choice, choose, scaled_by_depth
 from keras_winit.models.inspect import Inspection, KernelContext, owning_layers
 from keras_winit.models.names import Names
 from keras_winit.models.seeds import derived_seeds
+from keras_winit.repair.choose import Choice, choose, scaled_by_depth
 from keras_winit.theory.fans import Use
 
 STATISTICS = ("moving_mean", "moving_variance")

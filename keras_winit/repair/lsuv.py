@@ -11,19 +11,19 @@ import numpy as np
 from keras_winit.initializers.kernels import bound_to
 from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.placement import Array
-from keras_winit.models.batches import first_batch
-from keras_winit.models.changes import Change, Changes, stddev
-from keras_winit.models.interception import (
+from keras_winit.repair.batches import first_batch
+from keras_winit.repair.changes import Change, Changes, stddev
+from keras_winit.repair.interception import (
     activation_removed,
     call_all_times_at_once,
     intercepted,
     variables_as_stored,
     without_gradients,
 )
-from keras_winit.models.owners import Owner, kernel_owners
-from keras_winit.models.pre_activations import Correction, common_correction, unit_correction
-from keras_winit.models.transaction import Progress, restored_on_error
-from keras_winit.models.unit_growth import growth_note
+from keras_winit.repair.owners import Owner, kernel_owners
+from keras_winit.repair.pre_activations import Correction, common_correction, unit_correction
+from keras_winit.repair.transaction import Progress, restored_on_error
+from keras_winit.repair.unit_growth import growth_note
 
 
 def lsuv(

@@ -7,16 +7,16 @@ from typing import Any
 import keras
 
 from keras_winit.initializers import Scheme
-from keras_winit.initializers.base import as_index
-from keras_winit.models.changes import Change, Changes, stddev
-from keras_winit.models.choose import RESIDUAL, Choice
+from keras_winit.initializers.arguments import as_index
 from keras_winit.models.inspect import Inspection, inspect_kernels
 from keras_winit.models.names import Names
-from keras_winit.models.output_bias import output_biases
-from keras_winit.models.scheme_text import scheme_text
 from keras_winit.models.selection import selection
-from keras_winit.models.transaction import restored_on_error
-from keras_winit.models.weight_plans import WeightPlan, Wishes, weight_plans
+from keras_winit.repair.changes import Change, Changes, stddev
+from keras_winit.repair.choose import RESIDUAL, Choice
+from keras_winit.repair.output_bias import output_biases
+from keras_winit.repair.scheme_text import scheme_text
+from keras_winit.repair.transaction import restored_on_error
+from keras_winit.repair.weight_plans import WeightPlan, Wishes, weight_plans
 
 
 def reinitialize(
@@ -32,7 +32,7 @@ def reinitialize(
 ) -> Changes:
     """Draw the weights of a built model anew, with the true fans of every kernel.
 
-    By default each kernel gets the scheme that suits what it is for, see `models/choose.py`:
+    By default each kernel gets the scheme that suits what it is for, see `repair/choose.py`:
     He-like with the exact gain of the activation that follows, Xavier before activations that
     saturate and in attention, orthogonal recurrences, and small kernels for outputs. Biases
     become 0, those of an LSTM's forget gate 1. Scales and offsets of normalizations get the

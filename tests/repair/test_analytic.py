@@ -10,7 +10,7 @@ from scipy import stats
 from support.laws import LEVEL, numpy
 
 from keras_winit import analytic_init
-from keras_winit.models.signals import DRAWS
+from keras_winit.repair.signals import DRAWS
 
 L = keras.layers
 SAMPLES = 1500

@@ -8,12 +8,12 @@ from typing import Any
 import keras
 
 from keras_winit.initializers.kernels import reseeded
-from keras_winit.models.changes import Changes
 from keras_winit.models.graph import trace_calls
-from keras_winit.models.interception import without_gradients
-from keras_winit.models.owners import kernel_owners
-from keras_winit.models.signal_walk import SignalWalk
-from keras_winit.models.transaction import restored_on_error
+from keras_winit.repair.changes import Changes
+from keras_winit.repair.interception import without_gradients
+from keras_winit.repair.owners import kernel_owners
+from keras_winit.repair.signal_walk import SignalWalk
+from keras_winit.repair.transaction import restored_on_error
 
 
 def analytic_init(

@@ -5,9 +5,9 @@ import math
 import keras
 import numpy as np
 
-from keras_winit.models import signals
-from keras_winit.models.passage import OPEN_SIZE, Passage
-from keras_winit.models.signals import Signal
+from keras_winit.repair import signals
+from keras_winit.repair.passage import OPEN_SIZE, Passage
+from keras_winit.repair.signals import Signal
 
 
 def contraction(passage: Passage) -> Signal:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from keras_winit.models.signals import Signal
+from keras_winit.repair.signals import Signal
 
 # What stands for a size that the model leaves open, such as the length of a sequence.
 OPEN_SIZE = 32

@@ -10,8 +10,8 @@ import numpy as np
 from keras_winit import theory
 from keras_winit.initializers.placement import Array
 from keras_winit.models.kernels import Kernel
-from keras_winit.models.owners import Owner
-from keras_winit.models.signals import Signal
+from keras_winit.repair.owners import Owner
+from keras_winit.repair.signals import Signal
 
 # Sizes of the batch on which a layer runs, and rounds in which state and kernel settle.
 SAMPLES, STEPS, WIDTH, ROUNDS = 32, 24, 8, 4
