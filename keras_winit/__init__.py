@@ -85,6 +85,7 @@ __all__ = [
     "for_layer",
     "gain",
     "propagate",
+    "signal_report",
     "symmetry",
 ]
 
@@ -93,11 +94,13 @@ if TYPE_CHECKING:
     from keras_winit import models as models
     from keras_winit import monitor as monitor
     from keras_winit import plots as plots
+    from keras_winit import report as report
     from keras_winit import statistics as statistics
     from keras_winit import theory as theory
     from keras_winit.experiments import propagate, symmetry
     from keras_winit.models import fans, for_layer
     from keras_winit.monitor import ActivationMonitor
+    from keras_winit.report import signal_report
     from keras_winit.theory import critical_point, gain
 else:
     __getattr__ = lazy_attributes(
@@ -113,6 +116,8 @@ else:
             "monitor": "monitor",
             "plots": "plots",
             "propagate": "experiments",
+            "report": "report",
+            "signal_report": "report",
             "statistics": "statistics",
             "symmetry": "experiments",
             "theory": "theory",

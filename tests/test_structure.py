@@ -25,6 +25,7 @@ LEVELS = (
     ("initializers", "statistics"),
     ("models",),
     ("monitor", "experiments"),
+    ("report",),
     ("__init__",),
     ("__main__",),
 )
@@ -51,6 +52,8 @@ FORBIDDEN = {
 PRIVATE = {
     ("monitor", "keras.src.backend.get_keras_mask"),
     ("models", "keras.src.backend.common.global_state.get_global_attribute"),
+    ("report", "keras.src.backend.get_keras_mask"),
+    ("report", "keras.src.backend.set_keras_mask"),
 }
 
 
@@ -125,7 +128,7 @@ def test_forbidden_imports_are_found(place, source):
 
 def test_dir_lists_the_public_names():
     others = {"ActivationMonitor", "critical_point", "fans", "for_layer", "gain", "propagate"}
-    others |= {"symmetry", "__version__"}
+    others |= {"signal_report", "symmetry", "__version__"}
     schemes = {cls.__name__ for cls in REGISTRY.values()}
     assert set(keras_winit.__all__) == schemes | others
     assert dir(keras_winit) == sorted(keras_winit.__all__)

@@ -1,0 +1,263 @@
+"""Runs a model forward and backward once, on each backend, without changing it."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_winit import statistics
+from keras_winit.monitor.capture.capture import Capture
+from keras_winit.monitor.capture.layout import SOUND
+from keras_winit.monitor.capture.patches import classify_activations, preserved_generators
+from keras_winit.monitor.capture.traces import is_measurable
+from keras_winit.report.collector import ReportCollector, collecting
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A model, the batch that it takes, and how it runs.
+
+    Args:
+        model: Built model.
+        x: Inputs, as tensors.
+        y: Targets, as tensors. None if there are none.
+        training: Whether it runs in training mode.
+        seed: Seed of the cotangents.
+    """
+
+    model: Any
+    x: Any
+    y: Any
+    training: bool
+    seed: int
+
+    def outputs(self) -> Any:
+        """Call the model as training does."""
+        has_argument = getattr(self.model, "_call_has_training_arg", False)
+        return self.model(self.x, training=self.training) if has_argument else self.model(self.x)
+
+    def cotangents(self, outputs: list[Any]) -> list[Any]:
+        """Return a tensor from N(0, 1) for each output, the same on each backend."""
+        generator = np.random.default_rng([self.seed, 1])
+        return [
+            ops.convert_to_tensor(generator.standard_normal(tuple(output.shape), "float32"))
+            for output in outputs
+        ]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one pass measured, on the device.
+
+    Args:
+        outputs: What the model returned.
+        packed: Packed vector of the rows and the variables, see `monitor.capture.layout`.
+        cosines: Mean cosine of each row.
+        unit_sums: Sums of the units of each row, and their norm.
+        gradient_norms: Norm of the gradient of each row that has one.
+        sizes: Number of entries of each of these rows.
+    """
+
+    outputs: Any
+    packed: Any
+    cosines: dict[str, Any]
+    unit_sums: dict[str, tuple[Any, Any]]
+    gradient_norms: dict[str, Any]
+    sizes: dict[str, int]
+
+
+def run(one_pass: Pass, capture: Capture) -> Measured:
+    """Run the model forward and backward, and measure the outputs of all layers."""
+    backend = keras.backend.backend()
+    classify_activations(one_pass.model, [capture])
+    runner = {"tensorflow": _on_tensorflow, "torch": _on_torch, "jax": _on_jax}[backend]
+    with preserved_generators():
+        return runner(one_pass, capture)
+
+
+@contextlib.contextmanager
+def _untouched(model: Any) -> Iterator[None]:
+    """Discard all that the model assigns to its variables, and the penalties it collects."""
+    losses = [(layer, list(layer._losses)) for layer in model._flatten_layers()]
+    try:
+        with keras.StatelessScope():
+            yield
+    finally:
+        for layer, before in losses:
+            layer._losses[:] = before
+
+
+def differentiable(outputs: Any) -> list[Any]:
+    """Return the outputs that a gradient can start from."""
+    return [leaf for leaf in keras.tree.flatten(outputs) if is_measurable(leaf)]
+
+
+def _product(outputs: list[Any], cotangents: list[Any]) -> Any:
+    return sum(
+        ops.sum(ops.cast(output, "float32") * cotangent)
+        for output, cotangent in zip(outputs, cotangents, strict=True)
+    )
+
+
+def _on_tensorflow(one_pass: Pass, capture: Capture) -> Measured:
+    import tensorflow as tf
+
+    class Watching(ReportCollector):
+        def as_source(self, value: Any) -> Any:
+            value = super().as_source(value)
+            if self.sources and self.sources[-1] is value:
+                tape.watch(value)
+            return value
+
+    collector, variables = Watching(capture), one_pass.model.trainable_variables
+    with _untouched(one_pass.model), tf.GradientTape() as tape:
+        with collecting(one_pass.model, collector):
+            outputs = one_pass.outputs()
+        ends = differentiable(outputs)
+        product = _product(ends, one_pass.cotangents(ends))
+    sources = [*collector.sources, *(variable.value for variable in variables)]
+    gradients = tape.gradient(product, sources) if ends else [None] * len(sources)
+    gradients = [
+        tf.convert_to_tensor(one) if isinstance(one, tf.IndexedSlices) else one for one in gradients
+    ]
+    return _measured(one_pass, collector, outputs, gradients)
+
+
+def _on_torch(one_pass: Pass, capture: Capture) -> Measured:
+    import torch
+
+    collector, variables = ReportCollector(capture), one_pass.model.trainable_variables
+    with _untouched(one_pass.model), torch.enable_grad():
+        with collecting(one_pass.model, collector):
+            outputs = one_pass.outputs()
+        ends = differentiable(outputs)
+        product = _product(ends, one_pass.cotangents(ends))
+    sources = [*collector.sources, *(variable.value for variable in variables)]
+    gradients: list[Any] = [None] * len(sources)
+    if ends and product.requires_grad:
+        known = [place for place, source in enumerate(sources) if source.requires_grad]
+        found = torch.autograd.grad(product, [sources[place] for place in known], allow_unused=True)
+        for place, gradient in zip(known, found, strict=True):
+            gradients[place] = gradient
+    with torch.no_grad():
+        return _measured(one_pass, collector, outputs, gradients)
+
+
+def _on_jax(one_pass: Pass, capture: Capture) -> Measured:
+    import jax
+
+    model = one_pass.model
+    state = [variable.value for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+    sizes: dict[str, int] = {}
+
+    def forward(trainable: Any, probes: Any, x: Any, careful: bool) -> Any:
+        collector = ReportCollector(capture, careful, probes)
+        has_argument = getattr(model, "_call_has_training_arg", False)
+        options = {"training": one_pass.training} if has_argument else {}
+        with collecting(model, collector):
+            outputs, _ = model.stateless_call(trainable, others, x, **options)
+        return outputs, collector
+
+    def probed(trainable: Any, x: Any) -> Any:
+        outputs, collector = forward(trainable, (), x, False)
+        return outputs, collector.sources
+
+    def both_ways(trainable: Any, probes: Any, x: Any, cotangents: Any, careful: bool) -> Any:
+        def product(trainable: Any, probes: Any) -> Any:
+            outputs, collector = forward(trainable, probes, x, careful)
+            rows = collector.rows, collector.places, collector.hidden
+            kept = collector.measured, collector.cosines, collector.unit_sums, outputs
+            static.update(rows=rows)
+            return _product(differentiable(outputs), cotangents), kept
+
+        static: dict[str, Any] = {}
+        grad = jax.grad(product, argnums=(0, 1), has_aux=True)
+        (of_variables, of_rows), kept = grad(trainable, probes)
+        # A new collector at this level of tracing, with what the inner one measured.
+        collector = ReportCollector(capture, careful)
+        collector.rows, collector.places, collector.hidden = static["rows"]
+        collector.measured, collector.cosines, collector.unit_sums, outputs = kept
+        measured = _measured(one_pass, collector, outputs, [*of_rows, *of_variables], trainable)
+        sizes.update(measured.sizes)
+        return (
+            measured.outputs,
+            measured.packed,
+            measured.cosines,
+            measured.unit_sums,
+            measured.gradient_norms,
+        )
+
+    compiled = jax.jit(both_ways, static_argnums=4)
+
+    def attempt(both_ways: Callable[..., Any]) -> Any:
+        outputs, sources = jax.eval_shape(probed, state, one_pass.x)
+        probes = [np.zeros(source.shape, source.dtype) for source in sources]
+        cotangents = one_pass.cotangents(differentiable_shapes(outputs))
+        found = both_ways(state, probes, one_pass.x, cotangents, False)
+        if not np.asarray(found[1])[0, SOUND]:
+            found = both_ways(state, probes, one_pass.x, cotangents, True)
+        return found
+
+    return Measured(*attempt(compiled), sizes)
+
+
+def differentiable_shapes(outputs: Any) -> list[Any]:
+    """Return the shapes of the outputs that a gradient can start from."""
+    return [
+        leaf
+        for leaf in keras.tree.flatten(outputs)
+        if len(getattr(leaf, "shape", ())) and "float" in str(leaf.dtype)
+    ]
+
+
+def _measured(
+    one_pass: Pass,
+    collector: ReportCollector,
+    outputs: Any,
+    gradients: list[Any],
+    values: Any = None,
+) -> Measured:
+    """Measure gradients and variables, and pack everything.
+
+    Args:
+        one_pass: The pass that ran.
+        collector: What it collected.
+        outputs: What the model returned.
+        gradients: Those of the collector's sources, then those of the trainable variables.
+        values: Values of the trainable variables. None: those that they hold.
+    """
+    variables = one_pass.model.trainable_variables
+    values = [variable.value for variable in variables] if values is None else values
+    count = len(gradients) - len(variables)
+    collector.notify(
+        "collect_updates",
+        [
+            (variable, ops.stop_gradient(value), gradient, ops.stop_gradient(value))
+            for variable, value, gradient in zip(variables, values, gradients[count:], strict=True)
+        ],
+    )
+    if one_pass.y is not None:
+        collector.notify("collect_targets", one_pass.y)
+    of_rows = {
+        name: gradients[place]
+        for name, place in collector.places.items()
+        if gradients[place] is not None
+    }
+    norms: dict[str, Any] = {}
+    if of_rows:
+        tensors = [ops.cast(gradient, "float32") for gradient in of_rows.values()]
+        lengths, _, _ = statistics.norms(lambda: tensors, collector.careful)
+        norms = dict(zip(of_rows, lengths, strict=True))
+    return Measured(
+        outputs=outputs,
+        packed=collector.packed(collector.measured, None),
+        cosines=collector.cosines,
+        unit_sums=collector.unit_sums,
+        gradient_norms=norms,
+        sizes={name: int(np.prod(gradient.shape)) for name, gradient in of_rows.items()},
+    )
