@@ -38,6 +38,8 @@ PREDICTABLE = (
     layers.DepthwiseConv1D,
     layers.DepthwiseConv2D,
 )
+# Operations, and layers of the same name, that change no value.
+UNCHANGING = KEEPING_VALUES | {"ConvertToTensor"}
 # Layers that change nothing outside of training.
 AT_REST = (layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.GaussianNoise)
 
@@ -149,7 +151,7 @@ def _after(call: Call, before: Signal, training: bool) -> Signal | None:
     if not is_from_keras(operation):
         return None
     kept = replace(before, slope=1.0, growth=None)
-    if type(operation).__name__ in KEEPING_VALUES:
+    if type(operation).__name__ in UNCHANGING:
         return kept
     if isinstance(operation, AT_REST) and not (training and _rate(operation) > 0):
         return kept

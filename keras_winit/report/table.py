@@ -29,7 +29,10 @@ class Column(NamedTuple):
 
     def cell(self, row: LayerRow) -> str:
         value = getattr(row, self.field)
-        return "-" if math.isnan(value) else f"{value:{self.number_format}}"
+        if math.isnan(value):
+            return "-"
+        text = f"{value:{self.number_format}}"
+        return text.removeprefix("-") if text in ("-0.00", "-0") else text
 
 
 COLUMNS = (
@@ -48,7 +51,8 @@ COLUMNS = (
     Column("theory", "predicted_gradient", 9, ".3g"),
     Column("chi", "chi", 9, ".2g"),
 )
-# Columns that are left out where all their numbers are zero.
+# Columns that are left out where all their numbers are smaller, which would show as zero.
+LEAST_SHARE = 0.005
 USUALLY_ZERO = ("dead_share", "saturated_share", "repeated_share", "nonfinite")
 
 
@@ -57,7 +61,9 @@ def columns_of(rows: Sequence[LayerRow]) -> list[Column]:
 
     def tells(column: Column) -> bool:
         known = [v for row in rows if not math.isnan(v := getattr(row, column.field))]
-        return any(known) if column.field in USUALLY_ZERO else bool(known)
+        if column.field in USUALLY_ZERO:
+            return any(value >= LEAST_SHARE for value in known)
+        return bool(known)
 
     return [column for column in COLUMNS if tells(column)]
 

@@ -104,7 +104,7 @@ def _place(layer: str, rows: Sequence[LayerRow]) -> str:
     names = list(dict.fromkeys(layer_of(row.layer) for row in rows if row.has_kernel))
     if layer not in names:
         return f"layer {layer!r}"
-    return f"layer {layer!r}, {names.index(layer) + 1} of {len(names)}"
+    return f"layer {layer!r} ({names.index(layer) + 1} of {len(names)})"
 
 
 def _remedy(root: Finding) -> str:
