@@ -44,9 +44,8 @@ class ReportCollector(StepCollector):
 
     def as_source(self, value: Any) -> Any:
         """Return an output of a layer such that its gradient can be taken."""
-        if not is_measurable(value) or current_trace() != self.trace or self.recurrent_depth:
-            return value
-        if trace_of(value) != self.trace:
+        is_seen = is_measurable(value) and current_trace() == trace_of(value) == self.trace
+        if not is_seen:
             return value
         number = len(self.sources)
         if number < len(self._probes):
@@ -87,7 +86,9 @@ def collecting(model: Any, collector: ReportCollector) -> Iterator[None]:
 
     def make_sources(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = call(layer, *args, **kwargs)
-        if collector not in getattr(THREAD, "collectors", ()) or layer is model:
+        is_other = collector not in getattr(THREAD, "collectors", ()) or layer is model
+        # The outer hook counts a recurrent layer among those around its own call.
+        if is_other or collector.recurrent_depth > isinstance(layer, keras.layers.RNN):
             return outputs
         return keras.tree.map_structure(collector.as_source, outputs)
 

@@ -86,16 +86,12 @@ def random_inputs(model: Any, samples: int | None, seed: int) -> Any:
     if flat and flat[0].shape[0] is not None and samples is None:
         count = flat[0].shape[0]
     generator = np.random.default_rng(seed)
-    vocabulary = min(
-        (layer.input_dim for layer in model._flatten_layers() if is_embedding(layer)), default=None
-    )
-    # An input that an embedding looks up may be declared as floats.
-    looks_up = vocabulary is not None and _first_layer_embeds(model)
 
     def draw(spec: Any) -> Any:
         shape = (count, *(VARYING_LENGTH if n is None else n for n in spec.shape[1:]))
-        if "int" in spec.dtype or (looks_up and len(flat) == 1):
-            return generator.integers(0, vocabulary or FEW_INTEGERS, shape).astype("int32")
+        rows = looked_up_rows(model, spec)
+        if rows is not None or "int" in spec.dtype:
+            return generator.integers(0, rows or FEW_INTEGERS, shape).astype("int32")
         if spec.dtype == "bool":
             return generator.integers(0, 2, shape).astype("bool")
         return generator.standard_normal(shape, "float32")
@@ -103,26 +99,30 @@ def random_inputs(model: Any, samples: int | None, seed: int) -> Any:
     return keras.tree.map_structure(draw, specs)
 
 
-def is_embedding(layer: Any) -> bool:
-    """Return whether a layer looks rows of a table up."""
-    return isinstance(layer, keras.layers.Embedding)
+def looked_up_rows(model: Any, spec: Any) -> int | None:
+    """Return the number of rows that an embedding has which looks an input up; None without.
+
+    An input may be declared as floats all the same.
+    """
+    if not getattr(model, "inputs", None):
+        own = [layer for layer in model._flatten_layers(include_self=False) if layer.weights]
+        is_embedded = bool(own) and isinstance(own[0], keras.layers.Embedding)
+        return own[0].input_dim if is_embedded else None
+    users = list(_users(model, spec))
+    embeddings = [user for user in users if isinstance(user, keras.layers.Embedding)]
+    inner = [user for user in users if isinstance(user, keras.Model)]
+    rows = [layer.input_dim for layer in embeddings]
+    rows += filter(None, (looked_up_rows(one, one.inputs[0]) for one in inner if one.inputs))
+    return min(rows, default=None)
 
 
-def _first_layer_embeds(model: Any) -> bool:
-    inputs = getattr(model, "inputs", None) or ()
-    users = [node.operation for spec in inputs for node in _uses(model, spec)]
-    if users:
-        return all(is_embedding(user) for user in users)
-    own = [layer for layer in model._flatten_layers(include_self=False) if layer.weights]
-    return bool(own) and is_embedding(own[0])
-
-
-def _uses(model: Any, spec: Any) -> Iterator[Any]:
+def _users(model: Any, spec: Any) -> Iterator[Any]:
+    """Yield the operations of a functional model that take one of its inputs."""
     functional = getattr(model, "_functional", None) or model
-    for nodes in getattr(functional, "_nodes_by_depth", {}).values():
+    for nodes in functional._nodes_by_depth.values():
         for node in nodes:
             if not node.is_input and any(spec is one for one in node.input_tensors):
-                yield node
+                yield node.operation
 
 
 def input_specs(model: Any) -> Any:

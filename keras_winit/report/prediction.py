@@ -23,7 +23,7 @@ from keras_winit.models.kernels import kernel_uses, kernel_variable
 from keras_winit.models.names import Names
 from keras_winit.monitor.row_names import row_name
 from keras_winit.theory.activations import Activation, find_activation
-from keras_winit.theory.maps import mean_squared_slope, pair_mean
+from keras_winit.theory.maps import mean_squared_slope, pair_mean_by_series
 from keras_winit.theory.quadrature import adaptive_quadrature
 
 layers = keras.layers
@@ -239,7 +239,7 @@ def _after_activation(function: Any, before: Signal) -> Signal | None:
     if not math.isfinite(square):
         return None
     cosine = min(max(before.cosine, -1.0), 1.0)
-    pairs = pair_mean(activation, quadrature, cosine, before.square)
+    pairs = pair_mean_by_series(quadrature, cosine, before.square)
     return Signal(
         mean=quadrature.mean(quadrature.values),
         square=square,

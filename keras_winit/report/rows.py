@@ -20,6 +20,7 @@ class LayerRow:
         layer: Row name, as in the monitor's records.
         kind: Class of the layer.
         has_kernel: Whether the layer holds a kernel.
+        hidden: Whether another kernel follows.
         mean: Mean of all entries.
         stddev: Standard deviation of all entries.
         unit_stddev: Standard deviation of a unit over the samples, averaged over the units.
@@ -41,6 +42,7 @@ class LayerRow:
     layer: str
     kind: str
     has_kernel: bool
+    hidden: bool
     mean: float
     stddev: float
     unit_stddev: float
@@ -78,18 +80,22 @@ def make_rows(
             continue
         values = dict(zip(record.statistics, record.values[number].tolist(), strict=True))
         layer = layer_of(name)
+        part = parts.get(layer)
+        hidden = part is not None and part.hidden
         predicted = predictions.get(name, Prediction())
         yield LayerRow(
             layer=name,
             kind=kinds.get(layer, ""),
-            has_kernel=layer in parts and bool(parts[layer].kernels),
+            has_kernel=part is not None and bool(part.kernels),
+            hidden=hidden,
             mean=values["mean"],
             stddev=values["stddev"],
             unit_stddev=values["unit_stddev"],
             cosine=measured.cosines.get(name, math.nan),
             dead_share=values["dead_share"],
             saturated_share=values["saturated_share"],
-            repeated_share=measured.repeated.get(name, math.nan),
+            # Equal outputs of the last layer harm nothing.
+            repeated_share=measured.repeated.get(name, math.nan) if hidden else math.nan,
             nonfinite=values["nonfinite"],
             gradient=measured.gradients.get(name, math.nan),
             chi=chis.get(name, math.nan),

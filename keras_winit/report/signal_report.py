@@ -93,7 +93,7 @@ def signal_report(
     model: Any,
     data: Any = None,
     y: Any = None,
-    training: bool = False,
+    training: bool | None = None,
     samples: int | None = None,
     seed: int = 0,
     rules: Sequence[Rule] = RULES,
@@ -118,7 +118,8 @@ def signal_report(
             embedding.
         y: Targets of the batch. Defaults to those in `data`, if it holds any.
         training: Whether the model runs in training mode: batch normalization takes the
-            statistics of the batch, and dropout is on. Defaults to False.
+            statistics of the batch, and dropout is on. None: in training mode if the model has
+            batch normalization, which has no statistics yet to normalize with otherwise.
         samples: Number of samples to take, the first ones. None: up to 256, fewer if they are
             large.
         seed: Seed of random inputs and of the cotangent. Defaults to 0.
@@ -153,6 +154,8 @@ def signal_report(
     x, y = first_batch(model, data, y, samples, seed)
     if not model.built:
         model(x)
+    normalizes = any(map(is_batch_normalization, model._flatten_layers()))
+    training = normalizes if training is None else bool(training)
     names, trace = report_names(model), try_trace(model)
     measured, capture = measure(Pass(model, x, y, training, seed), names)
     facts = _model_facts(model, names, trace, capture)
@@ -166,13 +169,18 @@ def signal_report(
         unseen["model"] = "it does not run on symbolic tensors, so theory predicts nothing of it"
     return SignalReport(
         title=_title(model, x, data is None, training),
-        verdict=verdict(diagnosis.findings, rows),
+        verdict=verdict(diagnosis.findings, rows, normalizes and not training),
         rows=rows,
         findings=diagnosis.findings,
         changes=changes(diagnosis.findings),
         record=measured.record,
         unseen=unseen,
     )
+
+
+def is_batch_normalization(layer: Any) -> bool:
+    """Return whether a layer normalizes by statistics of the batch while it trains."""
+    return isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
 
 
 def _model_facts(model: Any, names: Names, trace: Trace | None, capture: Any) -> ModelFacts:

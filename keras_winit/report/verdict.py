@@ -18,6 +18,9 @@ OF_WEIGHTS = (
     *("symmetric_units", "equal_kernels"),
 )
 
+# A signal that is smaller than this share of what it was is lost, as for the monitor's rules.
+LOST = 0.01
+
 # Most layers that a change names.
 LAYERS_NAMED = 3
 
@@ -55,27 +58,42 @@ HEADLINES = {
     "exploding_backward": Headline(
         "The gradient explodes: in {layer} it is {value:.2g} times the median"
     ),
+    "wrong_init_for_activation": Headline(
+        "The weights of {layer} do not fit: their variance is {value:.2g} times the nearest one "
+        "that keeps a signal",
+    ),
     "constant_units": Headline("Units are equal: {percent} of those of {layer} repeat another one"),
 }
 
 
-def verdict(findings: Findings, rows: Sequence[LayerRow]) -> str:
-    """Return one sentence with one number and one remedy."""
+def verdict(findings: Findings, rows: Sequence[LayerRow], at_rest: bool = False) -> str:
+    """Return one sentence with one number and one remedy.
+
+    Args:
+        findings: Findings of the rules, the worst first.
+        rows: Rows of the report.
+        at_rest: Whether the model has batch normalization that ran in inference mode.
+    """
     serious = [finding for finding in findings if finding.severity != "info"]
     if not serious:
-        return _healthy(findings, rows)
+        return _healthy(findings, rows, at_rest)
     root = serious[0]
     remedy = _remedy(root)
     return f"{_headline(root, rows)}; {remedy}."
 
 
-def _healthy(findings: Findings, rows: Sequence[LayerRow]) -> str:
+def _healthy(findings: Findings, rows: Sequence[LayerRow], at_rest: bool) -> str:
     notes = f" ({len(findings)} note{'s' * (len(findings) > 1)} below)" if findings else ""
-    kernels = [row for row in rows if row.has_kernel]
-    hidden = [row for row in kernels[:-1] if row.unit_stddev > 0]
+    hidden = [row for row in rows if row.has_kernel and row.hidden and row.unit_stddev > 0]
     if len(hidden) < 2:
         return f"Nothing is wrong with this start{notes}; train the model as it is."
     share = hidden[-1].unit_stddev / hidden[0].unit_stddev
+    if at_rest and not LOST <= share <= 1 / LOST:
+        return (
+            f"In inference mode the last of {len(hidden)} hidden layers varies {share:.2g} times "
+            "as much as the first, because batch normalization has no statistics yet; call "
+            "`keras_winit.signal_report(model, training=True)` to see what training will see."
+        )
     return (
         f"Nothing is wrong with this start{notes}: between samples, the last of {len(hidden)} "
         f"hidden layers varies {share:.2g} times as much as the first; train the model as it is."
@@ -88,7 +106,8 @@ def _headline(root: Finding, rows: Sequence[LayerRow]) -> str:
         of_rule = [finding for finding in found if finding.rule == rule]
         if root.rule in OF_WEIGHTS and of_rule:
             choose = min if headline.smallest else max
-            worst = choose(of_rule, key=lambda finding: finding.value)
+            # Of values that print alike the first counts.
+            worst = choose(of_rule, key=lambda finding: float(f"{finding.value:.2g}"))
             return headline.text.format(
                 layer=_place(worst.layer, rows), percent=percent(worst.value), value=worst.value
             )
