@@ -12,9 +12,11 @@ from keras_winit import statistics
 from keras_winit.models.call_hook import hooked
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.collector import THREAD, StepCollector
-from keras_winit.monitor.capture.measurements import unit_axis
+from keras_winit.monitor.capture.layout import Row
+from keras_winit.monitor.capture.measurements import rectifies, unit_axis
 from keras_winit.monitor.capture.patches import instrumented_layers
 from keras_winit.monitor.capture.traces import current_trace, is_measurable, no_gradients, trace_of
+from keras_winit.monitor.row_names import is_pre_activation
 
 # Units are compared over this many entries at most.
 ENTRIES_COMPARED = 1024
@@ -28,11 +30,20 @@ class ReportCollector(StepCollector):
         careful: Whether to take the careful measure of everything, see `statistics.units`.
         probes: Zeros to add to each output that gradients must reach, in the order of the
             calls. Empty: the outputs themselves are the sources of gradients.
+        postpone: Whether to keep the rows instead of measuring them.
     """
 
-    def __init__(self, capture: Capture, careful: bool = False, probes: Any = ()) -> None:
+    def __init__(
+        self,
+        capture: Capture,
+        careful: bool = False,
+        probes: Any = (),
+        postpone: bool = False,
+    ) -> None:
         super().__init__(capture, careful)
         self._probes = probes
+        # Rows to measure later: the arguments of `measure_row`.
+        self.postponed: list[tuple[Any, ...]] | None = [] if postpone else None
         # The outputs of all layer calls, which keeps their ids valid, and where each one is.
         self.sources: list[Any] = []
         self._places: dict[int, int] = {}
@@ -66,11 +77,20 @@ class ReportCollector(StepCollector):
         activation: Any = None,
         z: Any = None,
     ) -> None:
+        if id(tensor) in self._places:
+            self.places[name] = self._places[id(tensor)]
+        if self.postponed is not None:
+            self.postponed.append((layer, name, tensor, mask, activation, z))
+        else:
+            self.measure_row(layer, name, tensor, mask, activation, z)
+
+    def measure_row(
+        self, layer: Any, name: str, tensor: Any, mask: Any, activation: Any, z: Any
+    ) -> None:
+        """Measure one row, with its cosine and its equal units."""
         super()._measure(layer, name, tensor, mask, activation, z)
         if name not in self.measured:
             return
-        if id(tensor) in self._places:
-            self.places[name] = self._places[id(tensor)]
         with no_gradients():
             values = ops.stop_gradient(tensor)
             self.cosines[name] = statistics.mean_cosine(values)
@@ -78,6 +98,35 @@ class ReportCollector(StepCollector):
             matrix = matrix[:ENTRIES_COMPARED]
             lengths, _, _ = statistics.norms(lambda: [matrix], self.careful)
             self.unit_sums[name] = statistics.unit_sums(matrix, (1,)), lengths[0]
+
+    def measure_compiled(self, compiled: dict[Any, Any], row: tuple[Any, ...]) -> None:
+        """Measure one row on JAX, in a function that is compiled once for rows of its kind.
+
+        Args:
+            compiled: The compiled functions by kind; kept over all rows.
+            row: As in `postponed`.
+        """
+        import jax
+
+        layer, name, tensor, mask, activation, z = row
+        saturates = self.capture.can_saturate(activation)
+        is_dead = rectifies(layer) and not is_pre_activation(name)
+        kind = unit_axis(layer, len(tensor.shape)), is_dead, activation if saturates else None
+
+        def measure(tensor: Any, mask: Any, z: Any) -> Any:
+            inner = ReportCollector(self.capture, careful=True)
+            inner.measure_row(layer, name, tensor, mask, activation, z)
+            return inner.measured[name], inner.cosines[name], inner.unit_sums[name]
+
+        if 0 in tensor.shape:
+            return self.measure_row(*row)
+        z = z if saturates else None
+        measure = compiled.setdefault(kind, jax.jit(measure))
+        self.measured[name], self.cosines[name], self.unit_sums[name] = measure(tensor, mask, z)
+        _, order = self.rows.setdefault(name, None), len(self.rows) - 1
+        width = self.unit_sums[name][0].shape[0]
+        self.rows[name] = Row(name, order, width, is_dead, saturates)
+        return None
 
 
 @contextlib.contextmanager

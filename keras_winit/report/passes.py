@@ -1,7 +1,7 @@
 """Runs a model forward and backward once, on each backend, without changing it."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from keras import ops
 
 from keras_winit import statistics
 from keras_winit.monitor.capture.capture import Capture
-from keras_winit.monitor.capture.layout import SOUND
 from keras_winit.monitor.capture.patches import classify_activations, preserved_generators
 from keras_winit.monitor.capture.traces import is_measurable
 from keras_winit.report.collector import ReportCollector, collecting
@@ -148,62 +147,55 @@ def _on_torch(one_pass: Pass, capture: Capture) -> Measured:
 
 
 def _on_jax(one_pass: Pass, capture: Capture) -> Measured:
+    """Run the pass in a compiled function, and measure what it returns.
+
+    Run operation by operation the gradient takes far longer. The measurements are compiled for
+    themselves, once for all rows of a kind: in the same function they would take most of the
+    time to compile.
+    """
     import jax
 
     model = one_pass.model
-    state = [variable.value for variable in model.trainable_variables]
+    trainable = [variable.value for variable in model.trainable_variables]
     others = [variable.value for variable in model.non_trainable_variables]
-    sizes: dict[str, int] = {}
+    static: dict[str, Any] = {}
 
-    def forward(trainable: Any, probes: Any, x: Any, careful: bool) -> Any:
-        collector = ReportCollector(capture, careful, probes)
+    def forward(trainable: Any, others: Any, probes: Any, x: Any) -> Any:
+        collector = ReportCollector(capture, probes=probes, postpone=True)
         has_argument = getattr(model, "_call_has_training_arg", False)
         options = {"training": one_pass.training} if has_argument else {}
         with collecting(model, collector):
             outputs, _ = model.stateless_call(trainable, others, x, **options)
         return outputs, collector
 
-    def probed(trainable: Any, x: Any) -> Any:
-        outputs, collector = forward(trainable, (), x, False)
+    def shapes(trainable: Any, others: Any, x: Any) -> Any:
+        outputs, collector = forward(trainable, others, (), x)
         return outputs, collector.sources
 
-    def both_ways(trainable: Any, probes: Any, x: Any, cotangents: Any, careful: bool) -> Any:
+    def both_ways(trainable: Any, others: Any, probes: Any, x: Any, cotangents: Any) -> Any:
         def product(trainable: Any, probes: Any) -> Any:
-            outputs, collector = forward(trainable, probes, x, careful)
-            rows = collector.rows, collector.places, collector.hidden
-            kept = collector.measured, collector.cosines, collector.unit_sums, outputs
-            static.update(rows=rows)
-            return _product(differentiable(outputs), cotangents), kept
+            outputs, collector = forward(trainable, others, probes, x)
+            rows = collector.postponed or []
+            static.update(
+                rows=[(layer, name, activation) for layer, name, _, _, activation, _ in rows],
+                places=collector.places,
+                hidden=collector.hidden,
+            )
+            tensors = [(tensor, mask, z) for _, _, tensor, mask, _, z in rows]
+            return _product(differentiable(outputs), cotangents), (outputs, tensors)
 
-        static: dict[str, Any] = {}
-        grad = jax.grad(product, argnums=(0, 1), has_aux=True)
-        (of_variables, of_rows), kept = grad(trainable, probes)
-        # A new collector at this level of tracing, with what the inner one measured.
-        collector = ReportCollector(capture, careful)
-        collector.rows, collector.places, collector.hidden = static["rows"]
-        collector.measured, collector.cosines, collector.unit_sums, outputs = kept
-        measured = _measured(one_pass, collector, outputs, [*of_rows, *of_variables], trainable)
-        sizes.update(measured.sizes)
-        return (
-            measured.outputs,
-            measured.packed,
-            measured.cosines,
-            measured.unit_sums,
-            measured.gradient_norms,
-        )
+        return jax.grad(product, argnums=(0, 1), has_aux=True)(trainable, probes)
 
-    compiled = jax.jit(both_ways, static_argnums=4)
-
-    def attempt(both_ways: Callable[..., Any]) -> Any:
-        outputs, sources = jax.eval_shape(probed, state, one_pass.x)
-        probes = [np.zeros(source.shape, source.dtype) for source in sources]
-        cotangents = one_pass.cotangents(differentiable_shapes(outputs))
-        found = both_ways(state, probes, one_pass.x, cotangents, False)
-        if not np.asarray(found[1])[0, SOUND]:
-            found = both_ways(state, probes, one_pass.x, cotangents, True)
-        return found
-
-    return Measured(*attempt(compiled), sizes)
+    outputs, sources = jax.eval_shape(shapes, trainable, others, one_pass.x)
+    probes = [np.zeros(source.shape, source.dtype) for source in sources]
+    cotangents = one_pass.cotangents(differentiable_shapes(outputs))
+    arguments = trainable, others, probes, one_pass.x, cotangents
+    (of_variables, of_rows), (outputs, tensors) = jax.jit(both_ways)(*arguments)
+    collector, compiled = ReportCollector(capture, careful=True), {}
+    collector.places, collector.hidden = static["places"], static["hidden"]
+    for (layer, name, activation), (tensor, mask, z) in zip(static["rows"], tensors, strict=True):
+        collector.measure_compiled(compiled, (layer, name, tensor, mask, activation, z))
+    return _measured(one_pass, collector, outputs, [*of_rows, *of_variables])
 
 
 def differentiable_shapes(outputs: Any) -> list[Any]:
@@ -220,7 +212,6 @@ def _measured(
     collector: ReportCollector,
     outputs: Any,
     gradients: list[Any],
-    values: Any = None,
 ) -> Measured:
     """Measure gradients and variables, and pack everything.
 
@@ -229,10 +220,9 @@ def _measured(
         collector: What it collected.
         outputs: What the model returned.
         gradients: Those of the collector's sources, then those of the trainable variables.
-        values: Values of the trainable variables. None: those that they hold.
     """
     variables = one_pass.model.trainable_variables
-    values = [variable.value for variable in variables] if values is None else values
+    values = [variable.value for variable in variables]
     count = len(gradients) - len(variables)
     collector.notify(
         "collect_updates",
