@@ -39,8 +39,11 @@ def first_batch(model: Any, data: Any, y: Any, samples: int | None, seed: int) -
             f"`signal_report(data=...)` must hold at least one sample. Received: shapes={shapes!r}."
         )
     count = _samples(samples, sum(math.prod(shape[1:]) for shape in shapes))
-    x, y = (keras.tree.map_structure(lambda leaf: tensor(leaf[:count]), s) for s in (x, y))
-    return x, y
+
+    def first(leaf: Any) -> Any:
+        return None if leaf is None else tensor(_as_array(leaf)[:count])
+
+    return keras.tree.map_structure(first, x), keras.tree.map_structure(first, y)
 
 
 def tensor(leaf: Any) -> Any:
