@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -195,7 +195,19 @@ def _on_jax(one_pass: Pass, capture: Capture) -> Measured:
     collector.places, collector.hidden = static["places"], static["hidden"]
     for (layer, name, activation), (tensor, mask, z) in zip(static["rows"], tensors, strict=True):
         collector.measure_compiled(compiled, (layer, name, tensor, mask, activation, z))
-    return _measured(one_pass, collector, outputs, [*of_rows, *of_variables])
+
+    def finish(values: Any, gradients: Any, measured: Any, y: Any) -> Any:
+        inner = ReportCollector(capture, careful=True)
+        inner.rows, inner.places, inner.hidden = collector.rows, collector.places, collector.hidden
+        inner.measured = measured
+        result = _measured(replace(one_pass, y=y), inner, None, gradients, values)
+        static["sizes"] = result.sizes
+        return result.packed, result.gradient_norms
+
+    gradients = [*of_rows, *of_variables]
+    packed, norms = jax.jit(finish)(trainable, gradients, collector.measured, one_pass.y)
+    found = collector.cosines, collector.unit_sums, norms, static["sizes"]
+    return Measured(outputs, packed, *found)
 
 
 def differentiable_shapes(outputs: Any) -> list[Any]:
@@ -212,6 +224,7 @@ def _measured(
     collector: ReportCollector,
     outputs: Any,
     gradients: list[Any],
+    values: Any = None,
 ) -> Measured:
     """Measure gradients and variables, and pack everything.
 
@@ -220,9 +233,10 @@ def _measured(
         collector: What it collected.
         outputs: What the model returned.
         gradients: Those of the collector's sources, then those of the trainable variables.
+        values: Values of the trainable variables. None: those that they hold.
     """
     variables = one_pass.model.trainable_variables
-    values = [variable.value for variable in variables]
+    values = [variable.value for variable in variables] if values is None else values
     count = len(gradients) - len(variables)
     collector.notify(
         "collect_updates",
