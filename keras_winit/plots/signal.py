@@ -121,7 +121,12 @@ def _set_log_axis(axes: Any, *numbers: Array) -> None:
 def _draw_legend(picture: Any, predicted: bool) -> None:
     from matplotlib.lines import Line2D
 
-    dot = {"color": text_color(), "marker": "o", "linestyle": "none", "markersize": 4}
+    dot: dict[str, Any] = {
+        "color": text_color(),
+        "marker": "o",
+        "linestyle": "none",
+        "markersize": 4,
+    }
     handles = [Line2D([], [], label="measured", **dot)]
     if predicted:
         handles.append(Line2D([], [], color=PREDICTED, linewidth=2, label="predicted by theory"))

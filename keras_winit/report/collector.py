@@ -116,17 +116,16 @@ class ReportCollector(StepCollector):
         def measure(tensor: Any, mask: Any, z: Any) -> Any:
             inner = ReportCollector(self.capture, careful=True)
             inner.measure_row(layer, name, tensor, mask, activation, z)
+            if name not in inner.measured:
+                return None
             return inner.measured[name], inner.cosines[name], inner.unit_sums[name]
 
-        if 0 in tensor.shape:
-            return self.measure_row(*row)
-        z = z if saturates else None
-        measure = compiled.setdefault(kind, jax.jit(measure))
-        self.measured[name], self.cosines[name], self.unit_sums[name] = measure(tensor, mask, z)
-        _, order = self.rows.setdefault(name, None), len(self.rows) - 1
-        width = self.unit_sums[name][0].shape[0]
-        self.rows[name] = Row(name, order, width, is_dead, saturates)
-        return None
+        function = compiled.setdefault(kind, jax.jit(measure))
+        found = function(tensor, mask, z if saturates else None)
+        if found is not None:
+            self.measured[name], self.cosines[name], self.unit_sums[name] = found
+            width, order = self.unit_sums[name][0].shape[0], len(self.rows)
+            self.rows[name] = Row(name, order, width, is_dead, saturates)
 
 
 @contextlib.contextmanager

@@ -147,67 +147,83 @@ def _on_torch(one_pass: Pass, capture: Capture) -> Measured:
 
 
 def _on_jax(one_pass: Pass, capture: Capture) -> Measured:
-    """Run the pass in a compiled function, and measure what it returns.
+    return JaxRunner(one_pass, capture).run()
 
-    Run operation by operation the gradient takes far longer. The measurements are compiled for
-    themselves, once for all rows of a kind: in the same function they would take most of the
-    time to compile.
+
+class JaxRunner:
+    """Runs a pass on JAX in compiled functions: operation by operation it takes far longer.
+
+    One function runs forward and backward. What it returns is measured in others, one for all
+    rows of a kind: in the same function the measurements would take most of the time to compile.
+
+    Args:
+        one_pass: The pass to run.
+        capture: What to capture.
     """
-    import jax
 
-    model = one_pass.model
-    trainable = [variable.value for variable in model.trainable_variables]
-    others = [variable.value for variable in model.non_trainable_variables]
-    static: dict[str, Any] = {}
+    def __init__(self, one_pass: Pass, capture: Capture) -> None:
+        self._pass, self._capture, self._model = one_pass, capture, one_pass.model
+        # Layer, name and activation of each row, and what else is known once it is traced.
+        self._rows: list[tuple[Any, str, Any]] = []
+        self._places: dict[str, int] = {}
+        self._hidden: set[str] = set()
+        self._sizes: dict[str, int] = {}
 
-    def forward(trainable: Any, others: Any, probes: Any, x: Any) -> Any:
-        collector = ReportCollector(capture, probes=probes, postpone=True)
-        has_argument = getattr(model, "_call_has_training_arg", False)
-        options = {"training": one_pass.training} if has_argument else {}
-        with collecting(model, collector):
-            outputs, _ = model.stateless_call(trainable, others, x, **options)
+    def run(self) -> Measured:
+        """Run the pass."""
+        import jax
+
+        model, x = self._model, self._pass.x
+        trainable = [variable.value for variable in model.trainable_variables]
+        others = [variable.value for variable in model.non_trainable_variables]
+        outputs, sources = jax.eval_shape(self._shapes, trainable, others, x)
+        probes = [np.zeros(source.shape, source.dtype) for source in sources]
+        cotangents = self._pass.cotangents(differentiable_shapes(outputs))
+        both_ways = jax.jit(jax.grad(self._product, argnums=(0, 1), has_aux=True))
+        (of_variables, of_rows), (outputs, tensors) = both_ways(
+            trainable, probes, others, x, cotangents
+        )
+        collector = self._new_collector()
+        compiled: dict[Any, Any] = {}
+        for (layer, name, activation), (tensor, mask, z) in zip(self._rows, tensors, strict=True):
+            collector.measure_compiled(compiled, (layer, name, tensor, mask, activation, z))
+        packed, norms = jax.jit(lambda *arguments: self._finish(collector.rows, *arguments))(
+            trainable, [*of_rows, *of_variables], collector.measured, self._pass.y
+        )
+        found = collector.cosines, collector.unit_sums, norms, self._sizes
+        return Measured(outputs, packed, *found)
+
+    def _forward(self, trainable: Any, others: Any, probes: Any, x: Any) -> Any:
+        collector = ReportCollector(self._capture, probes=probes, postpone=True)
+        has_argument = getattr(self._model, "_call_has_training_arg", False)
+        options = {"training": self._pass.training} if has_argument else {}
+        with collecting(self._model, collector):
+            outputs, _ = self._model.stateless_call(trainable, others, x, **options)
         return outputs, collector
 
-    def shapes(trainable: Any, others: Any, x: Any) -> Any:
-        outputs, collector = forward(trainable, others, (), x)
+    def _shapes(self, trainable: Any, others: Any, x: Any) -> Any:
+        outputs, collector = self._forward(trainable, others, (), x)
         return outputs, collector.sources
 
-    def both_ways(trainable: Any, others: Any, probes: Any, x: Any, cotangents: Any) -> Any:
-        def product(trainable: Any, probes: Any) -> Any:
-            outputs, collector = forward(trainable, others, probes, x)
-            rows = collector.postponed or []
-            static.update(
-                rows=[(layer, name, activation) for layer, name, _, _, activation, _ in rows],
-                places=collector.places,
-                hidden=collector.hidden,
-            )
-            tensors = [(tensor, mask, z) for _, _, tensor, mask, _, z in rows]
-            return _product(differentiable(outputs), cotangents), (outputs, tensors)
+    def _product(self, trainable: Any, probes: Any, others: Any, x: Any, cotangents: Any) -> Any:
+        outputs, collector = self._forward(trainable, others, probes, x)
+        rows = collector.postponed or []
+        self._rows = [(layer, name, activation) for layer, name, _, _, activation, _ in rows]
+        self._places, self._hidden = collector.places, collector.hidden
+        tensors = [(tensor, mask, z) for _, _, tensor, mask, _, z in rows]
+        return _product(differentiable(outputs), cotangents), (outputs, tensors)
 
-        return jax.grad(product, argnums=(0, 1), has_aux=True)(trainable, probes)
-
-    outputs, sources = jax.eval_shape(shapes, trainable, others, one_pass.x)
-    probes = [np.zeros(source.shape, source.dtype) for source in sources]
-    cotangents = one_pass.cotangents(differentiable_shapes(outputs))
-    arguments = trainable, others, probes, one_pass.x, cotangents
-    (of_variables, of_rows), (outputs, tensors) = jax.jit(both_ways)(*arguments)
-    collector, compiled = ReportCollector(capture, careful=True), {}
-    collector.places, collector.hidden = static["places"], static["hidden"]
-    for (layer, name, activation), (tensor, mask, z) in zip(static["rows"], tensors, strict=True):
-        collector.measure_compiled(compiled, (layer, name, tensor, mask, activation, z))
-
-    def finish(values: Any, gradients: Any, measured: Any, y: Any) -> Any:
-        inner = ReportCollector(capture, careful=True)
-        inner.rows, inner.places, inner.hidden = collector.rows, collector.places, collector.hidden
-        inner.measured = measured
-        result = _measured(replace(one_pass, y=y), inner, None, gradients, values)
-        static["sizes"] = result.sizes
+    def _finish(self, rows: Any, values: Any, gradients: Any, measured: Any, y: Any) -> Any:
+        collector = self._new_collector()
+        collector.rows, collector.measured = dict(rows), measured
+        result = _measured(replace(self._pass, y=y), collector, None, gradients, values)
+        self._sizes = result.sizes
         return result.packed, result.gradient_norms
 
-    gradients = [*of_rows, *of_variables]
-    packed, norms = jax.jit(finish)(trainable, gradients, collector.measured, one_pass.y)
-    found = collector.cosines, collector.unit_sums, norms, static["sizes"]
-    return Measured(outputs, packed, *found)
+    def _new_collector(self) -> ReportCollector:
+        collector = ReportCollector(self._capture, careful=True)
+        collector.places, collector.hidden = self._places, self._hidden
+        return collector
 
 
 def differentiable_shapes(outputs: Any) -> list[Any]:
