@@ -10,7 +10,7 @@ from keras import ops
 
 # Limits of the number of samples, and of the numbers in all inputs together, if the user does
 # not say how many samples to take.
-MOST_SAMPLES, LEAST_SAMPLES, MOST_NUMBERS = 256, 8, 2**20
+MOST_SAMPLES, LEAST_SAMPLES, MOST_NUMBERS = 256, 8, 2**18
 
 # Length of axes whose size varies, such as timesteps, in random inputs.
 VARYING_LENGTH = 16

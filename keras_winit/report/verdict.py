@@ -1,6 +1,5 @@
 """Sums a report up: a verdict in one sentence, and what to change."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -111,7 +110,9 @@ def _headline(root: Finding, rows: Sequence[LayerRow]) -> str:
             return headline.text.format(
                 layer=_place(worst.layer, rows), percent=percent(worst.value), value=worst.value
             )
-    return root.cause[:1].upper() + root.cause[1:]
+    # Names of functions keep their first letter.
+    first_word = root.cause.partition(" ")[0]
+    return root.cause[:1].upper() + root.cause[1:] if first_word.isalpha() else root.cause
 
 
 def percent(share: float) -> str:
@@ -163,8 +164,3 @@ def _names(layers: list[str]) -> str:
     shown = ", ".join(layers[:LAYERS_NAMED])
     more = len(layers) - LAYERS_NAMED
     return f"{shown} and {more} more" if more > 0 else shown
-
-
-def is_known(value: float) -> bool:
-    """Return whether a number applies and was measured."""
-    return not math.isnan(value)
