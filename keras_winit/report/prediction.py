@@ -44,8 +44,9 @@ UNCHANGING = KEEPING_VALUES | {"ConvertToTensor"}
 AT_REST = (layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.GaussianNoise)
 
 # A kernel is taken for random with mean zero if the square of its mean, times fan_in, is at most
-# this share of its mean square: the entries then add up like independent ones.
-MOST_MEAN = 0.5
+# this share of its mean square: the entries then add up like independent ones. A mean of at most
+# so many standard errors is chance.
+MOST_MEAN, MOST_ERRORS = 0.5, 5.0
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,9 @@ def _after_kernel(layer: Any, before: Signal) -> Signal | None:
     values = _values(kernel_variable(layer, "kernel"))
     fan_in, fan_out = theory.fans(values.shape, **vars(uses["kernel"]))
     square = float(np.mean(values**2))
-    if square and np.mean(values) ** 2 * fan_in > MOST_MEAN * square:
+    mean_square = float(np.mean(values)) ** 2
+    is_chance = mean_square * values.size <= MOST_ERRORS**2 * square
+    if mean_square * fan_in > MOST_MEAN * square and not is_chance:
         return None
     share = _share_of_taps(layer, before.shape)
     if share is None:

@@ -11,6 +11,7 @@ from support import scenarios
 import keras_winit
 from keras_winit import signal_report
 from keras_winit.initializers import REGISTRY
+from keras_winit.report.data import random_inputs
 
 # Standard deviations of the outputs in the notes' experiment, by quadrature.
 NOTES = {
@@ -289,6 +290,32 @@ def test_data_of_a_py_dataset_is_its_first_batch():
     assert report.record.lookup("input", "mean") is None
     assert report.record.input_values[0, 0] == 1.0
     assert report.record.loss is not None
+
+
+def test_data_of_a_tf_data_set_is_its_first_batch():
+    tf = pytest.importorskip("tensorflow")
+    model, (x, y) = scenarios.sequential()
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    report = signal_report(model, data)
+    expected = signal_report(model, x[:4], y[:4])
+    assert report.rows == expected.rows or str(report) == str(expected)
+    assert report.record.loss == pytest.approx(expected.record.loss, rel=1e-6)
+
+
+def test_several_inputs_get_random_data_of_their_kind():
+    words, numbers = keras.Input((4,), dtype="int32"), keras.Input((6,))
+    looked_up = layers.Flatten()(layers.Embedding(3, 5)(words))
+    x = layers.Dense(8, "relu")(layers.concatenate([looked_up, numbers]))
+    report = signal_report(keras.Model({"w": words, "n": numbers}, layers.Dense(2)(x)), samples=64)
+    assert report.title.endswith("64 random inputs of shape (6) and (4), in inference mode")
+    assert report.record.inputs == ("input",)
+    assert report.rows[-1].gradient == pytest.approx(1.0, rel=0.3)
+
+
+def test_random_integers_lie_below_the_rows_of_the_embedding():
+    model = keras.Sequential([keras.Input((50,)), layers.Embedding(3, 5), layers.Flatten()])
+    values = random_inputs(model, 20, seed=0)
+    assert sorted(set(values.ravel().tolist())) == [0, 1, 2]
 
 
 def test_errors():
