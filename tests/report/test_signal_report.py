@@ -98,10 +98,10 @@ def test_chi_is_that_of_mean_field_theory():
             20,
             256,
             "tanh",
-            lambda seed: keras_winit.VarianceScaling(1.9, "fan_in", "normal", seed=seed),
+            lambda seed: keras_winit.VarianceScaling(4.0, "fan_in", "normal", seed=seed),
         )
     ).rows
-    point = keras_winit.theory.mean_field.fixed_point("tanh", 1.9**0.5)
+    point = keras_winit.theory.mean_field.fixed_point("tanh", 2.0)
     settled = [row.chi for row in rows[10:-1]]
     assert np.exp(np.mean(np.log(settled))) == pytest.approx(point.chi_1, rel=0.05)
 
@@ -303,7 +303,7 @@ def test_data_of_a_tf_data_set_is_its_first_batch():
 
 
 def test_several_inputs_get_random_data_of_their_kind():
-    words, numbers = keras.Input((4,), dtype="int32"), keras.Input((6,))
+    words, numbers = keras.Input((4,), dtype="int32", name="w"), keras.Input((6,), name="n")
     looked_up = layers.Flatten()(layers.Embedding(3, 5)(words))
     x = layers.Dense(8, "relu")(layers.concatenate([looked_up, numbers]))
     report = signal_report(keras.Model({"w": words, "n": numbers}, layers.Dense(2)(x)), samples=64)
