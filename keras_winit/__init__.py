@@ -88,6 +88,7 @@ __all__ = [
     "lsuv",
     "propagate",
     "reinitialize",
+    "signal_report",
     "symmetry",
 ]
 
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from keras_winit import monitor as monitor
     from keras_winit import plots as plots
     from keras_winit import repair as repair
+    from keras_winit import report as report
     from keras_winit import statistics as statistics
     from keras_winit import theory as theory
     from keras_winit.experiments import propagate, symmetry
@@ -105,6 +107,7 @@ if TYPE_CHECKING:
     from keras_winit.repair.analytic import analytic_init
     from keras_winit.repair.lsuv import lsuv
     from keras_winit.repair.reinitialize import reinitialize
+    from keras_winit.report import signal_report
     from keras_winit.theory import critical_point, gain
 else:
     __getattr__ = lazy_attributes(
@@ -124,6 +127,8 @@ else:
             "propagate": "experiments",
             "reinitialize": "repair",
             "repair": "repair",
+            "report": "report",
+            "signal_report": "report",
             "statistics": "statistics",
             "symmetry": "experiments",
             "theory": "theory",

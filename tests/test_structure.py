@@ -25,6 +25,7 @@ LEVELS = (
     ("initializers", "statistics"),
     ("models",),
     ("repair", "monitor", "experiments"),
+    ("report",),
     ("__init__",),
     ("__main__",),
 )
@@ -52,6 +53,8 @@ PRIVATE = {
     ("monitor", "keras.src.backend.get_keras_mask"),
     ("models", "keras.src.backend.common.global_state.get_global_attribute"),
     ("repair", "keras.src.backend.common.variables.AutocastScope"),
+    ("report", "keras.src.backend.get_keras_mask"),
+    ("report", "keras.src.backend.set_keras_mask"),
 }
 
 
@@ -126,7 +129,8 @@ def test_forbidden_imports_are_found(place, source):
 
 def test_dir_lists_the_public_names():
     others = {"ActivationMonitor", "critical_point", "fans", "for_layer", "gain", "propagate"}
-    others |= {"analytic_init", "lsuv", "reinitialize", "symmetry", "__version__"}
+    others |= {"analytic_init", "lsuv", "reinitialize", "signal_report", "symmetry"}
+    others |= {"__version__"}
     schemes = {cls.__name__ for cls in REGISTRY.values()}
     assert set(keras_winit.__all__) == schemes | others
     assert dir(keras_winit) == sorted(keras_winit.__all__)

@@ -7,6 +7,7 @@ from keras_winit.plots.kernel import kernel as kernel
 from keras_winit.plots.layers import layers as layers
 from keras_winit.plots.profile import profile as profile
 from keras_winit.plots.propagation import propagation as propagation
+from keras_winit.plots.signal import signal as signal
 from keras_winit.plots.strips import strips as strips
 from keras_winit.plots.updates import updates as updates
 
@@ -18,6 +19,7 @@ __all__ = [
     "layers",
     "profile",
     "propagation",
+    "signal",
     "strips",
     "updates",
 ]

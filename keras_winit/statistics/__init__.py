@@ -10,6 +10,7 @@ from keras_winit.statistics.distribution import histogram as histogram
 from keras_winit.statistics.distribution import quantiles as quantiles
 from keras_winit.statistics.moments import Moments as Moments
 from keras_winit.statistics.moments import samples_per_row as samples_per_row
+from keras_winit.statistics.samples import mean_cosine as mean_cosine
 from keras_winit.statistics.summary import SUMMARY as SUMMARY
 from keras_winit.statistics.summary import summary as summary
 from keras_winit.statistics.units import Units as Units

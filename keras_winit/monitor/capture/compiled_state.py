@@ -1,24 +1,30 @@
 """Keeps a model's loss and metrics as they were compiled, on PyTorch."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 
 
 @contextlib.contextmanager
-def loss_and_metrics_left_unbuilt(model: Any) -> Iterator[None]:
+def loss_and_metrics_left_unbuilt(
+    model: Any, backends: Sequence[str] = ("torch",)
+) -> Iterator[None]:
     """Let a `fit` within the context build copies of the loss and the metrics, on PyTorch.
 
     The first `fit` after `compile` builds both, for which it takes one batch from the data and
     draws from the global random generator. The first `fit` after the context does so again, and
     its dropout draws the same numbers. Other backends compile the loss into the training step
     and draw from generators of the model.
+
+    Args:
+        model: Compiled model.
+        backends: Backends on which copies are made. Defaults to PyTorch alone.
     """
     names = ("_compile_loss", "_compile_metrics")
     originals = {name: vars(model).get(name) for name in names}
-    if keras.backend.backend() == "torch":
+    if keras.backend.backend() in backends:
         # Past `__setattr__`, which would track the copies as metrics of the model.
         vars(model).update({name: _unbuilt_copy(part) for name, part in originals.items()})
     try:

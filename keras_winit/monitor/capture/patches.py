@@ -115,13 +115,24 @@ def instrumented(model: Any, variables: bool) -> Iterator[None]:
     """
     patches = AttributePatches()
     try:
-        for layer in model._flatten_layers():
-            _instrument_activation(layer, patches.put)
         _instrument_loss(model, patches.put)
         if keras.backend.backend() == "jax":
             _carry_through_gradient(model, patches.put)
         if model.optimizer is not None and variables:
             instrument_optimizer(model, patches.put)
+        with instrumented_layers(model):
+            yield
+    finally:
+        patches.restore()
+
+
+@contextlib.contextmanager
+def instrumented_layers(model: Any) -> Iterator[None]:
+    """Let the layers of a model notify the collectors that are active in their thread."""
+    patches = AttributePatches()
+    try:
+        for layer in model._flatten_layers():
+            _instrument_activation(layer, patches.put)
         with hooked(_observe_call):
             yield
     finally:

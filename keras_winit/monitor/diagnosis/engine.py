@@ -35,13 +35,18 @@ class Diagnosis:
         rules: Rules to apply.
         keep: Records that the rules may look back on, besides the first of the run. At least
             `LOOKBACK` are kept. None: all.
+        single: Whether there will be one record only. What violates a rule in it is a finding,
+            unless it must persist for longer than the rule asks for, because one batch may
+            show it by chance. Defaults to False.
 
     Raises:
         ValueError: If two rules have the same `id`.
     """
 
-    def __init__(self, rules: Sequence[Rule] = RULES, keep: int | None = None) -> None:
-        self.rules = list(rules)
+    def __init__(
+        self, rules: Sequence[Rule] = RULES, keep: int | None = None, single: bool = False
+    ) -> None:
+        self.rules, self._single = list(rules), single
         self.records: list[Record] = []
         self._lookback = None if keep is None else max(keep, LOOKBACK)
         # After a non-finite value no other number means anything.
@@ -128,7 +133,8 @@ class Diagnosis:
         tally.in_a_row += 1
         tally.hits += 1
         persistence = rule.persistence if violation.persistence is None else violation.persistence
-        if known is None and tally.in_a_row < persistence:
+        persisted = rule.persistence if self._single else tally.in_a_row
+        if known is None and persisted < persistence:
             return None
         finding = _finding(rule, violation, step, tally, known)
         tally.located = LocatedFinding(

@@ -1,6 +1,6 @@
 """The engine on planted records: persistence, look-back, rules that fail, root causes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -142,3 +142,23 @@ def test_unrelated_causes_stay_separate():
     variables = {"a": {"gradient_norm": 1e-5}, "c": {"update_norm": 1.6}}
     findings = findings_in(make_records(6, variables=variables))
     assert [finding.rule for finding in findings] == ["vanishing_backward", "update_too_large"]
+
+
+@dataclass(frozen=True)
+class Patient(LargeMaximum):
+    persistence: int = 3
+    asked: int | None = None
+
+    def check(self, view):
+        for violation in super().check(view):
+            yield replace(violation, persistence=self.asked)
+
+
+@pytest.mark.parametrize(("asked", "count"), [(None, 1), (2, 1), (4, 0)])
+def test_a_single_record_is_enough_unless_it_may_show_chance(asked, count):
+    rule = Patient(asked=asked)
+    single, usual = Diagnosis([rule], single=True), Diagnosis([rule])
+    for diagnosis in (single, usual):
+        diagnosis(make_record(), make_facts())
+    assert len(single.findings) == count
+    assert usual.findings == ()
