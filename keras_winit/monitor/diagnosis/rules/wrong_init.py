@@ -30,9 +30,9 @@ class WrongInit(Rule):
         "warning above a factor of 10"
     )
     applies = (
-        "kernels with known fans at step 0, unless a normalization follows; recurrent kernels and "
-        "residual branches may be smaller; only an info for output layers and in models with "
-        "attention that start from a small standard deviation of about 0.02"
+        "kernels with known fans at step 0, unless a normalization follows; recurrent kernels, "
+        "residual branches and output layers may be smaller; only an info in models with attention "
+        "that start from a small standard deviation of about 0.02"
     )
     healthy = "1/2.7 .. 2.7"
     cause = "the variance of the kernel fits neither its fans nor its activation"
@@ -56,7 +56,7 @@ class WrongInit(Rule):
             if low <= ratio <= high:
                 continue
             far = not min(1 / self.warns, least) <= ratio <= max(self.warns, most)
-            is_choice = not weight.part.hidden or (small_by_custom and _is_custom(weight))
+            is_choice = small_by_custom and _is_custom(weight)
             yield Violation(
                 weight.layer,
                 ratio,
@@ -75,8 +75,9 @@ class WrongInit(Rule):
             return None
         variance = weight["weight_norm"] ** 2 / kernel.size
         ratio = variance / min(max(variance, fitting[0]), fitting[1])
-        # A small recurrent kernel or residual branch is a deliberate and stable choice.
-        may_be_small = kernel.role == "recurrent" or weight.part.branch is not None
+        # A small recurrent kernel, residual branch or output is a deliberate and stable choice.
+        part = weight.part
+        may_be_small = kernel.role == "recurrent" or part.branch is not None or not part.hidden
         return None if may_be_small and ratio < 1 else ratio
 
 
