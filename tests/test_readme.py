@@ -37,7 +37,7 @@ def test_code_runs_and_prints_what_it_says(tmp_path, monkeypatch):
         ran += 1
         if next_language == "text":
             assert out.getvalue() == expected
-    assert ran == 7
+    assert ran == 8
 
 
 def test_ci_runs_the_command_of_the_readme():
