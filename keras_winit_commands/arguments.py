@@ -84,6 +84,22 @@ def picture_file(text: str) -> Path:
     return _writable(text, folder=False)
 
 
+def model_file(text: str) -> str:
+    """Return the path of a saved model that exists."""
+    if not text.endswith(".keras"):
+        raise ArgumentTypeError(f"{text!r} must end in .keras")
+    if not Path(text).is_file():
+        raise ArgumentTypeError(f"no file {text!r}")
+    return text
+
+
+def saved_model(text: str) -> Path:
+    """Return the path if a model can be saved there."""
+    if not text.endswith(".keras"):
+        raise ArgumentTypeError(f"{text!r} must end in .keras")
+    return _writable(text, folder=False)
+
+
 def output_folder(text: str) -> Path:
     """Return the path of a folder that exists or can be made."""
     return _writable(text, folder=True)

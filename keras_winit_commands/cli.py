@@ -8,12 +8,21 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from keras_winit_commands import critical, demo, gain, list_schemes, propagate, rules, show
+from keras_winit_commands import (
+    check,
+    critical,
+    demo,
+    gain,
+    list_schemes,
+    propagate,
+    rules,
+    show,
+)
 from keras_winit_commands.errors import CommandError
 from keras_winit_commands.parser import Parser
 from keras_winit_commands.quiet import set_log_level
 
-SUBCOMMANDS = (list_schemes, show, gain, critical, rules, propagate, demo)
+SUBCOMMANDS = (list_schemes, show, gain, critical, rules, propagate, check, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from keras_winit import experiments
     {
         "": "keras-winit: error: the following arguments are required: command",
         "shown": "keras-winit: error: argument command: invalid choice: 'shown' "
-        "(choose from list, show, gain, critical, rules, propagate, demo)",
+        "(choose from list, show, gain, critical, rules, propagate, check, demo)",
         "show spars": "keras-winit show: error: argument NAME: no scheme 'spars'. "
         "Did you mean 'winit>sparse'? `keras-winit list` shows all.",
         "show qqq": "keras-winit show: error: argument NAME: no scheme 'qqq'. "
