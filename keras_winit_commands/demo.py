@@ -46,7 +46,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(options: Namespace) -> None:
-    """Train two models, save the good one and check that it loads."""
+    """Report on two models, train them, save the good one and check that it loads."""
     from keras_winit_commands.library import keras, keras_winit
 
     experiments = keras_winit.experiments
@@ -56,12 +56,22 @@ def run(options: Namespace) -> None:
     options.output.mkdir(exist_ok=True)
     names = (options.bad, options.good)
     models = [experiments.digits_classifier(name, options.seed) for name in names]
+    _print_verdicts(names, models, data.train_images)
     logs = options.output / "logs"
     _train(names, models, data, options.epochs, logs)
     model_file = options.output / "digits.keras"
     _save_and_reload(models[1], data.test_images, model_file)
     print(f"\nThe folder {options.output} holds the model and the logs of both trainings.")
     _print_tensorboard(logs)
+
+
+def _print_verdicts(names: tuple[str, str], models: Any, images: Any) -> None:
+    """Print what a report says of each model before it is trained."""
+    from keras_winit_commands.library import keras_winit
+
+    print("Before training, keras_winit.signal_report says of 8 ReLU layers of 64 units:\n")
+    for name, model in zip(names, models, strict=True):
+        print(f"{name}: {keras_winit.signal_report(model, images).verdict}\n", flush=True)
 
 
 def _train(names: tuple[str, str], models: Any, data: Any, epochs: int, logs: Path) -> None:
@@ -72,7 +82,7 @@ def _train(names: tuple[str, str], models: Any, data: Any, epochs: int, logs: Pa
     for role, name in zip(("bad", "good"), names, strict=True):
         run_name = f"{role}_{re.sub('[^a-z0-9]+', '_', name.lower())}"
         monitors.append(keras_winit.ActivationMonitor(logs / run_name, statistics="all", verbose=0))
-    print(f"Training 8 ReLU layers of 64 units on {len(data.train_images)} handwritten digits.")
+    print(f"Training both on {len(data.train_images)} handwritten digits.")
     print(f"Accuracy on {len(data.test_images)} other digits, for two initializers:\n")
     widths = [max(10, len(name)) for name in names]
     print("epoch  " + "  ".join(name.rjust(w) for name, w in zip(names, widths, strict=True)))

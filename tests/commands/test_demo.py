@@ -37,6 +37,9 @@ def _logged_steps(folder):
 
 
 def _check_output(out):
+    bad, good = re.findall(r"^winit>[a-z_]+: (.*\.)$", out, re.M)
+    assert bad.startswith("The signal vanishes: ")
+    assert good.startswith("Nothing is wrong with this start")
     assert re.search(r"^epoch  winit>small_normal  winit>he_normal$", out, re.M)
     bad, good = re.search(r"^    4 +([\d.]+)% +([\d.]+)%$", out, re.M).groups()
     assert float(bad) < 20
