@@ -62,7 +62,7 @@ def transformer(length, width, heads):
     return [*stack, layers.Dense(10)], (length, 16)
 
 
-# Of the candidates those that do the same at each step.
+# Names of the candidates that do the same at each step.
 EACH = (
     "plain again",
     "every step",
@@ -71,7 +71,7 @@ EACH = (
     "recipe, every step",
 )
 
-# What makes the net, the size of a batch, and steps in a round.
+# For each net: the function that makes it, the batch size, and the steps in a round.
 NETS = {
     "small MLP": (lambda: mlp(64, 256), 128, 200),
     "small CNN": (lambda: cnn(16, (16, 32)), 32, 100),
@@ -128,7 +128,7 @@ def recipe(every, size):
 
 
 def candidates(batch, log_dir):
-    """What is compared, each with the callbacks it makes once."""
+    """Return the candidates to compare, each with the callbacks that it makes once."""
     import keras
 
     import keras_winit
@@ -177,7 +177,7 @@ def show(backend, rounds, nets):
         with tempfile.TemporaryDirectory() as log_dir:
             chosen = candidates(net[1], log_dir)
             if net[-1] < 50:
-                # What happens once in 50 steps would be missed.
+                # A single step would miss work that is done once in 50 steps.
                 chosen = {name: chosen[name] for name in EACH}
             found = measure(net, rounds, chosen)
         for candidate, ratios in found.items():

@@ -50,7 +50,7 @@ FOREIGN = [*HEALTHY, *FAULTY]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the warnings and errors of one run say.
+    """Warnings and errors of one run, in short.
 
     Args:
         alarms: Severity and rule of each, the worst first.

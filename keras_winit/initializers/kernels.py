@@ -101,7 +101,7 @@ class AxesScheme(Scheme, keras.initializers.VarianceScaling):
 
     @property
     def kernel_use(self) -> Use:
-        """How the layer uses the kernel, according to the arguments of this scheme."""
+        """The use of the kernel by its layer, as the arguments of this scheme state it."""
         return Use(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Use)})
 
     def fans(self, shape: Shape) -> tuple[float, float]:

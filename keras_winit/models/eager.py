@@ -10,8 +10,8 @@ from keras_winit.models.graph import COMPOSITE, Call
 
 layers = keras.layers
 
-# What unknown sizes are taken for: of the batch, and others. They are small, because a table of
-# positions may be short.
+# Numbers that stand in for unknown sizes: that of the batch, and others. They are small, because
+# a table of positions may be short.
 SIZES = 2, 4
 
 
