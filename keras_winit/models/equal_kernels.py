@@ -63,5 +63,5 @@ def _seeded_kernels(hidden: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _are_equal(one: Any, other: Any) -> bool:
-    """Whether two kernels have the same entries, and not one constant."""
+    """Return whether two kernels have the same entries, and not one constant."""
     return bool(np.array_equal(one, other) and one.size and np.ptp(one) > 0)

@@ -256,7 +256,7 @@ class _Reader:
         return self._attention.get(id(owner), "kernel")
 
     def _is_tied(self, position: int) -> bool:
-        """Whether the embedding of a call also makes the output."""
+        """Return whether the embedding of a call also makes the output."""
         layer = self.surroundings.calls[position].operation
         (table, *_) = self.surroundings.kernels[position]
         is_called_in_reverse = isinstance(layer, layers.ReversibleEmbedding) and layer.tie_weights

@@ -79,7 +79,7 @@ def _is_plain(call: Call) -> bool:
 
 
 def _passes(calls: Sequence[Call], position: int) -> bool:
-    """Whether a call changes the values of its input by dropout and padding at most."""
+    """Return whether a call changes the values of its input by dropout and padding at most."""
     call = calls[position]
     operation = call.operation
     is_linear = isinstance(operation, LINEAR) or (

@@ -281,7 +281,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._end(one_line(error))
 
     def _looks_at_loss(self) -> bool:
-        """Whether a loss that is not finite is to be reported at steps without a record."""
+        """Return whether a loss that is not finite is to be reported at steps without a record."""
         return not self._ended and self._capture is not None and bool(self.rules)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -183,7 +183,7 @@ def _base_seed(seed: Any, initializer: Any) -> int:
 
 
 def _is_seeded(initializer: Any) -> bool:
-    """Whether an initializer was given an integer as its seed."""
+    """Return whether an initializer was given an integer as its seed."""
     config = initializer.get_config() if hasattr(initializer, "get_config") else {}
     return as_index(config.get("seed")) is not None
 

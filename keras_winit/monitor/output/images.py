@@ -58,7 +58,7 @@ class ImageAlbum:
         self._count += 1
 
     def is_due(self, ended: bool = False, closed: bool = False) -> bool:
-        """Whether it is time to draw the new records.
+        """Return whether it is time to draw the new records.
 
         Args:
             ended: Whether a training has ended. Images are due then if there are at least
