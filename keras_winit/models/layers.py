@@ -144,7 +144,7 @@ def unit_axes(model: Any, names: Names) -> dict[str, tuple[int, ...]]:
 
 
 def _is_leaf(layer: Any) -> bool:
-    """Return whether a layer is described as a whole: if it is recurrent, or has no inner layers."""
+    """Return whether a layer is described as a whole: if it is recurrent or has no inner layers."""
     recurrent = isinstance(layer, layers.RNN | layers.Bidirectional)
     has_inner_layers = any(layer._flatten_layers(include_self=False, recursive=False))
     return (recurrent or not has_inner_layers) and not isinstance(layer, layers.InputLayer)

@@ -1,4 +1,4 @@
-"""Finds the kernels, scores and residual branches in a list of calls, and what follows each call."""
+"""Finds kernels, scores and residual branches in a list of calls, and what follows each call."""
 
 import inspect
 import itertools

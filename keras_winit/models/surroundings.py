@@ -96,7 +96,7 @@ class Surroundings(Structure):
         return Following(tuple(activations), tuple(next_kernels), is_factor, is_gate)
 
     def comes_from_product(self, position: int) -> bool:
-        """Return whether a product of two matrices reaches a call before any kernel or activation."""
+        """Return whether a product of two matrices reaches a call before a kernel or activation."""
         return any(
             self._multiplies_matrices(source)
             for source in self._sources(position, through_activations=False)
