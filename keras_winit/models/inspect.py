@@ -129,7 +129,7 @@ def inspect_kernels(model: Any, names: Names | None = None, data: Any = None) ->
         data: A batch of inputs for a model that cannot be traced on symbolic tensors. Defaults
             to None: zeros of the shapes that the model was built with.
     """
-    calls, method, error = _calls(model, data)
+    calls, method, error = _find_calls(model, data)
     reader = _Reader(model, calls, names or Names(model))
     found: dict[int, KernelContext] = {}
     for position, kernels_of_call in enumerate(reader.surroundings.kernels):
@@ -155,7 +155,7 @@ def owning_layers(model: Any) -> dict[int, Any]:
     return owners
 
 
-def _calls(model: Any, data: Any) -> tuple[list[Call], str, Exception | None]:
+def _find_calls(model: Any, data: Any) -> tuple[list[Call], str, Exception | None]:
     """Return the calls of a model, the method that found them, and why it was not tracing."""
     try:
         return trace_calls(model), "symbolic", None

@@ -102,7 +102,7 @@ def reinitialize(
         residual,
         selected,
         reset_statistics,
-        {} if y is None else _output_biases(model, inspection, names, y),
+        {} if y is None else _output_bias_choices(model, inspection, names, y),
     )
     plans = list(weight_plans(model, inspection, names, wishes, _base_seed(seed, initializer)))
     optimizer = model.optimizer if reset_optimizer else None
@@ -188,7 +188,9 @@ def _is_seeded(initializer: Any) -> bool:
     return as_index(config.get("seed")) is not None
 
 
-def _output_biases(model: Any, inspection: Inspection, names: Names, y: Any) -> dict[int, Choice]:
+def _output_bias_choices(
+    model: Any, inspection: Inspection, names: Names, y: Any
+) -> dict[int, Choice]:
     heads = {names.of(kernel.owner): kernel for kernel in inspection.kernels if kernel.head}
     return output_biases(model, heads, y)
 

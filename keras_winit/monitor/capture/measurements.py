@@ -96,7 +96,7 @@ def measure(plan: Plan, output: Output, order: int, careful: bool = False) -> tu
     flat = None
     if activation is not None:
         z, z_counts = _flattened(plan, output.z, output.mask, output.unit_axis)
-        flat = statistics.flat(z, z_counts, activation)
+        flat = statistics.count_saturated(z, z_counts, activation)
     per_row = statistics.samples_per_row(output.values.shape, output.unit_axis)
     units = statistics.reduce_units(values, counts, per_row, careful)
     return (

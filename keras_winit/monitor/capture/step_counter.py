@@ -35,7 +35,7 @@ class StepCounter:
         self.next = block.stop
         return block
 
-    def compare(self, begins: bool = False, least: int = 0) -> None:
+    def correct(self, begins: bool = False, least: int = 0) -> None:
         """Correct the count by the optimizer's. Not within an epoch, when JAX holds no values.
 
         Args:
