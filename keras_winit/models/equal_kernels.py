@@ -12,7 +12,7 @@ from keras_winit.models.kernels import kernel_uses, kernel_variable
 
 layers = keras.layers
 
-# The attribute that holds the initializer of a kernel, by the name of the kernel.
+# The attributes that hold the initializers of kernels, by the names of the kernels.
 INITIALIZERS = {
     "kernel": "kernel_initializer",
     "recurrent_kernel": "recurrent_initializer",

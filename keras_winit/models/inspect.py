@@ -29,7 +29,7 @@ ATTENTION_ROLES = {
 
 @dataclass(frozen=True)
 class KernelContext:
-    """A kernel, and what surrounds it in the model.
+    """A kernel with its surroundings in the model.
 
     Args:
         kernel: Name, variable and use.

@@ -26,7 +26,7 @@ INITIALIZER_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class KernelInfo:
-    """What is known of a trainable kernel before training.
+    """Description of a trainable kernel before training.
 
     Args:
         name: Name of the variable, see `Names`.
@@ -48,7 +48,7 @@ class KernelInfo:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What is known of a layer before training. Composite layers are listed by their parts.
+    """Description of a layer before training. Composite layers are listed by their parts.
 
     Args:
         name: Name of the layer.

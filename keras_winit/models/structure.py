@@ -36,7 +36,7 @@ ACTIVATION_NAMES = (
     *("sigmoid", "softplus", "softsign", "hard_sigmoid", "hard_tanh", "hard_silu"),
     *("softmax", "log_softmax", "exponential"),
 )
-# By the names of functions, operations and layers, in lower case and without "_".
+# The keys are names of functions, operations and layers, in lower case and without "_".
 ACTIVATIONS = {name.replace("_", ""): name for name in ACTIVATION_NAMES} | {
     "prelu": "leaky_relu",
     "swish": "silu",

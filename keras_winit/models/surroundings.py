@@ -24,7 +24,7 @@ OUTPUT_ACTIVATIONS = frozenset(("softplus", "exponential", "log_sigmoid"))
 
 
 class Following(NamedTuple):
-    """What the output of a call meets before the next kernels.
+    """Activations and products that the output of a call meets before the next kernels.
 
     Args:
         activations: The first activation on each path, the nearest one first.

@@ -208,7 +208,7 @@ UNCHANGED = (
     *("Transpose", "GetItem", "Squeeze", "ExpandDims", "Repeat", "Tile", "BroadcastTo"),
     *("Swapaxes", "Moveaxis", "Ravel", "DepthToSpace", "SpaceToDepth", "Rearrange"),
 )
-# Those that pick or exchange entries: the outputs are independent of the inputs' other entries.
+# Operations that pick or exchange entries: outputs are independent of the inputs' other entries.
 PICKING = ("Split", "GetItem", "Slice", "Take", "Flip", "Roll")
 
 RULES: dict[str, Rule] = {
@@ -249,7 +249,7 @@ RULES: dict[str, Rule] = {
     "Cos": lambda passage: signals.activated(passage.input, np.cos),
     "PReLU": _prelu,
     "Softmax": _softmax,
-    # Of ConvNeXt in `keras.applications`.
+    # A layer of ConvNeXt in `keras.applications`.
     "LayerScale": lambda passage: _with_weights(passage, passage.input, "gamma"),
     "StochasticDepth": _stochastic_depth,
     # Normalizations.

@@ -172,7 +172,7 @@ def _base_seed(seed: Any, initializer: Any) -> int:
     if seed is None:
         seed = getattr(initializer, "seed", None) if _is_seeded(initializer) else None
     if seed is None:
-        # As Keras' initializers do, so that `keras.utils.set_random_seed` determines it.
+        # Keras' initializers draw theirs so: `keras.utils.set_random_seed` determines it.
         return random.randint(1, int(1e9))
     number = as_index(seed)
     if number is None:

@@ -57,7 +57,7 @@ MOST_MEAN, MOST_ERRORS = 0.5, 5.0
 
 @dataclass(frozen=True)
 class Prediction:
-    """What theory predicts of one row; NaN where it does not predict.
+    """The prediction of theory for one row; NaN where it makes none.
 
     Args:
         stddev: Standard deviation of all entries.

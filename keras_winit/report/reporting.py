@@ -1,4 +1,4 @@
-"""`signal_report`: what will happen to the signal in a model, before a step is trained."""
+"""`signal_report`: runs a model once, predicts, applies the rules, and reports before training."""
 
 import math
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from keras_winit.theory.checks import require_integer
 
 @dataclass(frozen=True, eq=False)
 class SignalReport:
-    """What a model does to a batch before training; prints as text, in a notebook as HTML.
+    """Report on a model and a batch before training; prints as text, in a notebook as HTML.
 
     Args:
         title: The model, the batch and the mode.

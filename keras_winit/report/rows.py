@@ -121,6 +121,6 @@ def _chis(measured: Measurements, parts: Mapping[str, LayerInfo]) -> dict[str, f
         for name, following in itertools.pairwise(group):
             after = measured.gradient_norms[following]
             if after > 0:
-                # Divided first: the squares of tiny norms would be zero.
+                # The division comes first: the squares of tiny norms would be zero.
                 chis[name] = (measured.gradient_norms[name] / after) ** 2
     return chis

@@ -107,7 +107,7 @@ def _headline(root: Finding, rows: Sequence[LayerRow]) -> str:
         of_rule = [finding for finding in found if finding.rule == rule]
         if root.rule in OF_WEIGHTS and of_rule:
             choose = min if headline.smallest else max
-            # Of values that print alike the first counts.
+            # If several values print alike, the first one counts.
             worst = choose(of_rule, key=lambda finding: float(f"{finding.value:.2g}"))
             return headline.text.format(
                 layer=_place(worst.layer, rows), percent=percent(worst.value), value=worst.value

@@ -68,15 +68,15 @@ class StepCollector:
 
     def __init__(self, capture: Capture, careful: bool = False) -> None:
         self.capture, self.careful = capture, careful
-        # Level of tracing at which tensors can be measured, and that of the whole step.
+        # The level of tracing at which tensors can be measured, and that of the whole step.
         self.trace = self.step_trace = current_trace()
         self.rows: dict[str, Row] = {}
         self.measured: dict[str, Measured] = {}
-        # By the names of the variables that the optimizer was called with: the updates, and
-        # what was measured of them.
+        # The updates and what was measured of them, by the names of the variables with which the
+        # optimizer was called.
         self.applied: dict[tuple[str, ...], dict[str, Update]] = {}
         self.updates: dict[tuple[str, ...], MeasuredVariables] = {}
-        # By the `id` of a layer, its activation, pre-activation and their level of tracing.
+        # The activation, pre-activation and their level of tracing, by the `id` of the layer.
         self.pre_activations: dict[int, tuple[Any, Any, Any]] = {}
         self.calls: dict[str, int] = {}
         self.hidden: set[str] = set()

@@ -75,7 +75,7 @@ def rectifies(layer: Any) -> bool:
 
 
 class Measured(NamedTuple):
-    """Measurements of one row, as far as they go without those of other rows."""
+    """Measurements of one row that need no other row; `pack` joins those of all rows."""
 
     units: Any
     flat: Any
@@ -132,7 +132,7 @@ def _flattened(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any,
 
 
 class Update(NamedTuple):
-    """One variable in one step.
+    """The update of one variable in one step.
 
     Args:
         name: Name of the variable.

@@ -36,7 +36,7 @@ class StepCounter:
         return block
 
     def correct(self, begins: bool = False, least: int = 0) -> None:
-        """Correct the count by the optimizer's. Not within an epoch, when JAX holds no values.
+        """Correct the count by the optimizer's, which has no value within an epoch on JAX.
 
         Args:
             begins: Whether a `fit` begins, before which another state may have been loaded.
