@@ -1,4 +1,4 @@
-"""Time and memory of a model's first training step, with and without `ActivationMonitor`.
+"""Measures time and memory of a first training step, with and without `ActivationMonitor`.
 
     python benchmarks/compile_time.py [--backend NAME] [--net NAME ...] [--rounds N]
 
@@ -58,7 +58,7 @@ NETS = {"ResNet50": resnet50, "MobileNetV2": mobilenet, "transformer": transform
 
 
 def measure(net, watched):
-    """The first step in this process: CPU seconds of tracing and of all, peak MiB."""
+    """Run the first step; return CPU seconds of tracing and in all, and the peak in MiB."""
     import resource
     import time
 
@@ -98,7 +98,7 @@ def measure(net, watched):
 
 
 def run(backend, net, watched):
-    """The same in a process of its own."""
+    """Return the result of `measure` in a process of its own."""
     command = [sys.executable, __file__, "--child", net, *(["--watched"] if watched else [])]
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)

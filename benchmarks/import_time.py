@@ -1,4 +1,4 @@
-"""CPU time that `import keras_winit` adds to `import keras`.
+"""Measures the CPU time that `import keras_winit` adds to `import keras`.
 
     python benchmarks/import_time.py [--backend NAME] [--rounds N]
 
@@ -35,7 +35,7 @@ print(time.process_time(), keras_done)
 
 
 def cpu_seconds(code, environment):
-    """The numbers that the code prints, run in a fresh process."""
+    """Run the code in a fresh process and return the numbers that it prints."""
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""What `ActivationMonitor` costs, as a multiple of plain training.
+"""Measures what `ActivationMonitor` costs, as a multiple of plain training.
 
     python benchmarks/monitor.py [--backend NAME] [--rounds N] [--net NAME ...]
 
@@ -83,7 +83,7 @@ NETS = {
 
 
 def trainer(make, batch, steps):
-    """A compiled model, and a call that trains it for one epoch with some callbacks."""
+    """Return a compiled model, and a function that trains it for one epoch with callbacks."""
     import keras
     import numpy as np
 
@@ -102,7 +102,7 @@ def trainer(make, batch, steps):
 
 
 def recipe(every, size):
-    """The usual one: a second model of all outputs, `predict` of a batch, and numpy."""
+    """Return the usual recipe: a second model of all outputs, `predict` of a batch, and numpy."""
     import keras
     import numpy as np
 
@@ -118,7 +118,7 @@ def recipe(every, size):
 
         def on_train_batch_end(self, batch, logs=None):
             if self.step % every == 0:
-                # On JAX this brings the weights up to date, which the probe shares.
+                # On JAX this brings the weights up to date, which the second model shares.
                 assert self.model is not None
                 outputs = self.probe.predict(self.batch, batch_size=size, verbose=0)
                 self.seen.append([(a.mean(), a.std(), (a == 0).mean()) for a in outputs])
@@ -154,7 +154,7 @@ def candidates(batch, log_dir):
 
 
 def measure(net, rounds, chosen):
-    """Ratios of CPU time to plain training of each candidate."""
+    """Return, for each candidate, the ratios of its CPU time to that of plain training."""
     train = {name: trainer(*net) for name in ("plain", *chosen)}
     callbacks = {"plain": [], **chosen}
     spent = {name: [] for name in train}

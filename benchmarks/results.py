@@ -38,7 +38,7 @@ all threads unless a line says otherwise, since wall time on a shared machine sa
 
 
 def machine():
-    """One line on the processor, its cores, the system and the versions."""
+    """Return one line on the processor, its cores, the system and the versions."""
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
     processor = names[0] if names else platform.processor()
@@ -52,7 +52,7 @@ def machine():
 
 
 def summary_of(name):
-    """The first paragraphs of a benchmark's docstring, without its usage lines."""
+    """Return the first paragraphs of a benchmark's docstring, without its usage lines."""
     spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -61,7 +61,7 @@ def summary_of(name):
 
 
 def section(name):
-    """Run one benchmark; returns its part of the page."""
+    """Run one benchmark and return its part of the page."""
     command = [sys.executable, str(HERE / f"{name}.py"), *SECTIONS[name]]
     start = datetime.datetime.now()
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -97,7 +97,7 @@ def main():
     parts = dict(re.findall(r"^## (\w+)\n\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
     for name in chosen:
         parts[name] = section(name)
-        # Written after each section, so that an interrupt loses one at most.
+        # The page is written after each section, so that an interrupt loses one at most.
         body = [f"## {n}\n\n{parts[n].strip()}\n" for n in SECTIONS if n in parts]
         FILE.write_text("\n".join([HEAD, *body]))
 

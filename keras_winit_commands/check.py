@@ -85,9 +85,9 @@ def _fix(model: Any, data: Any, before: Any, options: Namespace) -> None:
     from keras_winit_commands.library import keras_winit
 
     if options.way == LSUV:
-        from keras_winit.report.data import first_batch
+        from keras_winit.report.data import report_batch
 
-        batch, _ = first_batch(model, data, None, None, options.seed)
+        batch, _ = report_batch(model, data, None, None, options.seed)
         changes = keras_winit.lsuv(model, batch, seed=options.seed)
     else:
         changes = keras_winit.reinitialize(model, options.way, seed=options.seed)

@@ -21,7 +21,7 @@ def changed(data, change):
 
 
 def clusters(rng, rows, features=20, classes=10, targets="int"):
-    """Classes of standardized rows around random centers."""
+    """Return classes of standardized rows around random centers."""
     y = rng.integers(0, classes, rows)
     x = rng.normal(size=(classes, features))[y] + rng.normal(size=(rows, features))
     return (x / 2**0.5).astype("float32"), noted(rng, y, classes, targets)
@@ -41,7 +41,7 @@ def encoded(y, classes, targets):
 
 
 def images(rng, rows, size=12, channels=1, classes=10, scale="0..1", targets="int"):
-    """Images of one pattern of strokes for each class, shifted, dimmed and noisy."""
+    """Return images of one pattern of strokes for each class, shifted, dimmed and noisy."""
     cells = rng.random((classes, size // 3, size // 3, channels)) > 0.6
     patterns = np.kron(cells, np.ones((1, 3, 3, 1)))
     y = rng.integers(0, classes, rows)
@@ -58,13 +58,13 @@ def images(rng, rows, size=12, channels=1, classes=10, scale="0..1", targets="in
 
 
 def reconstruction(rng, rows, **options):
-    """Images as inputs and as targets."""
+    """Return images as inputs and as targets."""
     x, _ = images(rng, rows, **options)
     return x, x
 
 
 def regression(rng, rows, features=8, mean=0.0, stddev=1.0, outputs=1):
-    """Targets of a random network with one hidden layer."""
+    """Return targets of a random network with one hidden layer."""
     x = rng.normal(size=(rows, features))
     hidden = np.tanh(x @ rng.normal(size=(features, 16)) / features**0.5)
     y = hidden @ rng.normal(size=(16, outputs))
@@ -73,7 +73,7 @@ def regression(rng, rows, features=8, mean=0.0, stddev=1.0, outputs=1):
 
 
 def tokens(rng, rows, length=16, vocabulary=200, classes=2, targets="int"):
-    """Sentences in which ten words are frequent that belong to the class."""
+    """Return sentences in which the ten words that belong to the class are frequent."""
     y = rng.integers(0, classes, rows)
     own = 1 + 10 * y[:, None] + rng.integers(0, 10, (rows, length))
     other = rng.integers(10 * classes + 1, vocabulary, (rows, length))
@@ -81,7 +81,7 @@ def tokens(rng, rows, length=16, vocabulary=200, classes=2, targets="int"):
 
 
 def next_tokens(rng, rows, length=16, vocabulary=32):
-    """Texts of a rule with few exceptions, and the next token at each place."""
+    """Return texts that follow a rule with few exceptions, and the next token at each place."""
     successor = rng.permutation(vocabulary)
     text = rng.integers(0, vocabulary, (rows, length + 1))
     for i in range(length):
@@ -91,13 +91,13 @@ def next_tokens(rng, rows, length=16, vocabulary=32):
 
 
 def tags(rng, rows, length=10, vocabulary=60, classes=5):
-    """Sentences and a class for each word."""
+    """Return sentences and a class for each word."""
     x = rng.integers(0, vocabulary, (rows, length))
     return x, rng.integers(0, classes, vocabulary)[x]
 
 
 def waves(rng, rows, length=16, channels=2, classes=3, targets="int"):
-    """Noisy sine waves whose frequency depends on the class."""
+    """Return noisy sine waves whose frequency depends on the class."""
     y = rng.integers(0, classes, rows)
     time = np.arange(length)[:, None]
     phase = rng.uniform(0, 2 * np.pi, (rows, 1, channels))
@@ -107,7 +107,7 @@ def waves(rng, rows, length=16, channels=2, classes=3, targets="int"):
 
 
 def forecasts(rng, rows, length=10, low=0.0, high=1.0):
-    """Windows of a noisy periodic series between `low` and `high`, and the next value."""
+    """Return windows of a noisy periodic series in `low` to `high`, and the next value."""
     start = rng.uniform(0, 100, (rows, 1))
     time = start + np.arange(length + 1)
     series = 0.5 + 0.3 * np.sin(time * 0.6) + 0.15 * np.sin(time * 1.7)
@@ -117,7 +117,7 @@ def forecasts(rng, rows, length=10, low=0.0, high=1.0):
 
 
 def pairs(rng, rows, features=16, classes=8, equal=False):
-    """Pairs of rows, and whether both are of one class; if `equal`, some are the same row."""
+    """Return pairs of rows, and whether both are of one class; if `equal`, some rows are equal."""
     centers = 1.5 * rng.normal(size=(classes, features))
     first = rng.integers(0, classes, rows)
     y = rng.integers(0, 2, rows)
@@ -130,7 +130,7 @@ def pairs(rng, rows, features=16, classes=8, equal=False):
 
 
 def masks(rng, rows, size=16):
-    """Noisy images with a bright square, and its mask."""
+    """Return noisy images with a bright square, and its mask."""
     y = np.zeros((rows, size, size, 1), "float32")
     corners = rng.integers(0, size // 2, (rows, 2))
     for mask, (top, left) in zip(y, corners, strict=True):
@@ -140,7 +140,7 @@ def masks(rng, rows, size=16):
 
 
 def ratings(rng, rows, users=60, items=40):
-    """Pairs of a user and an item with a rating in 0..1."""
+    """Return pairs of a user and an item with a rating in 0..1."""
     user, item = rng.integers(0, users, rows), rng.integers(0, items, rows)
     taste, trait = rng.normal(size=(users, 3)), rng.normal(size=(items, 3))
     y = 1 / (1 + np.exp(-1.5 * np.sum(taste[user] * trait[item], 1)))

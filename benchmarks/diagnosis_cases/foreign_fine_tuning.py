@@ -24,7 +24,7 @@ def image_base():
 
 @functools.cache
 def pretrained_weights():
-    """Weights of the base after a training on other images."""
+    """Return the weights of the base after training on other images."""
     base = image_base()
     model = compiled(Sequential([base, Dense(10, activation="softmax")]), Adam(3e-3), SPARSE)
     model.fit(*STANDARD(np.random.default_rng(0), 1280), epochs=6, verbose=0)

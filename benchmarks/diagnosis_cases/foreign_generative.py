@@ -142,7 +142,7 @@ def conv_variational_autoencoder():
 
 
 def real_and_noise(rng, rows):
-    """Images in -1..1 and, as the other half, what an untrained generator makes."""
+    """Return images in -1..1, half of them noise, as an untrained generator makes it."""
     x, _ = images(rng, rows, scale="-1..1")
     fake = (rng.random(rows) < 0.5)[:, None, None, None]
     x = x * ~fake + fake * 0.5 * rng.normal(size=x.shape)
@@ -203,9 +203,9 @@ def gan_generator():
             Conv2D(1, 5, padding="same", activation="tanh"),
         ]
     )
-    judge = discriminator()
-    judge.trainable = False
-    model = Sequential([Input((16,)), generator, judge])
+    frozen = discriminator()
+    frozen.trainable = False
+    model = Sequential([Input((16,)), generator, frozen])
     return compiled(model, Adam(1e-3, 0.5), BinaryCrossentropy(from_logits=True))
 
 
@@ -242,7 +242,7 @@ def recommender():
 
 
 def boxes(rng, rows):
-    """Images with the class and the mean brightness of each quarter."""
+    """Return images with the class and the mean brightness of each quarter."""
     x, y = images(rng, rows)
     quarters = x.reshape(rows, 2, 6, 2, 6).mean((2, 4)).reshape(rows, 4)
     return x, {"label": y, "box": quarters}

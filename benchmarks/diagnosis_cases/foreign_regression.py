@@ -83,7 +83,7 @@ def linear_regression():
 
 
 def sorted_curve(rng, rows):
-    """A curve over a standardized, sorted axis."""
+    """Return a curve over a standardized, sorted axis."""
     x = np.linspace(-1.7, 1.7, rows)[:, None]
     y = np.sin(3 * x) + 0.05 * rng.normal(size=x.shape)
     return x.astype("float32"), y.astype("float32")
@@ -107,7 +107,7 @@ def sorted_regression():
 
 
 def by_day(rng, rows):
-    """A standardized feature that grows with the row, and seven that do not."""
+    """Return a standardized feature that grows with the row, and seven that do not."""
     x, y = regression(rng, rows, features=8)
     drift = np.linspace(-1.7, 1.7, rows, dtype="float32")
     x[:, 0] = drift

@@ -168,7 +168,7 @@ def bag_of_words():
 
 
 def attention_classifier(length, width, heads, dropout, rate, vocabulary=200):
-    """A block of attention on embedded words, without a normalization."""
+    """Return a classifier with one block of attention and no normalization."""
     inputs = Input((length,), dtype="int32")
     x = Embedding(vocabulary, width)(inputs)
     x = MultiHeadAttention(heads, width, dropout=dropout)(x, x)

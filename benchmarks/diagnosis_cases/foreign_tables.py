@@ -186,7 +186,7 @@ def clipped_momentum():
 
 
 def mixed_columns(rng, rows):
-    """A category, numbers, and a class that depends on both."""
+    """Return a category, numbers, and a class that depends on both."""
     x, y = clusters(rng, rows, features=10, classes=4)
     shop = rng.integers(0, 20, (rows, 1))
     return {"shop": shop, "numbers": x}, encoded(y + shop[:, 0] % 2, 6, "bit")

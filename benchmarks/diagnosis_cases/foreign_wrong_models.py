@@ -29,7 +29,7 @@ def weights(name, rules, data=TEN, **options):
 
 
 def hidden_layers(initializer, activation="relu", count=2, width=64):
-    """Dense layers, each with an initializer of its own."""
+    """Return dense layers, each with an initializer of its own."""
     return [Dense(width, activation, kernel_initializer=initializer()) for _ in range(count)]
 
 

@@ -25,7 +25,7 @@ SPARSE = "sparse_categorical_crossentropy"
 
 
 def mlp(*ends, features=20):
-    """The usual model: two hidden layers of 64 and what comes last."""
+    """Return the usual model: two hidden layers of 64 units, and the given last layers."""
     hidden = [Dense(64, activation="relu"), Dense(64, activation="relu")]
     return Sequential([Input((features,)), *hidden, *ends])
 

@@ -61,7 +61,7 @@ def missing_targets():
 
 
 def masked_mse(y_true, y_pred):
-    """Error of positive targets, divided by their number, which may be zero."""
+    """Return the error of positive targets, divided by their number, which may be zero."""
     present = ops.cast(y_true > 1.2, "float32")
     squares = ops.sum(present * ops.square(y_true - y_pred))
     return squares / ops.sum(present)

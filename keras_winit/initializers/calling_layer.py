@@ -104,7 +104,7 @@ def require_convolution(scheme: Any, shape: Shape, layer_kind: str, remedy: str 
 
 
 def require_known_use(scheme: Any, shape: Shape, use: Use | None) -> None:
-    """Raise an error if a kernel may be that of a depthwise convolution and nothing tells."""
+    """Raise an error if a kernel may be depthwise or not, and nothing shows which."""
     if use is None and len(shape) > 2 and shape[-1] == 1 < shape[-2]:
         raise ValueError(
             f"`{type(scheme).__name__}` cannot tell from a shape whether a kernel belongs to a "

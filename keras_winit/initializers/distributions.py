@@ -213,7 +213,7 @@ def _pair(bounds: Any) -> tuple[float, float]:
 
 
 def _leaves_spread(low: float, high: float) -> bool:
-    """Whether float32 can tell apart enough values between the bounds."""
+    """Return whether float32 can tell apart enough values between the bounds."""
     try:
         return truncated_stddev(low, high) > 1e-6 * max(1.0, min(abs(low), abs(high)))
     except OverflowError:

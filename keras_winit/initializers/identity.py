@@ -38,7 +38,7 @@ class _FixedMatrix(AxesScheme):
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
         self._require_fits("gain", dtype)
         require_kernel(self, shape, "Use `winit>zeros` for a bias.")
-        use = self._told_use(shape)
+        use = self._find_use(shape)
         axes = kernel_axes(shape, use)
         blocks = split_outputs(shape, use, axes)
         rows = math.prod(shape[axis] for axis in axes.inputs)
@@ -47,7 +47,7 @@ class _FixedMatrix(AxesScheme):
         sides = axes.inputs, axes.outputs
         return lambda part: _at_tap(shape, dtype, part, axes.window, sides, fill)
 
-    def _told_use(self, shape: Shape) -> Use:
+    def _find_use(self, shape: Shape) -> Use:
         """Return how the layer uses the kernel, from the arguments or else from the layer."""
         if self.kernel_use != type(self)().kernel_use:
             return self.kernel_use

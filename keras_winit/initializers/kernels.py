@@ -175,7 +175,7 @@ class GainScheme(KernelScheme):
         return 1.0 if self.nonlinearity is None else _gain(self.nonlinearity, mode)
 
 
-# Cached because the gain of a function of tensors takes a tenth of a second to compute.
+# The results are cached: the gain of a function of tensors takes a tenth of a second.
 @functools.lru_cache(maxsize=64)
 def _gain(nonlinearity: Any, mode: str) -> float:
     # Imported here because few networks need a gain, and importing keras_winit must be fast.

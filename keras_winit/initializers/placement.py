@@ -73,7 +73,8 @@ def cut_from_whole(make: Callable[[], Array], shape: Shape, dtype: str) -> DrawP
 
     def draw(part: Part) -> Array:
         if part == whole(shape):
-            return make()  # Not kept: the backend adopts this memory and may overwrite it.
+            # The result is not kept: the backend adopts this memory and may overwrite it.
+            return make()
         if not made:
             made.append(make())
         out = empty(part_shape(part), dtype)

@@ -111,7 +111,7 @@ class _GateBias(Scheme):
 
 
 def _is_called_for_a_piece() -> bool:
-    """Whether an LSTM joins its bias from several calls; only the call stack shows it."""
+    """Return whether an LSTM joins its bias from several calls; only the call stack shows it."""
     frame = sys._getframe(1)
     while frame.f_back and frame.f_globals["__name__"].startswith("keras_winit."):
         frame = frame.f_back

@@ -33,7 +33,7 @@ class OutputEnd:
 
 
 def is_from_keras(operation: Any) -> bool:
-    """Whether Keras itself says what an operation or a layer computes."""
+    """Return whether Keras itself says what an operation or a layer computes."""
     call = type(operation).call
     return bool(call.__module__.startswith("keras."))
 
@@ -66,7 +66,7 @@ def output_end(calls: Sequence[Call], position: int | None) -> OutputEnd | None:
 
 
 def keeps_values(calls: Sequence[Call], position: int) -> bool:
-    """Whether a call hands on the values of the units of the only call that it takes."""
+    """Return whether a call hands on the values of the units of the only call that it takes."""
     call = calls[position]
     if len(call.inputs) != 1 or call.takes_model_input or not is_from_keras(call.operation):
         return False

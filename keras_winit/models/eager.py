@@ -63,7 +63,7 @@ def calls_in_order(model: Any) -> list[Call]:
 
 
 def is_single_call(layer: Any) -> bool:
-    """Whether a layer counts as one call; if not, its inner layers are listed one by one."""
+    """Return whether a layer counts as one call; if not, its inner layers are listed one by one."""
     if isinstance(layer, COMPOSITE):
         return False
     if type(layer).__module__.startswith("keras.") and not isinstance(

@@ -12,7 +12,7 @@ from keras_winit.models.kernels import kernel_uses, kernel_variable
 
 layers = keras.layers
 
-# The attribute that holds the initializer of a kernel, by the name of the kernel.
+# The attributes that hold the initializers of kernels, by the names of the kernels.
 INITIALIZERS = {
     "kernel": "kernel_initializer",
     "recurrent_kernel": "recurrent_initializer",
@@ -63,5 +63,5 @@ def _seeded_kernels(hidden: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _are_equal(one: Any, other: Any) -> bool:
-    """Whether two kernels have the same entries, and not one constant."""
+    """Return whether two kernels have the same entries, and not one constant."""
     return bool(np.array_equal(one, other) and one.size and np.ptp(one) > 0)

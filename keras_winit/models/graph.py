@@ -79,13 +79,13 @@ def trace_model(model: Any) -> Trace:
             ask for values, or use functions of a backend.
     """
     try:
-        return _trace(model, ())
+        return _trace_with_sizes(model, ())
     except Exception:
         # Some layers of other packages pass a size to functions that need a number.
-        return _trace(model, SIZES)
+        return _trace_with_sizes(model, SIZES)
 
 
-def _trace(model: Any, sizes: Sequence[int]) -> Trace:
+def _trace_with_sizes(model: Any, sizes: Sequence[int]) -> Trace:
     arguments, keywords = _symbolic_arguments(model, sizes)
     # The stateless scope discards what a `call` assigns or draws from a generator.
     with keras.StatelessScope(), _composites_expanded(model), _name_counts_restored():

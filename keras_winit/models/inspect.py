@@ -29,7 +29,7 @@ ATTENTION_ROLES = {
 
 @dataclass(frozen=True)
 class KernelContext:
-    """A kernel, and what surrounds it in the model.
+    """A kernel with its surroundings in the model.
 
     Args:
         kernel: Name, variable and use.
@@ -129,7 +129,7 @@ def inspect_kernels(model: Any, names: Names | None = None, data: Any = None) ->
         data: A batch of inputs for a model that cannot be traced on symbolic tensors. Defaults
             to None: zeros of the shapes that the model was built with.
     """
-    calls, method, error = _calls(model, data)
+    calls, method, error = _find_calls(model, data)
     reader = _Reader(model, calls, names or Names(model))
     found: dict[int, KernelContext] = {}
     for position, kernels_of_call in enumerate(reader.surroundings.kernels):
@@ -155,7 +155,7 @@ def owning_layers(model: Any) -> dict[int, Any]:
     return owners
 
 
-def _calls(model: Any, data: Any) -> tuple[list[Call], str, Exception | None]:
+def _find_calls(model: Any, data: Any) -> tuple[list[Call], str, Exception | None]:
     """Return the calls of a model, the method that found them, and why it was not tracing."""
     try:
         return trace_calls(model), "symbolic", None
@@ -256,7 +256,7 @@ class _Reader:
         return self._attention.get(id(owner), "kernel")
 
     def _is_tied(self, position: int) -> bool:
-        """Whether the embedding of a call also makes the output."""
+        """Return whether the embedding of a call also makes the output."""
         layer = self.surroundings.calls[position].operation
         (table, *_) = self.surroundings.kernels[position]
         is_called_in_reverse = isinstance(layer, layers.ReversibleEmbedding) and layer.tie_weights

@@ -26,7 +26,7 @@ INITIALIZER_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class KernelInfo:
-    """What is known of a trainable kernel before training.
+    """Description of a trainable kernel before training.
 
     Args:
         name: Name of the variable, see `Names`.
@@ -48,7 +48,7 @@ class KernelInfo:
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What is known of a layer before training. Composite layers are listed by their parts.
+    """Description of a layer before training. Composite layers are listed by their parts.
 
     Args:
         name: Name of the layer.
@@ -103,7 +103,11 @@ def describe_layers(
     try:
         calls = trace_calls(model) if calls is None else calls
     except Exception:
-        leaves = [layer for layer in model._flatten_layers(include_self=False) if _is_leaf(layer)]
+        leaves = [
+            layer
+            for layer in model._flatten_layers(include_self=False)
+            if _is_described_whole(layer)
+        ]
         calls = [Call(leaf, (i - 1,) if i else (), i == 0) for i, leaf in enumerate(leaves)]
         # Their order does not tell what becomes of an output.
         structure = Structure(calls, scores_known=False)
@@ -143,8 +147,8 @@ def unit_axes(model: Any, names: Names) -> dict[str, tuple[int, ...]]:
     return {names.of(variable): of_units for variable, of_units in axes if of_units}
 
 
-def _is_leaf(layer: Any) -> bool:
-    """Whether a layer is described as a whole: recurrent layers, and those without others."""
+def _is_described_whole(layer: Any) -> bool:
+    """Return whether a layer is described as a whole: if it is recurrent or has no inner layers."""
     recurrent = isinstance(layer, layers.RNN | layers.Bidirectional)
     has_inner_layers = any(layer._flatten_layers(include_self=False, recursive=False))
     return (recurrent or not has_inner_layers) and not isinstance(layer, layers.InputLayer)

@@ -78,8 +78,8 @@ def _is_plain(call: Call) -> bool:
     return isinstance(layer, KINDS) and is_from_keras(layer) and bool(layer.trainable)
 
 
-def _passes(calls: Sequence[Call], position: int) -> bool:
-    """Whether a call changes the values of its input by dropout and padding at most."""
+def _only_drops_or_pads(calls: Sequence[Call], position: int) -> bool:
+    """Return whether a call changes the values of its input by dropout and padding at most."""
     call = calls[position]
     operation = call.operation
     is_linear = isinstance(operation, LINEAR) or (
@@ -100,7 +100,7 @@ def _next_kernel(
     position = first
     while len(users[position]) == 1 and position not in outputs:
         (position,) = users[position]
-        if not _passes(calls, position):
+        if not _only_drops_or_pads(calls, position):
             return position if _is_plain(calls[position]) else None
     return None
 
@@ -129,7 +129,7 @@ def _comes_from_ordinary(calls: Sequence[Call], position: int) -> bool:
         if call.takes_model_input or len(call.inputs) != 1:
             return not call.inputs
         position = call.inputs[0]
-        if not _passes(calls, position):
+        if not _only_drops_or_pads(calls, position):
             return _is_ordinary(calls[position])
 
 
@@ -137,7 +137,7 @@ def _goes_to_ordinary(calls: Sequence[Call], users: list[list[int]], position: i
     pending = [position] if applied_activation(calls[position]) == "linear" else []
     while pending:
         for user in users[pending.pop()]:
-            if _passes(calls, user):
+            if _only_drops_or_pads(calls, user):
                 pending.append(user)
             elif not _is_ordinary(calls[user]):
                 return False

@@ -140,5 +140,5 @@ def expected_loss(model: Any) -> float | None:
 
 
 def _is_any_of(loss: Any, known: Any) -> bool:
-    """Whether a loss is one of some functions, or an instance of exactly one of some classes."""
+    """Return whether a loss is one of some functions, or an instance of exactly some class."""
     return any(loss is candidate or type(loss) is candidate for candidate in known)

@@ -17,7 +17,7 @@ layers = keras.layers
 
 # Operations of Keras that apply an activation, beside those named like a formula.
 OPERATIONS = {"sin": np.sin, "cos": np.cos, "erf": np.vectorize(math.erf, otypes=[float])}
-# By the names of classes, in lower case: the formulas and the activations of whole rows.
+# The formulas and the activations of whole rows, by names of classes in lower case.
 BY_CLASS = {name.replace("_", ""): name for name in (*FORMULAS, *ROW_WISE) if name != "linear"}
 
 # An activation saturates if, at these points, it stays below this share of its argument. ReLU6
@@ -109,7 +109,7 @@ def _of_class(operation: Any) -> Nonlinearity | None:
     if kind.lower() in OPERATIONS:
         return Nonlinearity(kind.lower(), OPERATIONS[kind.lower()])
     if kind == "Maximum":
-        # With one tensor, as in `ops.maximum(x, 0)`; the walk leaves out those with two.
+        # This one takes one tensor, as in `ops.maximum(x, 0)`; the walk leaves out those with two.
         return Nonlinearity("relu", "relu")
     name = BY_CLASS.get(kind.lower())
     formula = FORMULAS.get(name or "")

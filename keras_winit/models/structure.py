@@ -1,4 +1,4 @@
-"""Answers what surrounds each call of a model: kernels, activations, normalizations, branches."""
+"""Finds kernels, scores and residual branches in a list of calls, and what follows each call."""
 
 import inspect
 import itertools
@@ -36,7 +36,7 @@ ACTIVATION_NAMES = (
     *("sigmoid", "softplus", "softsign", "hard_sigmoid", "hard_tanh", "hard_silu"),
     *("softmax", "log_softmax", "exponential"),
 )
-# By the names of functions, operations and layers, in lower case and without "_".
+# The keys are names of functions, operations and layers, in lower case and without "_".
 ACTIVATIONS = {name.replace("_", ""): name for name in ACTIVATION_NAMES} | {
     "prelu": "leaky_relu",
     "swish": "silu",
@@ -90,11 +90,11 @@ class Structure:
         self._branches, self._branch_ends = self._find_branches()
 
     def kernel_follows(self, position: int) -> bool:
-        """Whether the output of a call reaches another kernel."""
+        """Return whether the output of a call reaches another kernel."""
         return self._kernel_follows[position]
 
     def only_scores(self, position: int) -> bool:
-        """Whether the output of a call only decides how much other tensors count.
+        """Return whether the output of a call only decides how much other tensors count.
 
         It then passes a softmax before the next kernel, as queries and keys of attention do.
         """
@@ -105,7 +105,7 @@ class Structure:
         return self._branches.get(position)
 
     def ends_branch(self, position: int) -> bool:
-        """Whether a call holds the last kernel of a residual branch."""
+        """Return whether a call holds the last kernel of a residual branch."""
         return position in self._branch_ends
 
     def activation(self, position: int) -> str | None:
@@ -117,14 +117,14 @@ class Structure:
         return next(filter(None, names), None)
 
     def is_normalized(self, position: int) -> bool:
-        """Whether the output of a call is normalized before the next kernel."""
+        """Return whether the output of a call is normalized before the next kernel."""
         return any(
             isinstance(self.calls[follower].operation, NORMALIZATIONS)
             for follower in self._followers(position)
         )
 
     def takes_raw_input(self, position: int) -> bool:
-        """Whether an input of the model reaches a call without a kernel or a normalization."""
+        """Return whether a model input reaches a call without a kernel or a normalization."""
         pending, seen = [position], set()
         while pending:
             current = pending.pop()
@@ -141,7 +141,7 @@ class Structure:
         return False
 
     def _leads_to_scores_only(self, position: int) -> bool:
-        """Whether a call is a softmax inside the model, or all its users take it as scores."""
+        """Return whether a call is a softmax inside the model, or its users take it as scores."""
         if activation_name(self.calls[position].operation) == "softmax":
             return self._kernel_follows[position]
         users = self._users[position]
@@ -151,7 +151,7 @@ class Structure:
         )
 
     def _scores_with(self, position: int, user: Call) -> bool:
-        """Whether an attention operation takes the output of a call as query or key alone."""
+        """Return whether an attention takes the output of a call as query or key alone."""
         arguments = user.arguments[:3]
         if isinstance(user.operation, ATTENTION_LAYERS):
             return position in arguments and position != arguments[1]

@@ -1,4 +1,4 @@
-"""Answers what each kernel of a model is for: what follows it, and which part it is of."""
+"""Extends `structure` by what decides a kernel's scheme: gates, products, shared embeddings."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ OUTPUT_ACTIVATIONS = frozenset(("softplus", "exponential", "log_sigmoid"))
 
 
 class Following(NamedTuple):
-    """What the output of a call meets before the next kernels.
+    """Activations and products that the output of a call meets before the next kernels.
 
     Args:
         activations: The first activation on each path, the nearest one first.
@@ -96,14 +96,14 @@ class Surroundings(Structure):
         return Following(tuple(activations), tuple(next_kernels), is_factor, is_gate)
 
     def comes_from_product(self, position: int) -> bool:
-        """Whether a call takes a product of two matrices, with no kernel or activation between."""
+        """Return whether a product of two matrices reaches a call before a kernel or activation."""
         return any(
             self._multiplies_matrices(source)
             for source in self._sources(position, through_activations=False)
         )
 
     def is_normalized_first(self, position: int) -> bool:
-        """Whether all that takes the output of a call takes it normalized, before any sum."""
+        """Return whether the output of a call is normalized before any sum, wherever it goes."""
         pending, seen, normalized = list(self._users[position]), set(), False
         while pending:
             current = pending.pop()
@@ -132,7 +132,7 @@ class Surroundings(Structure):
         return list(found), constant_added
 
     def makes_output(self, position: int, following: Following) -> bool:
-        """Whether a call holds the last kernel before an output, and is no hidden layer.
+        """Return whether a call holds the last kernel before an output, and is no hidden layer.
 
         A model that ends with a normalization, a sum or a rectifier is meant to go on in
         another one.
@@ -155,7 +155,7 @@ class Surroundings(Structure):
         return max(lengths.values())
 
     def holds_normalization(self, branch: int) -> bool:
-        """Whether a branch holds a normalization."""
+        """Return whether a branch holds a normalization."""
         operations = (self.calls[position].operation for position in self._members[branch])
         return any(isinstance(operation, NORMALIZATIONS) for operation in operations)
 
@@ -190,7 +190,7 @@ class Surroundings(Structure):
                 pending += self.calls[current].inputs
 
     def _gates(self, position: int) -> bool:
-        """Whether the saturating activation of a call is multiplied with another tensor."""
+        """Return whether the saturating activation of a call is multiplied with another tensor."""
         activation = self._nonlinearities[position]
         if activation is None or activation.is_row_wise or not activation.saturates:
             return False
@@ -221,5 +221,5 @@ class Surroundings(Structure):
 
 
 def _takes_two(call: Call) -> bool:
-    """Whether a call takes at least two tensors of the model, from different calls."""
+    """Return whether a call takes at least two tensors of the model, from different calls."""
     return len(call.inputs) + call.takes_model_input > 1

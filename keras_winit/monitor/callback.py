@@ -269,7 +269,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             if self._epoch_began:
                 records = self.history.records
                 least = records[-1].step + 1 if records else 0
-                self._steps.compare(self._fit_began, least)
+                self._steps.correct(self._fit_began, least)
                 self._fit_began = self._epoch_began = False
             self._block = self._steps.take()
             self._is_recorded = not self._ended and any(map(self._is_due, self._block))
@@ -281,7 +281,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             self._end(one_line(error))
 
     def _looks_at_loss(self) -> bool:
-        """Whether a loss that is not finite is to be reported at steps without a record."""
+        """Return whether a loss that is not finite is to be reported at steps without a record."""
         return not self._ended and self._capture is not None and bool(self.rules)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -307,7 +307,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._logged_loss.batches.clear()
         self._switch.disarm(self._watched)
         try:
-            self._steps.compare()
+            self._steps.correct()
         except Exception as error:
             self._end(one_line(error))
         # A writer need not have `end`.
@@ -360,7 +360,11 @@ class ActivationMonitor(keras.callbacks.Callback):
         # A predicate of the user's may fail on the cells.
         with suppress(Exception):
             note_layers_in_loops(self._watched, self._capture)
-        if self.layers and self.plan.of_layers and not (record.layers or self._capture.unseen):
+        if (
+            self.layers
+            and self.plan.measures_layers
+            and not (record.layers or self._capture.unseen)
+        ):
             self._warn_of_no_layers()
 
     def _warn_of_no_layers(self) -> None:

@@ -21,7 +21,7 @@ def row_name(layer: str, output: int = 0, call: int = 1, pre_activation: bool = 
 
 
 def ends_in_mark(name: str) -> bool:
-    """Whether a layer's name could be mistaken for a row name of another layer."""
+    """Return whether a layer's name could be mistaken for a row name of another layer."""
     return layer_of(name) != name
 
 
@@ -39,7 +39,7 @@ def split_call(row: str) -> tuple[str, int]:
 
 
 def is_pre_activation(row: str) -> bool:
-    """Whether a row is a pre-activation."""
+    """Return whether a row is a pre-activation."""
     return row.endswith(".pre")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-from keras_winit.plots.inputs import Record
+from keras_winit.plots.protocols import Record
 
 # Size in inches of pictures that TensorBoard shows 330 pixels wide or 220 pixels high. The
 # resolution keeps them sharp when they are enlarged.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from keras_winit.plots.inputs import Finding
+from keras_winit.plots.protocols import Finding
 
 
 class Mark(NamedTuple):

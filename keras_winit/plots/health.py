@@ -9,7 +9,7 @@ import numpy as np
 from keras_winit.plots.axes import height_of_rows, label_layers
 from keras_winit.plots.figures import SMALL, SMALL_DPI, figure, save, step_range, unmeasured
 from keras_winit.plots.findings import Findings, worst_severities
-from keras_winit.plots.healthy import UPDATE_TARGET
+from keras_winit.plots.healthy_ranges import UPDATE_TARGET
 from keras_winit.plots.heatmaps import (
     DECADES,
     RATIOS,
@@ -17,8 +17,8 @@ from keras_winit.plots.heatmaps import (
     draw_heat_map,
     draw_legend,
 )
-from keras_winit.plots.inputs import Record
 from keras_winit.plots.labels import SHORT
+from keras_winit.plots.protocols import Record
 from keras_winit.plots.tables import Array, Tables
 
 STATISTICS = ("unit_stddev", "gradient_norm", "update_ratio", "dead_share", "saturated_share")

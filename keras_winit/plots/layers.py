@@ -10,7 +10,7 @@ from keras_winit.plots.axes import height_of_rows, label_decades, label_layers
 from keras_winit.plots.figures import figure, save, unmeasured
 from keras_winit.plots.findings import Findings, worst_severities
 from keras_winit.plots.heatmaps import RATIOS, HeatMap, draw_heat_map, draw_legend
-from keras_winit.plots.inputs import Record
+from keras_winit.plots.protocols import Record
 from keras_winit.plots.tables import Array, Tables
 
 

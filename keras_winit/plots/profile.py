@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.plots import healthy
+from keras_winit.plots import healthy_ranges
 from keras_winit.plots.axes import height_of_rows, label_decades, label_layers
 from keras_winit.plots.figures import figure, save, text_color, unmeasured
 from keras_winit.plots.findings import MARKS, Findings, worst_severities
-from keras_winit.plots.inputs import Record
+from keras_winit.plots.protocols import Record
 from keras_winit.plots.tables import Array, Flags, Tables
 
 STATISTICS = ("unit_stddev", "gradient_norm", "dead_share", "saturated_share")
@@ -97,9 +97,9 @@ def profile(
 
 def _panels(tables: Tables) -> list[Panel]:
     """Return the panels of statistics that were measured."""
-    low, _ = healthy.RANGES["vanishing_forward"]
-    _, high = healthy.RANGES["exploding_forward"]
-    lowest_gradient, _ = healthy.RANGES["vanishing_backward"]
+    low, _ = healthy_ranges.RANGES["vanishing_forward"]
+    _, high = healthy_ranges.RANGES["exploding_forward"]
+    lowest_gradient, _ = healthy_ranges.RANGES["vanishing_backward"]
     signal = np.where(tables.missing("unit_stddev"), np.inf, tables.signal())[:, 0]
     nonfinite = tables.of_first_kernels("gradient_nonfinite") > 0
     gradients = np.where(nonfinite, np.inf, tables.of_first_kernels("gradient_norm"))[:, 0]
@@ -110,8 +110,8 @@ def _panels(tables: Tables) -> list[Panel]:
     panels = [
         Panel("signal\nunit stddev", signal, low * tables.reference, high, False),
         Panel("gradient\ngradient norm / largest", gradients, lowest_gradient, 1.0, False),
-        Panel("dead units\nshare of units", dead, *healthy.RANGES["dead_units"], True),
-        Panel("saturation\nshare of entries", saturated, *healthy.RANGES["saturated"], True),
+        Panel("dead units\nshare of units", dead, *healthy_ranges.RANGES["dead_units"], True),
+        Panel("saturation\nshare of entries", saturated, *healthy_ranges.RANGES["saturated"], True),
     ]
     return [panel for panel in panels if not np.all(np.isnan(panel.values))]
 
@@ -129,7 +129,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         values = np.clip(values, left, right)
     depth = np.arange(len(values))
     known = ~np.isnan(values)
-    axes.axvspan(panel.low, panel.high, color=healthy.COLOR, alpha=0.15, linewidth=0)
+    axes.axvspan(panel.low, panel.high, color=healthy_ranges.COLOR, alpha=0.15, linewidth=0)
     axes.plot(values[known], depth[known], "-", color="0.5", linewidth=1)
     inside = known & ~outside
     axes.plot(values[inside], depth[inside], "o", color=text_color(), markersize=4)
@@ -153,7 +153,7 @@ def _draw_legend(picture: Any, outside: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Patch(color=healthy.COLOR, alpha=0.3, label="healthy range")]
+    handles: list[Any] = [Patch(color=healthy_ranges.COLOR, alpha=0.3, label="healthy range")]
     if outside:
         color, marker = OUTSIDE
         handles.append(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_winit.plots.figures import figure, save
-from keras_winit.plots.inputs import Propagation
+from keras_winit.plots.protocols import Propagation
 
 # The most histograms side by side.
 PANELS = 10

@@ -10,7 +10,7 @@ import numpy as np
 from keras_winit.plots.axes import height_of_rows, label_decades, label_layers
 from keras_winit.plots.figures import figure, save, text_color
 from keras_winit.plots.findings import Findings, worst_severities
-from keras_winit.plots.inputs import SignalRow
+from keras_winit.plots.protocols import SignalRow
 from keras_winit.plots.tables import Array
 
 PREDICTED = "#2166ac"

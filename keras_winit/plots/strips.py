@@ -11,8 +11,8 @@ from keras_winit.plots.axes import label_steps
 from keras_winit.plots.figures import SMALL, SMALL_DPI, figure, save, step_range, unmeasured
 from keras_winit.plots.findings import MARKS, Findings, worst_severities
 from keras_winit.plots.heatmaps import draw_cells
-from keras_winit.plots.inputs import Record
 from keras_winit.plots.labels import LONGEST, SHORT, evenly_spaced, layer_labels
+from keras_winit.plots.protocols import Record
 from keras_winit.plots.tables import Array, Tables
 
 # The most strips in a picture, in a column of strips, and in a small picture.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.plots.healthy import RANGES
-from keras_winit.plots.inputs import Record
+from keras_winit.plots.healthy_ranges import RANGES
+from keras_winit.plots.protocols import Record
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.plots import healthy
+from keras_winit.plots import healthy_ranges
 from keras_winit.plots.axes import label_decades, label_steps
 from keras_winit.plots.figures import figure, save, text_color, unmeasured
 from keras_winit.plots.findings import MARKS, Findings, worst_severities
-from keras_winit.plots.inputs import Record
 from keras_winit.plots.labels import layer_labels
+from keras_winit.plots.protocols import Record
 from keras_winit.plots.tables import Array, Tables
 
 # More lines than this cannot be told apart: their median and their range are drawn instead.
@@ -54,10 +54,14 @@ def updates(
         raise unmeasured("updates", records, "update_ratio")
     picture = figure(figsize=(9, 4.8), layout="constrained")
     axes = picture.subplots()
-    low, high = healthy.RANGES["update_too_large"]
-    axes.axhspan(low, high, color=healthy.COLOR, alpha=0.15, linewidth=0, label="healthy range")
-    rule = f"rule of thumb, {healthy.UPDATE_TARGET:g}"
-    axes.axhline(healthy.UPDATE_TARGET, color=text_color(), linestyle="--", linewidth=1, label=rule)
+    low, high = healthy_ranges.RANGES["update_too_large"]
+    axes.axhspan(
+        low, high, color=healthy_ranges.COLOR, alpha=0.15, linewidth=0, label="healthy range"
+    )
+    rule = f"rule of thumb, {healthy_ranges.UPDATE_TARGET:g}"
+    axes.axhline(
+        healthy_ranges.UPDATE_TARGET, color=text_color(), linestyle="--", linewidth=1, label=rule
+    )
     measured = ~np.all(np.isnan(ratios), axis=1)
     names = [name for name, known in zip(tables.kernels, measured, strict=True) if known]
     draw = _draw_each if len(names) <= LINES else _draw_range

@@ -49,7 +49,7 @@ def _native(tensor: Any) -> Any:
 def _spaced_samples(data: Any, samples: int) -> Any:
     leaves = keras.tree.flatten(data)
     if all(np.ndim(leaf) == 0 and not hasattr(leaf, "shape") for leaf in leaves):
-        data = np.asarray(data)  # Nested lists of numbers.
+        data = np.asarray(data)  # These are nested lists of numbers.
         leaves = [data]
     count = min((len(leaf) for leaf in leaves), default=0)
     if count == 0:
@@ -61,7 +61,7 @@ def _spaced_samples(data: Any, samples: int) -> Any:
 
 
 def _rows(values: Any, rows: Any) -> Any:
-    if hasattr(values, "iloc"):  # Pandas.
+    if hasattr(values, "iloc"):  # This is a Pandas object.
         return values.iloc[rows].to_numpy()
     if isinstance(values, np.ndarray):
         return values[rows]

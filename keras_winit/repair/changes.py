@@ -17,7 +17,7 @@ COLUMNS = ("layer", "weight", "change", "stddev before", "after", "reason")
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one weight.
+    """A weight that a function set or left, with the reason.
 
     Args:
         layer: Name of the layer, see `Names`.

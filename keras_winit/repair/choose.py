@@ -111,7 +111,7 @@ def _he_like(kernel: KernelContext) -> Any:
 
 
 def _is_packed(kernel: KernelContext) -> bool:
-    """Whether a kernel holds query, key and value side by side."""
+    """Return whether a kernel holds query, key and value side by side."""
     inputs, *outputs = kernel.kernel.variable.shape
     return _is_factor(kernel) and outputs == [3 * inputs]
 

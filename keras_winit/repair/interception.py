@@ -73,7 +73,7 @@ def _bound(replacement: Replacement, call: Any) -> Replacement:
 
 @contextlib.contextmanager
 def _attribute(layer: Any, name: str, value: Any) -> Iterator[None]:
-    # Written past Keras, which would track a layer among the attributes.
+    # The attributes are set past Keras, which would track a layer among them.
     attributes, missing = layer.__dict__, object()
     before = attributes.get(name, missing)
     attributes[name] = value

@@ -107,7 +107,7 @@ def _subtract(passage: Passage) -> Signal:
     return signals.total([first, second.scaled(-1)])
 
 
-def _mean(passage: Passage) -> Signal:
+def _mean_of_signals(passage: Passage) -> Signal:
     return signals.total(passage.operands).scaled(1 / len(passage.operands))
 
 
@@ -183,19 +183,19 @@ def _each(rank_names: str, rule: Rule) -> dict[str, Rule]:
     return {f"{rank_names}{rank}D": rule for rank in (1, 2, 3)}
 
 
-def _largest(passage: Passage) -> Signal:
+def _largest_in_window(passage: Passage) -> Signal:
     return signals.largest(passage.input, _window(passage))
 
 
-def _pool_mean(passage: Passage) -> Signal:
+def _mean_in_window(passage: Passage) -> Signal:
     return signals.averaged(passage.input, _window(passage))
 
 
-def _largest_of_all(passage: Passage) -> Signal:
+def _largest_of_entries(passage: Passage) -> Signal:
     return signals.largest(passage.input, passage.merged)
 
 
-def _mean_of_all(passage: Passage) -> Signal:
+def _mean_of_entries(passage: Passage) -> Signal:
     return signals.averaged(passage.input, passage.merged)
 
 
@@ -208,7 +208,7 @@ UNCHANGED = (
     *("Transpose", "GetItem", "Squeeze", "ExpandDims", "Repeat", "Tile", "BroadcastTo"),
     *("Swapaxes", "Moveaxis", "Ravel", "DepthToSpace", "SpaceToDepth", "Rearrange"),
 )
-# Those that pick or exchange entries: the outputs are independent of the inputs' other entries.
+# Operations that pick or exchange entries: outputs are independent of the inputs' other entries.
 PICKING = ("Split", "GetItem", "Slice", "Take", "Flip", "Roll")
 
 RULES: dict[str, Rule] = {
@@ -220,19 +220,19 @@ RULES: dict[str, Rule] = {
     **_each("ZeroPadding", _padding),
     "Pad": _padding,
     # Several entries become one.
-    **_each("MaxPooling", _largest),
-    **_each("AveragePooling", _pool_mean),
-    **_each("GlobalMaxPooling", _largest_of_all),
-    **_each("GlobalAveragePooling", _mean_of_all),
-    **_each("AdaptiveMaxPooling", _largest_of_all),
-    **_each("AdaptiveAveragePooling", _mean_of_all),
-    "Max": _largest_of_all,
-    "Mean": _mean_of_all,
+    **_each("MaxPooling", _largest_in_window),
+    **_each("AveragePooling", _mean_in_window),
+    **_each("GlobalMaxPooling", _largest_of_entries),
+    **_each("GlobalAveragePooling", _mean_of_entries),
+    **_each("AdaptiveMaxPooling", _largest_of_entries),
+    **_each("AdaptiveAveragePooling", _mean_of_entries),
+    "Max": _largest_of_entries,
+    "Mean": _mean_of_entries,
     "Sum": _sum_of_entries,
     # Several signals become one. Each name is that of a layer and of an operation.
     "Add": lambda passage: signals.total(passage.operands),
     "Subtract": _subtract,
-    "Average": _mean,
+    "Average": _mean_of_signals,
     "Multiply": lambda passage: signals.product(passage.operands),
     **dict.fromkeys(("Concatenate", "Stack"), _concatenate),
     "Maximum": _by_draws(lambda *values: np.max(np.stack(values), axis=0)),
@@ -249,7 +249,7 @@ RULES: dict[str, Rule] = {
     "Cos": lambda passage: signals.activated(passage.input, np.cos),
     "PReLU": _prelu,
     "Softmax": _softmax,
-    # Of ConvNeXt in `keras.applications`.
+    # A layer of ConvNeXt in `keras.applications`.
     "LayerScale": lambda passage: _with_weights(passage, passage.input, "gamma"),
     "StochasticDepth": _stochastic_depth,
     # Normalizations.

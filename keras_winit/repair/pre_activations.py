@@ -17,7 +17,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Correction:
-    """How to correct a layer.
+    """The factors and the bias that correct a layer, or the reason why it is left.
 
     Args:
         outputs: Its pre-activations after the correction.

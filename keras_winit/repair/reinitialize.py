@@ -102,7 +102,7 @@ def reinitialize(
         residual,
         selected,
         reset_statistics,
-        {} if y is None else _output_biases(model, inspection, names, y),
+        {} if y is None else _output_bias_choices(model, inspection, names, y),
     )
     plans = list(weight_plans(model, inspection, names, wishes, _base_seed(seed, initializer)))
     optimizer = model.optimizer if reset_optimizer else None
@@ -172,7 +172,7 @@ def _base_seed(seed: Any, initializer: Any) -> int:
     if seed is None:
         seed = getattr(initializer, "seed", None) if _is_seeded(initializer) else None
     if seed is None:
-        # As Keras' initializers do, so that `keras.utils.set_random_seed` determines it.
+        # Keras' initializers draw theirs so: `keras.utils.set_random_seed` determines it.
         return random.randint(1, int(1e9))
     number = as_index(seed)
     if number is None:
@@ -183,12 +183,14 @@ def _base_seed(seed: Any, initializer: Any) -> int:
 
 
 def _is_seeded(initializer: Any) -> bool:
-    """Whether an initializer was given an integer as its seed."""
+    """Return whether an initializer was given an integer as its seed."""
     config = initializer.get_config() if hasattr(initializer, "get_config") else {}
     return as_index(config.get("seed")) is not None
 
 
-def _output_biases(model: Any, inspection: Inspection, names: Names, y: Any) -> dict[int, Choice]:
+def _output_bias_choices(
+    model: Any, inspection: Inspection, names: Names, y: Any
+) -> dict[int, Choice]:
     heads = {names.of(kernel.owner): kernel for kernel in inspection.kernels if kernel.head}
     return output_biases(model, heads, y)
 

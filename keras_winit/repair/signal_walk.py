@@ -14,6 +14,7 @@ from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.placement import Array
 from keras_winit.models.graph import Call
 from keras_winit.models.kernels import Kernel
+from keras_winit.models.valid_taps import valid_share
 from keras_winit.repair import signals
 from keras_winit.repair.changes import Change, stddev
 from keras_winit.repair.moment_rules import PICKING, activate, passed
@@ -23,7 +24,6 @@ from keras_winit.repair.passage import Passage, Shape
 from keras_winit.repair.recurrent_moments import recurrent_outputs
 from keras_winit.repair.signals import Signal, Sources
 from keras_winit.repair.transaction import Progress
-from keras_winit.repair.valid_taps import valid_share
 
 
 class SignalWalk:
@@ -76,7 +76,7 @@ class SignalWalk:
                 first,
                 call.node.arguments.kwargs,
             )
-            after = self._after(call.operation, passage)
+            after = self._signal_after(call.operation, passage)
             picks = type(call.operation).__name__ in PICKING
             for tensor in call.node.outputs:
                 self._signals[id(tensor)] = self._sources.redrawn(after) if picks else after
@@ -92,9 +92,9 @@ class SignalWalk:
             return signals.constant(keras.ops.convert_to_numpy(value).astype(np.float64))
         return None
 
-    def _after(self, operation: Any, passage: Passage) -> Signal:
+    def _signal_after(self, operation: Any, passage: Passage) -> Signal:
         if isinstance(operation, keras.layers.TimeDistributed):
-            return self._after(operation.layer, passage)
+            return self._signal_after(operation.layer, passage)
         if isinstance(operation, keras.layers.Bidirectional):
             return self._bidirectional(operation, passage)
         owner = self._owners.get(id(operation)) or self._owners.get(
@@ -102,9 +102,9 @@ class SignalWalk:
         )
         if owner is not None and all(kernel.use is not None for kernel in owner.kernels):
             if owner.is_recurrent and isinstance(operation, keras.layers.RNN):
-                return self._recurrent(owner, operation, passage)
+                return self._set_recurrent_kernels(owner, operation, passage)
             if not owner.is_recurrent:
-                return self._weighted(owner, passage)
+                return self._set_kernels(owner, passage)
         try:
             after = passed(passage) if passage.operands else None
         except (ValueError, TypeError, OverflowError):
@@ -114,7 +114,7 @@ class SignalWalk:
             return passage.input if passage.operands else self._sources.normal(0.0, 1.0)
         return after
 
-    def _weighted(self, owner: Owner, passage: Passage) -> Signal:
+    def _set_kernels(self, owner: Owner, passage: Passage) -> Signal:
         """Set the kernels of a layer, if it is its first call, and return its output."""
         is_first = id(owner.layer) not in self._rows
         if is_first:
@@ -122,10 +122,10 @@ class SignalWalk:
         incoming = 1.0 if owner.is_look_up else passage.input.second_moment
         bias = _values(owner.bias)
         target = self._target - float(bias.var())
-        reason = owner.refusal or _loaded(owner)
+        reason = owner.refusal or _reason_if_table_is_given(owner)
         if reason == "quantized":
             # The stored integers do not show the size of the weights.
-            self._rows.setdefault(id(owner.layer), self._left(owner, reason))
+            self._rows.setdefault(id(owner.layer), self._rows_of_left(owner, reason))
             return self._sources.normal(0.0, self._target)
         if not reason and incoming == 0:
             reason = "its inputs are constantly 0"
@@ -166,7 +166,7 @@ class SignalWalk:
         size = float(np.mean(values**2))
         variable.assign((values * math.sqrt(variance / size)).astype(np.float32))
 
-    def _recurrent(self, owner: Owner, layer: Any, passage: Passage) -> Signal:
+    def _set_recurrent_kernels(self, owner: Owner, layer: Any, passage: Passage) -> Signal:
         is_first = id(owner.layer) not in self._rows
         before = [stddev(kernel.variable) for kernel in owner.kernels]
         reason = owner.refusal or ("keeps its state between batches" if layer.stateful else "")
@@ -194,7 +194,10 @@ class SignalWalk:
         return after
 
     def _bidirectional(self, layer: Any, passage: Passage) -> Signal:
-        both = [self._after(part, passage) for part in (layer.forward_layer, layer.backward_layer)]
+        both = [
+            self._signal_after(part, passage)
+            for part in (layer.forward_layer, layer.backward_layer)
+        ]
         if layer.merge_mode == "sum":
             return signals.total(both)
         if layer.merge_mode == "ave":
@@ -209,10 +212,10 @@ class SignalWalk:
         for key, owner in self._owners.items():
             if key not in self._rows:
                 reason = owner.refusal or ("no rule" if owner.is_recurrent else "not called")
-                rows += self._left(owner, reason)
+                rows += self._rows_of_left(owner, reason)
         return rows
 
-    def _left(self, owner: Owner, reason: str) -> list[Change]:
+    def _rows_of_left(self, owner: Owner, reason: str) -> list[Change]:
         stddevs = [stddev(kernel.variable) for kernel in owner.kernels]
         return [
             Change(owner.name, kernel.name, "", reason, value, value)
@@ -226,7 +229,7 @@ class SignalWalk:
         return [f"Mean and variance pass unchanged through {', '.join(self._unknown)}."]
 
 
-def _loaded(owner: Owner) -> str:
+def _reason_if_table_is_given(owner: Owner) -> str:
     """Return why an embedding is left alone: its table was given, not drawn."""
     scheme = getattr(owner.layer, "embeddings_initializer", None)
     given = isinstance(scheme, keras.initializers.Constant)

@@ -24,7 +24,7 @@ OWN_INITIALIZER = ("gamma", "beta", "alpha")
 
 @dataclass(frozen=True)
 class WeightPlan:
-    """What becomes of one weight.
+    """The decision on one weight: the initializer that draws it, or none, and the reason.
 
     Args:
         variable: The weight.
@@ -41,7 +41,7 @@ class WeightPlan:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a caller of `reinitialize` asks for.
+    """The arguments of `reinitialize` that decide on weights.
 
     Args:
         scheme: Initializer for all kernels; None for the table of `choose.py`.

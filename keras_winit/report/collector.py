@@ -47,8 +47,8 @@ class ReportCollector(StepCollector):
         # The outputs of all layer calls, which keeps their ids valid, and where each one is.
         self.sources: list[Any] = []
         self._places: dict[int, int] = {}
-        # By row name: the place of its tensor in `sources`, its mean cosine, sums of its units
-        # and their norm.
+        # For each row name, the place of its tensor in `sources`, its mean cosine, the sums of its
+        # units and their norm.
         self.places: dict[str, int] = {}
         self.cosines: dict[str, Any] = {}
         self.unit_sums: dict[str, tuple[Any, Any]] = {}

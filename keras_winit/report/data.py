@@ -19,7 +19,7 @@ VARYING_LENGTH = 16
 FEW_INTEGERS = 2
 
 
-def first_batch(model: Any, data: Any, y: Any, samples: int | None, seed: int) -> tuple[Any, Any]:
+def report_batch(model: Any, data: Any, y: Any, samples: int | None, seed: int) -> tuple[Any, Any]:
     """Return the inputs and the targets of the report, as tensors; None where there are none.
 
     Args:

@@ -28,7 +28,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What one pass measured, on the host.
+    """The measurements of one pass, on the host.
 
     Args:
         record: The record of the pass, as the monitor would make it at step 0.

@@ -50,7 +50,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one pass measured, on the device.
+    """The measurements of one pass, on the device.
 
     Args:
         outputs: What the model returned.

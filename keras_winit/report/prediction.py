@@ -21,6 +21,7 @@ from keras_winit.models.activation_chains import KEEPING_VALUES, is_from_keras
 from keras_winit.models.graph import Call, Trace
 from keras_winit.models.kernels import kernel_uses, kernel_variable
 from keras_winit.models.names import Names
+from keras_winit.models.valid_taps import valid_share
 from keras_winit.monitor.row_names import row_name
 from keras_winit.theory.activations import Activation, find_activation
 from keras_winit.theory.maps import mean_squared_slope, pair_mean_by_series
@@ -41,7 +42,12 @@ PREDICTABLE = (
 # Operations, and layers of the same name, that change no value.
 UNCHANGING = KEEPING_VALUES | {"ConvertToTensor"}
 # Layers that change nothing outside of training.
-AT_REST = (layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.GaussianNoise)
+TRAINING_ONLY = (
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.GaussianNoise,
+)
 
 # A kernel is taken for random with mean zero if the square of its mean, times fan_in, is at most
 # this share of its mean square: the entries then add up like independent ones. A mean of at most
@@ -51,7 +57,7 @@ MOST_MEAN, MOST_ERRORS = 0.5, 5.0
 
 @dataclass(frozen=True)
 class Prediction:
-    """What theory predicts of one row; NaN where it does not predict.
+    """The prediction of theory for one row; NaN where it makes none.
 
     Args:
         stddev: Standard deviation of all entries.
@@ -154,7 +160,7 @@ def _after(call: Call, before: Signal, training: bool) -> Signal | None:
     kept = replace(before, slope=1.0, growth=None)
     if type(operation).__name__ in UNCHANGING:
         return kept
-    if isinstance(operation, AT_REST) and not (training and _rate(operation) > 0):
+    if isinstance(operation, TRAINING_ONLY) and not (training and _rate(operation) > 0):
         return kept
     if isinstance(operation, PREDICTABLE):
         linear = _after_kernel(operation, before)
@@ -198,33 +204,15 @@ def _after_kernel(layer: Any, before: Signal) -> Signal | None:
     is_chance = mean_square * values.size <= MOST_ERRORS**2 * square
     if mean_square * fan_in > MOST_MEAN * square and not is_chance:
         return None
-    share = _share_of_taps(layer, before.shape)
-    if share is None:
+    if getattr(layer, "padding", "valid") != "valid" and None in before.shape[1:]:
         return None
+    share = valid_share(layer, before.shape)
     bias = _values(layer.bias) if getattr(layer, "bias", None) is not None else np.zeros(1)
     of_bias = float(np.mean(bias**2))
     of_signal = square * fan_in * share * before.square
     q = of_signal + of_bias
     cosine = (of_signal * before.cosine + of_bias) / q if q > 0 else before.cosine
     return Signal(0.0, q, cosine, normal=True, growth=square * fan_out * share)
-
-
-def _share_of_taps(layer: Any, shape: Sequence[int | None]) -> float | None:
-    """Return the mean share of a window that does not lie in the padding; None if unknown."""
-    if getattr(layer, "padding", "valid") == "valid":
-        return 1.0
-    sizes = shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
-    windows = zip(sizes, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
-    share = 1.0
-    for size, taps, stride, dilation in windows:
-        if size is None:
-            return None
-        reach = (taps - 1) * dilation
-        starts = np.arange(0, size, stride)
-        left = reach if layer.padding == "causal" else max(starts[-1] + reach + 1 - size, 0) // 2
-        places = starts[:, None] - left + dilation * np.arange(taps)
-        share *= float(np.mean((places >= 0) & (places < size)))
-    return share
 
 
 def _values(variable: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`signal_report`: what will happen to the signal in a model, before a step is trained."""
+"""`signal_report`: runs a model once, predicts, applies the rules, and reports before training."""
 
 import math
 from collections.abc import Sequence
@@ -19,12 +19,13 @@ from keras_winit.monitor.diagnosis.engine import Diagnosis
 from keras_winit.monitor.diagnosis.findings import Findings
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts, collect_model_facts
 from keras_winit.monitor.diagnosis.rules import RULES, Rule
+from keras_winit.monitor.output.strict_json import json_value
 from keras_winit.monitor.records import Record
-from keras_winit.report.data import first_batch
+from keras_winit.report.data import report_batch
 from keras_winit.report.measuring import measure, report_names
 from keras_winit.report.passes import Pass
 from keras_winit.report.prediction import Prediction, Signal, predict
-from keras_winit.report.rows import LayerRow, as_plain, make_rows, plain
+from keras_winit.report.rows import LayerRow, make_rows
 from keras_winit.report.table import as_html, as_text
 from keras_winit.report.verdict import changes, verdict
 from keras_winit.theory.checks import require_integer
@@ -32,7 +33,7 @@ from keras_winit.theory.checks import require_integer
 
 @dataclass(frozen=True, eq=False)
 class SignalReport:
-    """What a model does to a batch before training; prints as text, in a notebook as HTML.
+    """Report on a model and a batch before training; prints as text, in a notebook as HTML.
 
     Args:
         title: The model, the batch and the mode.
@@ -63,11 +64,11 @@ class SignalReport:
         return {
             "title": self.title,
             "verdict": self.verdict,
-            "rows": [as_plain(row) for row in self.rows],
-            "findings": [plain(finding.as_dict()) for finding in self.findings],
+            "rows": [json_value(vars(row)) for row in self.rows],
+            "findings": [json_value(finding.as_dict()) for finding in self.findings],
             "changes": list(self.changes),
             "unseen": dict(self.unseen),
-            "loss": plain(self.record.loss),
+            "loss": json_value(self.record.loss),
         }
 
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
@@ -151,7 +152,7 @@ def signal_report(
             f"`signal_report` needs a built model, or data. Received: {model.name!r}, not built, "
             "data=None. Pass a batch, `signal_report(model, data)`."
         )
-    x, y = first_batch(model, data, y, samples, seed)
+    x, y = report_batch(model, data, y, samples, seed)
     if not model.built:
         model(x)
     normalizes = any(map(is_batch_normalization, model._flatten_layers()))

@@ -121,20 +121,6 @@ def _chis(measured: Measurements, parts: Mapping[str, LayerInfo]) -> dict[str, f
         for name, following in itertools.pairwise(group):
             after = measured.gradient_norms[following]
             if after > 0:
-                # Divided first: the squares of tiny norms would be zero.
+                # The division comes first: the squares of tiny norms would be zero.
                 chis[name] = (measured.gradient_norms[name] / after) ** 2
     return chis
-
-
-def as_plain(row: Any) -> dict[str, Any]:
-    """Return the fields of a row; NaN as None, infinite values as texts, for strict JSON."""
-    return {name: plain(value) for name, value in vars(row).items()}
-
-
-def plain(value: Any) -> Any:
-    """Return a value that strict JSON can hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    return [plain(one) for one in value] if isinstance(value, list | tuple) else value

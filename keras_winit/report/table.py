@@ -59,13 +59,13 @@ USUALLY_ZERO = ("dead_share", "saturated_share", "repeated_share", "nonfinite")
 def columns_of(rows: Sequence[LayerRow]) -> list[Column]:
     """Return the columns that tell something of these rows."""
 
-    def tells(column: Column) -> bool:
+    def is_informative(column: Column) -> bool:
         known = [v for row in rows if not math.isnan(v := getattr(row, column.field))]
         if column.field in USUALLY_ZERO:
             return any(value >= LEAST_SHARE for value in known)
         return bool(known)
 
-    return [column for column in COLUMNS if tells(column)]
+    return [column for column in COLUMNS if is_informative(column)]
 
 
 def shown_rows(rows: Sequence[LayerRow]) -> list[LayerRow | str]:

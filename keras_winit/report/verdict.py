@@ -26,7 +26,7 @@ LAYERS_NAMED = 3
 
 @dataclass(frozen=True)
 class Headline:
-    """How the verdict tells the findings of a rule.
+    """The sentence with which the verdict reports the findings of a rule.
 
     Args:
         text: Sentence without its end, with the name of the layer, its place and the number.
@@ -37,7 +37,7 @@ class Headline:
     smallest: bool = False
 
 
-# In the order in which they are told, if several rules have findings with the same cause.
+# The order decides which one is reported, if several rules have findings with the same cause.
 HEADLINES = {
     "vanishing_forward": Headline(
         "The signal vanishes: {percent} of the differences between samples arrive in {layer}", True
@@ -65,29 +65,31 @@ HEADLINES = {
 }
 
 
-def verdict(findings: Findings, rows: Sequence[LayerRow], at_rest: bool = False) -> str:
+def verdict(
+    findings: Findings, rows: Sequence[LayerRow], uses_moving_statistics: bool = False
+) -> str:
     """Return one sentence with one number and one remedy.
 
     Args:
         findings: Findings of the rules, the worst first.
         rows: Rows of the report.
-        at_rest: Whether the model has batch normalization that ran in inference mode.
+        uses_moving_statistics: Whether batch normalization ran in inference mode.
     """
     serious = [finding for finding in findings if finding.severity != "info"]
     if not serious:
-        return _healthy(findings, rows, at_rest)
+        return _healthy(findings, rows, uses_moving_statistics)
     root = serious[0]
     remedy = _remedy(root)
     return f"{_headline(root, rows)}; {remedy}."
 
 
-def _healthy(findings: Findings, rows: Sequence[LayerRow], at_rest: bool) -> str:
+def _healthy(findings: Findings, rows: Sequence[LayerRow], uses_moving_statistics: bool) -> str:
     notes = f" ({len(findings)} note{'s' * (len(findings) > 1)} below)" if findings else ""
     hidden = [row for row in rows if row.has_kernel and row.hidden and row.unit_stddev > 0]
     if len(hidden) < 2:
         return f"Nothing is wrong with this start{notes}; train the model as it is."
     share = hidden[-1].unit_stddev / hidden[0].unit_stddev
-    if at_rest and not LOST <= share <= 1 / LOST:
+    if uses_moving_statistics and not LOST <= share <= 1 / LOST:
         return (
             f"In inference mode the last of {len(hidden)} hidden layers varies {share:.2g} times "
             "as much as the first, because batch normalization has no statistics yet; call "
@@ -105,7 +107,7 @@ def _headline(root: Finding, rows: Sequence[LayerRow]) -> str:
         of_rule = [finding for finding in found if finding.rule == rule]
         if root.rule in OF_WEIGHTS and of_rule:
             choose = min if headline.smallest else max
-            # Of values that print alike the first counts.
+            # If several values print alike, the first one counts.
             worst = choose(of_rule, key=lambda finding: float(f"{finding.value:.2g}"))
             return headline.text.format(
                 layer=_place(worst.layer, rows), percent=percent(worst.value), value=worst.value

@@ -2,8 +2,8 @@
 
 from keras_winit.statistics.activations import BANDS as BANDS
 from keras_winit.statistics.activations import FLAT as FLAT
+from keras_winit.statistics.activations import count_saturated as count_saturated
 from keras_winit.statistics.activations import elementwise as elementwise
-from keras_winit.statistics.activations import flat as flat
 from keras_winit.statistics.activations import saturated_share as saturated_share
 from keras_winit.statistics.distribution import EDGES as EDGES
 from keras_winit.statistics.distribution import histogram as histogram

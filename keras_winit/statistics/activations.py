@@ -81,7 +81,7 @@ def _largest_slope(activation: Callable[[Any], Any]) -> Any:
     return ops.max(_slope(activation, ops.linspace(-8.0, 8.0, 1601, dtype="float32")))
 
 
-def flat(z: Any, counts: Any, activation: Callable[[Any], Any]) -> tuple[Any, Any]:
+def count_saturated(z: Any, counts: Any, activation: Callable[[Any], Any]) -> tuple[Any, Any]:
     """Return the number of saturated pre-activations, and the number of all that count.
 
     Saturated is as in `saturated_share`. The first number is NaN if a pre-activation that

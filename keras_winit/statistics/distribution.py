@@ -67,7 +67,7 @@ def quantiles(values: Any, counts: Any, shares: Sequence[float]) -> Any:
         remainder = ops.take(coprimes, spacing % width)
         stride = ops.maximum(spacing // width * width + remainder, 1)
     subset, valid = ops.reshape(values, (-1,))[::stride], valid[::stride]
-    # Padded, because an empty tensor has no first entry to take.
+    # The padding is there because an empty tensor has no first entry to take.
     ascending = ops.pad(ops.sort(ops.where(valid, subset, INF)), [[0, 1]])
     last = ops.sum(ops.cast(valid, "int32")) - 1
     positions = ops.convert_to_tensor(shares, "float32") * ops.cast(last, "float32")

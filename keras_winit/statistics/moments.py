@@ -147,7 +147,7 @@ def quick_moments_on_torch(values: Any, per_row: int) -> tuple[Any, ...] | None:
         variance = torch.mean(variance.view(per_row, -1) + (means - mean).square_(), 0)
     least, most = (bound**2 for bound in BOUNDS["torch"])
     margin = torch.addcmul(variance, mean, mean, value=-(LEAST_SHARE**2))
-    # As in `are_sound`, but with a single read from the device.
+    # These are the conditions of `are_sound`, with a single read from the device.
     smallest, largest = torch.where(low == high, 1 + (high - low), margin).aminmax()
     if not least < smallest <= largest < most:
         return None

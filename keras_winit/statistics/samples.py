@@ -27,7 +27,7 @@ def mean_cosine(values: Any) -> Any:
     samples = ops.shape(values)[0]
     rows = ops.reshape(values, (samples, -1))
     rows = float32(rows[:, :: _spacing(tuple(values.shape[1:]))])
-    # Divided by the largest entry first: the squares of tiny entries would be zero.
+    # The division by the largest entry comes first: the squares of tiny entries would be zero.
     largest = ops.max(ops.abs(rows), axis=1, keepdims=True)
     rows = rows / ops.where(largest > 0, largest, 1.0)
     lengths = ops.sqrt(ops.sum(ops.square(rows), axis=1, keepdims=True))

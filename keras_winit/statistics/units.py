@@ -108,7 +108,7 @@ def reduce_units(
         return Moments(low, high, mean, variances, nonzero, samples, values)
     moments = quick_moments_on_torch(values, per_row)
     if moments is None:
-        # Taken at once, because later code may change a tensor in place.
+        # The measure is taken at once, because later code may change a tensor in place.
         return Units(*_careful(values, None))
     low, high, mean, variances, nonzero = moments
     return Moments(low, high, mean, variances, nonzero, samples, None)

@@ -160,8 +160,8 @@ def _quick_norms(tensors: Sequence[Any]) -> Any:
         import tensorflow as tf
 
         return tf.sqrt(2 * tf.stack([tf.nn.l2_loss(values) for values in tensors]))
-    # Scaled, so that a norm of zero means zeros and no underflow: a second reduction that
-    # tells them apart would double the time to compile.
+    # The factor makes sure that a norm of zero means zeros and no underflow: a second reduction
+    # that distinguishes them would double the time to compile.
     groups, squares = _groups(tensors), []
     for indices in groups:
         stacked = ops.stack([tensors[index] for index in indices])

@@ -179,7 +179,7 @@ def _interpolation_error(
     function: Activation, scale: float, left: Array, right: Array, values: Array
 ) -> Array:
     """Return how far the function is from the polynomial through its values, panel by panel."""
-    # Just inside the ends: no other point shows a kink between the last node and the end.
+    # The points lie just inside the ends: no other shows a kink between the last node and the end.
     margin = 4 * function.resolution
     ends = np.stack([left, right], axis=1)
     ends = ends + np.maximum(np.abs(ends), 1) * np.array([margin, -margin])
@@ -213,7 +213,7 @@ def _slopes(
     step = max(scale, 1e-6)
     stretched = values if step == scale else function(step * z)
     with np.errstate(all="ignore"):
-        # Less the first value of its panel, so that a constant has a slope of exactly zero.
+        # Without the first value of its panel, a constant has a slope of exactly zero.
         rises = stretched - stretched[:, :1]
         slopes: Array = rises @ _SLOPES.T * (2 / (step * (right - left)))[:, None]
     slopes[narrow] = 0

@@ -8,7 +8,7 @@ from support.pictures import INF, NAN, record
 
 from keras_winit import plots
 from keras_winit.monitor import RULES
-from keras_winit.plots.healthy import RANGES
+from keras_winit.plots.healthy_ranges import RANGES
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)

@@ -59,7 +59,7 @@ def test_saturated_share_of_large_inputs():
 
 
 def count_flat(z, activation, counts=None):
-    return [float(number) for number in statistics.flat(z, counts, activation)]
+    return [float(number) for number in statistics.count_saturated(z, counts, activation)]
 
 
 @pytest.mark.parametrize("name", statistics.BANDS)

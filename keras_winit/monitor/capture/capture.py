@@ -1,4 +1,4 @@
-"""What one monitor captures from a model, over all steps."""
+"""The order for one monitor: what it captures from a model, and what it could not capture."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,7 +16,7 @@ NO_OPTIMIZER = "was not called by this step; others than the model's own are not
 
 
 class Capture:
-    """What one monitor captures from a model, and what it could not capture.
+    """An order to capture: the statistics and layers, and what could not be captured of them.
 
     Args:
         plan: Statistics to measure.
@@ -27,7 +27,7 @@ class Capture:
     def __init__(self, plan: Plan, wanted: Callable[[Any], bool], names: Names) -> None:
         self.plan, self.wanted, self.names = plan, wanted, names
         self.layouts: list[Layout] = []
-        # By row name, why something was not measured.
+        # Reasons why something was not measured, by row name.
         self.unseen: dict[str, str] = {}
         # The error that ended the capture.
         self.broken: str | None = None
@@ -37,7 +37,7 @@ class Capture:
         # and whether the loss has neither penalties nor sample weights.
         self.unit_axes: dict[str, tuple[int, ...]] | None = None
         self.plain_loss: bool | None = None
-        # By `id`, each activation and whether it can saturate.
+        # The activations and whether they can saturate, by `id`.
         self._activations: dict[int, tuple[Any, bool]] = {}
 
     def knows(self, activation: Any) -> bool:

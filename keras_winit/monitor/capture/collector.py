@@ -68,15 +68,15 @@ class StepCollector:
 
     def __init__(self, capture: Capture, careful: bool = False) -> None:
         self.capture, self.careful = capture, careful
-        # Level of tracing at which tensors can be measured, and that of the whole step.
+        # The level of tracing at which tensors can be measured, and that of the whole step.
         self.trace = self.step_trace = current_trace()
         self.rows: dict[str, Row] = {}
         self.measured: dict[str, Measured] = {}
-        # By the names of the variables that the optimizer was called with: the updates, and
-        # what was measured of them.
+        # The updates and what was measured of them, by the names of the variables with which the
+        # optimizer was called.
         self.applied: dict[tuple[str, ...], dict[str, Update]] = {}
         self.updates: dict[tuple[str, ...], MeasuredVariables] = {}
-        # By the `id` of a layer, its activation, pre-activation and their level of tracing.
+        # The activation, pre-activation and their level of tracing, by the `id` of the layer.
         self.pre_activations: dict[int, tuple[Any, Any, Any]] = {}
         self.calls: dict[str, int] = {}
         self.hidden: set[str] = set()
@@ -101,7 +101,7 @@ class StepCollector:
         self._collect_data(TARGET, targets, is_numeric)
 
     def _collect_data(self, kind: str, data: Any, has_row: Callable[[Any], bool]) -> None:
-        if not self.capture.plan.of_layers:
+        if not self.capture.plan.measures_layers:
             return
         tensors = as_tensors(data)
         if not all(is_dense(tensor) for tensor in tensors if ops.is_tensor(tensor)):
@@ -119,7 +119,7 @@ class StepCollector:
         """Measure the outputs of a layer call, and its pre-activation."""
         activation, z, trace = self.pre_activations.pop(id(layer), (None, None, None))
         capture = self.capture
-        if self.recurrent_depth or not capture.plan.of_layers or not capture.wanted(layer):
+        if self.recurrent_depth or not capture.plan.measures_layers or not capture.wanted(layer):
             return
         tensors = [tensor for tensor in keras.tree.flatten(outputs) if ops.is_tensor(tensor)]
         if not tensors:
@@ -184,7 +184,7 @@ class StepCollector:
 
         Calls with the same variable are measured as one update.
         """
-        if not (self.capture.plan.variable and updates):
+        if not (self.capture.plan.variable_statistics and updates):
             return
         if current_trace() != self.step_trace:
             self.capture.note_unseen("optimizer", HIDDEN)
@@ -244,11 +244,11 @@ class StepCollector:
         for name in sorted((self.hidden | self.rows.keys()) - measured.keys()):
             self.capture.note_unseen(name, HIDDEN)
         model, plan = self.capture.names.model, self.capture.plan
-        if plan.of_layers and not (self.rows or self.hidden):
+        if plan.measures_layers and not (self.rows or self.hidden):
             layers = model._flatten_layers(include_self=False)
             if any(self.capture.wanted(layer) for layer in layers):
                 self.capture.note_unseen("layers", NO_LAYERS)
-        if plan.variable and model.trainable_variables and not self.updates:
+        if plan.variable_statistics and model.trainable_variables and not self.updates:
             self.capture.note_unseen("optimizer", NO_OPTIMIZER)
 
 

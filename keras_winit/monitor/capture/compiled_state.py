@@ -25,7 +25,7 @@ def loss_and_metrics_left_unbuilt(
     names = ("_compile_loss", "_compile_metrics")
     originals = {name: vars(model).get(name) for name in names}
     if keras.backend.backend() in backends:
-        # Past `__setattr__`, which would track the copies as metrics of the model.
+        # This goes past `__setattr__`, which would track the copies as metrics of the model.
         vars(model).update({name: _unbuilt_copy(part) for name, part in originals.items()})
     try:
         yield

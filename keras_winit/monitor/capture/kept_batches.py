@@ -3,7 +3,7 @@
 import math
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,19 +58,20 @@ class KeptBatches:
         if isinstance(data, tuple | list):
             self._batches += data
             return data
-        return self._tee(data, self._batches)
-
-    @staticmethod
-    def _tee(data: Iterator[Any], batches: deque[Any]) -> Iterator[Any]:
-        for batch in data:
-            batches.append(batch)
-            yield batch
+        return kept_when_taken(data, self._batches)
 
     def take(self) -> list[Any] | None:
         """Return the batches of the last step and forget them; None if they were not kept."""
         batches = list(self._batches) if self.possible else _data_of_fit()
         self.clear()
         return batches or None
+
+
+def kept_when_taken(data: Iterator[Any], batches: MutableSequence[Any]) -> Iterator[Any]:
+    """Yield the batches of some data, and append each to `batches` when it is taken."""
+    for batch in data:
+        batches.append(batch)
+        yield batch
 
 
 def _data_of_fit() -> list[Any] | None:

@@ -86,7 +86,7 @@ def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) 
     values, counts, unit_samples = _layers(plan, places, packed)
     variables = np.concatenate(
         [
-            np.zeros((len(steps), 0, len(plan.variable)), np.float32),
+            np.zeros((len(steps), 0, len(plan.variable_statistics)), np.float32),
             # All replicas have the same variables.
             *(_variables(plan, block, packed[:, 0]) for block in places.blocks),
         ],
@@ -100,10 +100,10 @@ def read(layout: Layout, steps: Sequence[int], packed: npt.NDArray[np.float32]) 
         Record(
             step=step,
             layers=places.layers,
-            statistics=plan.layer,
+            statistics=plan.layer_statistics,
             values=values[number, of_layers],
             variables=places.variables,
-            variable_statistics=plan.variable,
+            variable_statistics=plan.variable_statistics,
             variable_values=variables[number],
             edges=edges,
             counts=counts[number, of_layers],
@@ -225,7 +225,7 @@ def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any, Any]:
     """Return statistics, histogram and samples per unit of each row, over all replicas."""
     number, (steps, replicas) = len(places.order), packed.shape[:2]
     if not number:
-        widths = (len(plan.layer), plan.bins)
+        widths = (len(plan.layer_statistics), plan.bins)
         values, counts = (np.zeros((steps, 0, width), np.float32) for width in widths)
         return values, counts, np.zeros((steps, 0), np.float32)
     counted = HEADER + 5 * places.units

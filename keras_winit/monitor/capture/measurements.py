@@ -75,7 +75,7 @@ def rectifies(layer: Any) -> bool:
 
 
 class Measured(NamedTuple):
-    """Measurements of one row, as far as they go without those of other rows."""
+    """Measurements of one row that need no other row; `pack` joins those of all rows."""
 
     units: Any
     flat: Any
@@ -96,7 +96,7 @@ def measure(plan: Plan, output: Output, order: int, careful: bool = False) -> tu
     flat = None
     if activation is not None:
         z, z_counts = _flattened(plan, output.z, output.mask, output.unit_axis)
-        flat = statistics.flat(z, z_counts, activation)
+        flat = statistics.count_saturated(z, z_counts, activation)
     per_row = statistics.samples_per_row(output.values.shape, output.unit_axis)
     units = statistics.reduce_units(values, counts, per_row, careful)
     return (
@@ -132,7 +132,7 @@ def _flattened(plan: Plan, values: Any, mask: Any, unit_axis: int) -> tuple[Any,
 
 
 class Update(NamedTuple):
-    """One variable in one step.
+    """The update of one variable in one step.
 
     Args:
         name: Name of the variable.

@@ -103,7 +103,7 @@ def _collect(
         return
     for collector in collectors:
         if collector.capture.unit_axes is None:
-            # Not earlier, because some models are built by their first step.
+            # This is not done earlier, because some models are built by their first step.
             collector.capture.unit_axes = unit_axes(model, collector.capture.names)
     updates = []
     with no_gradients():

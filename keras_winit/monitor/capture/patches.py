@@ -17,7 +17,7 @@ from keras_winit.monitor.capture.traces import current_trace, trace_of
 
 ABSENT = object()
 
-# Activations that are never flat, or only where they are off.
+# Activations that are flat nowhere, or only where they are off.
 UNSATURATED = (
     keras.activations.linear,
     keras.activations.relu,
@@ -75,7 +75,7 @@ class SharedContext:
 
 
 def classify_activations(model: Any, captures: Sequence[Capture]) -> None:
-    """Find out which activations can saturate. Not within a trace: it takes real numbers."""
+    """Find out which activations can saturate, by real numbers, so not within a trace."""
     for layer in model._flatten_layers():
         activation = _own_activation(layer)
         if activation is None or all(capture.knows(activation) for capture in captures):

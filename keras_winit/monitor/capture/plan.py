@@ -40,18 +40,18 @@ class Plan:
     samples: int | None
 
     @functools.cached_property
-    def layer(self) -> tuple[str, ...]:
+    def layer_statistics(self) -> tuple[str, ...]:
         """The names of the statistics in a layer's row."""
         quantiles = QUANTILES if "quantiles" in self.statistics else ()
         return (*(name for name in LAYER if name in self.statistics), *quantiles)
 
     @functools.cached_property
-    def of_layers(self) -> bool:
+    def measures_layers(self) -> bool:
         """Whether anything is measured of layers."""
-        return bool(self.layer or self.bins)
+        return bool(self.layer_statistics or self.bins)
 
     @functools.cached_property
-    def variable(self) -> tuple[str, ...]:
+    def variable_statistics(self) -> tuple[str, ...]:
         """The names of the statistics in a variable's row."""
         return tuple(name for name in VARIABLE if name in self.statistics)
 

@@ -35,8 +35,8 @@ class StepCounter:
         self.next = block.stop
         return block
 
-    def compare(self, begins: bool = False, least: int = 0) -> None:
-        """Correct the count by the optimizer's. Not within an epoch, when JAX holds no values.
+    def correct(self, begins: bool = False, least: int = 0) -> None:
+        """Correct the count by the optimizer's, which has no value within an epoch on JAX.
 
         Args:
             begins: Whether a `fit` begins, before which another state may have been loaded.

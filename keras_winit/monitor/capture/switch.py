@@ -50,7 +50,7 @@ class Switch:
     """Makes a model's next train call a capturing one, and keeps the functions for it."""
 
     def __init__(self) -> None:
-        # By what is captured, because another monitor may want the same step.
+        # The keys are what is captured, because another monitor may want the same step.
         self._functions: dict[tuple[Capture, ...], CapturingFunction] = {}
 
     def arm(self, model: Any, capture: Capture, receive: Receiver) -> None:
@@ -90,8 +90,8 @@ class Switch:
 
 
 def _put(model: Any, function: Any) -> None:
-    # Past `__setattr__`, by which Keras and torch track assignments: it would take longer than
-    # everything else that is done at a step without a record.
+    # This goes past `__setattr__`, by which Keras and torch track assignments and which would take
+    # longer than everything else that is done at a step without a record.
     model.__dict__["train_function"] = function
 
 

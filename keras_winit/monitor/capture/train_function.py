@@ -6,7 +6,7 @@ before anyone sees them.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ from keras_winit.monitor.capture.collector import (
     THREAD,
     StepCollector,
 )
+from keras_winit.monitor.capture.kept_batches import kept_when_taken
 from keras_winit.monitor.capture.layout import SOUND
 from keras_winit.monitor.capture.patches import (
     AttributePatches,
@@ -48,7 +49,7 @@ class CapturingFunction:
         self._error: Exception | None = None
         self._careful = False
         # Replicas trace their steps at the same time.
-        variables = any(capture.plan.variable for capture in captures)
+        variables = any(capture.plan.variable_statistics for capture in captures)
         self._instrumented = SharedContext(lambda: instrumented(model, variables))
         classify_activations(model, captures)
         self._function = self._make_function()
@@ -117,7 +118,7 @@ class CapturingFunction:
         """Run once in the place of `original`, and hand each capture's vector to its receiver."""
         *state, data = arguments
         batches: list[Any] = []
-        source = data if _is_replayable(data) else _tee(data, batches)
+        source = data if _is_replayable(data) else kept_when_taken(data, batches)
         self._error = None
         try:
             result = self._function(*state, source)
@@ -174,12 +175,6 @@ class CapturingFunction:
 def _is_replayable(data: Any) -> bool:
     """Return whether a step that fails while it is traced has taken nothing from the data."""
     return isinstance(data, tuple | list) or type(data).__module__.startswith("tensorflow")
-
-
-def _tee(data: Iterator[Any], batches: list[Any]) -> Iterator[Any]:
-    for batch in data:
-        batches.append(batch)
-        yield batch
 
 
 def note_layers_in_loops(model: Any, capture: Capture) -> None:

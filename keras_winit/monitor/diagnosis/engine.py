@@ -111,7 +111,7 @@ class Diagnosis:
         violations: dict[str, Violation] = {}
         try:
             for violation in rule.check(view):
-                # Of several in one layer, the first is the nearest to the cause.
+                # If there are several in one layer, the first is the nearest to the cause.
                 violations.setdefault(violation.layer, violation)
         except Exception as error:
             self.rules.remove(rule)

@@ -31,7 +31,7 @@ LAYERS_LISTED = 3
 # Names of rows that are not layers.
 NOUN = re.compile(r"(input|target|sample_weight)(?::\d+)?")
 
-# What each rule says of a layer.
+# The clause with which each rule describes a layer.
 PREDICATES = {rule.id: rule.predicate for rule in RULES}
 
 

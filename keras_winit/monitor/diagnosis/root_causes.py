@@ -13,7 +13,7 @@ VANISHING = ("vanishing_forward", "vanishing_backward")
 BACKWARD = ("vanishing_backward", "exploding_backward")
 UPDATES = ("update_too_large", "update_frozen")
 SYMMETRY = ("constant_units", "symmetric_units")
-# The model's outputs or its loss stand still.
+# Rules whose findings say that the model's outputs or its loss stand still.
 STUCK = ("constant_output", "nothing_learns")
 EFFECTS = (*FORWARD, *BACKWARD, *UPDATES, *STUCK, "dead_output", "bad_initial_loss", "non_finite")
 WRONG_INIT = "wrong_init_for_activation"
@@ -31,7 +31,7 @@ class Effects(NamedTuple):
     later: tuple[str, ...] = ()
 
 
-# Who can cause whom. Effects are direct: an effect's own effects need not be listed.
+# The rules that each rule can cause. Effects are direct: those of an effect need no place here.
 CAUSES: dict[str, Effects] = {
     # The model and how it was compiled.
     "nothing_trainable": Effects(("vanishing_backward", "update_frozen", *STUCK)),

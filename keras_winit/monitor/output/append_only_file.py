@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
-BLOCK_SIZE = 1 << 16  # Bytes.
+# Number of bytes that are read at once.
+BLOCK_SIZE = 1 << 16
 
 
 class AppendOnlyFile:

@@ -61,7 +61,8 @@ class SummaryBuilder:
             raise ImportError(
                 "`TensorBoardWriter` needs tensorboard: pip install tensorboard"
             ) from error
-        except Exception as error:  # Such as a TypeError from an incompatible `protobuf`.
+        except Exception as error:
+            # An incompatible `protobuf`, for example, raises a TypeError.
             raise ImportError(f"tensorboard cannot be imported, {error}") from error
         self._described_tags = described_tags
         self._pb2 = summary_pb2

@@ -78,7 +78,7 @@ def _key(finding: Finding) -> tuple[str, str]:
 
 
 def _leads_to_nonfinite(finding: Finding) -> bool:
-    """Whether a finding is, or explains, NaN or infinite values."""
+    """Return whether a finding is, or explains, NaN or infinite values."""
     return any(each.rule == "non_finite" for each in (finding, *finding.consequences))
 
 

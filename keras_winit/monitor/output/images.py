@@ -34,7 +34,7 @@ class ImageAlbum:
         self._stride = 1
         # Number of records so far, and at the last drawing.
         self._count = self._drawn_count = 0
-        # Seconds: start of the run, time spent drawing, expected duration of the next drawing.
+        # Start of the run, time spent drawing, expected time of the next drawing, in seconds.
         self._start = self._spent = 0.0
         self._duration = FIRST_DURATION
 
@@ -58,7 +58,7 @@ class ImageAlbum:
         self._count += 1
 
     def is_due(self, ended: bool = False, closed: bool = False) -> bool:
-        """Whether it is time to draw the new records.
+        """Return whether it is time to draw the new records.
 
         Args:
             ended: Whether a training has ended. Images are due then if there are at least

@@ -11,16 +11,17 @@ def dumps(value: Any) -> str:
 
     `float` parses these strings. NumPy scalars and arrays become numbers and lists.
     """
-    return json.dumps(_json_value(value), allow_nan=False)
+    return json.dumps(json_value(value), allow_nan=False)
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
+    """Return a value with everything in it that strict JSON cannot hold replaced."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(name): _json_value(entry) for name, entry in value.items()}
+        return {str(name): json_value(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_json_value(entry) for entry in value]
+        return [json_value(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value

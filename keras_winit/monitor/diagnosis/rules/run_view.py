@@ -117,7 +117,7 @@ class View:
 
     @functools.cached_property
     def inputs(self) -> list[Row]:
-        """Those inputs of the model that hold floats."""
+        """The inputs of the model that hold floats."""
         return self._data_rows(self.record.inputs, self.record.input_values)
 
     @functools.cached_property
@@ -160,7 +160,7 @@ class View:
 
     @functools.cached_property
     def kernels(self) -> list[Weight]:
-        """Those of `weights` that multiply a signal."""
+        """The weights that multiply a signal."""
         return [weight for weight in self.weights if weight.multiplies]
 
     @functools.cached_property

@@ -62,7 +62,7 @@ def _nested(
     names: Sequence[str], statistics: Sequence[str], values: npt.NDArray[Any]
 ) -> dict[str, dict[str, float]]:
     """Return a table as a mapping of names to mappings of statistics to numbers."""
-    # Via text, which has the fewest digits that tell float32 numbers apart: 0.1 instead of
+    # The detour over text gives the fewest digits that identify a float32 number: 0.1 instead of
     # 0.10000000149011612.
     short = values.astype(np.float32).astype("U").astype(np.float64).tolist()
     return {

@@ -1,4 +1,4 @@
-"""Protocols of the plain rows that pictures show, so that no other package is imported."""
+"""Protocols of the rows and records that pictures show, so that no other part is imported."""
 
 from collections.abc import Sequence
 from typing import Protocol
