@@ -1,71 +1,224 @@
-"""Inspects and reinitializes every model of `keras.applications`, on small random inputs.
+"""Runs everything for whole models on every model of `keras.applications`, on small inputs.
 
-    KERAS_BACKEND=torch python benchmarks/applications.py [NAME ...]
+    python benchmarks/applications.py [--results FILE] [--size N] [NAME ...]
 
-Prints one line for each model: kernels, those of unknown use, output layers, residual branches,
-the time of inspection and of `reinitialize`, and the time of a plain forward pass.
+Inspection, `signal_report`, `reinitialize`, `analytic_init` and `lsuv` run on a model with random
+weights and a small batch, each model in a process of its own. For each of them the table shows CPU
+seconds over all threads, as multiples of a forward pass in inference mode in parentheses, and the
+memory in MiB that it takes at its peak beyond what the process holds before (on Linux only). The
+other columns are the kernels, those of unknown use, those that the three functions set, and the
+largest deviation of a pre-activation's variance from 1 on the batch that `lsuv` was given.
+
+Results are appended to a file, one line of JSON for each model, and models in the file are not
+run again. The backend is that of `KERAS_BACKEND`.
 """
 
+import argparse
+import json
+import os
+import subprocess
 import sys
 import time
+import traceback
+from pathlib import Path
 
-import keras
-import numpy as np
+MIB = 2**20
+# A model whose process needs more data than this is reported as too large.
+MOST_DATA = 10 * 1024 * MIB
 
-import keras_winit
-from keras_winit.models.inspect import inspect_kernels
-
-# The smallest inputs that the models accept with a classifier on top.
+# The smallest inputs that the models accept with a classifier on top, where they exceed 32.
 SIZES = {"InceptionResNetV2": 75, "InceptionV3": 75, "Xception": 71}
 # These models accept other inputs than their own size only without a classifier.
 OWN_SIZES = {"NASNetLarge": 331, "NASNetMobile": 224}
+# Samples of a batch, and of one with large images.
+SAMPLES, FEW_SAMPLES, LARGE = 8, 2, 128
 
-HEADER = (
-    "model                kernels  unknown  outputs  branches  inspect    set  forward  max |out|"
+# The models that take longest come last, in this order.
+LAST = (
+    *("VGG16", "VGG19", "EfficientNetV2M", "EfficientNetB6", "EfficientNetB7", "ConvNeXtLarge"),
+    *("EfficientNetV2L", "NASNetMobile", "ConvNeXtXLarge", "NASNetLarge"),
 )
+STEPS = ("inspect", "signal_report", "reinitialize", "analytic_init", "lsuv")
+# Peak memory of this process, and the file whose content "5" resets it.
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def model_names() -> list[str]:
-    """Return the names of all models of `keras.applications`."""
-    return [name for name in dir(keras.applications) if name[0].isupper()]
+def model_names():
+    """Return the names of all models of `keras.applications`, the large ones last."""
+    import keras
+
+    names = [name for name in dir(keras.applications) if name[0].isupper()]
+    return [name for name in names if name not in LAST] + [n for n in LAST if n in names]
 
 
-def build(name: str) -> keras.Model:
-    """Build a model with random weights for small inputs."""
-    size = OWN_SIZES.get(name, SIZES.get(name, 32))
-    return getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3))
+def memory(field):
+    """Return a number of `/proc/self/status` in MiB, and 0 where there is no such file."""
+    if not STATUS.exists():
+        return 0.0
+    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith(field)]
+    return int(line.split()[1]) / 1024
 
 
-def seconds(function, *arguments, **keywords):
-    """Return the result of a call and the time that it takes."""
-    start = time.perf_counter()
-    result = function(*arguments, **keywords)
-    return result, time.perf_counter() - start
+def measured(function):
+    """Call a function; return its result, its CPU seconds and its peak memory in MiB."""
+    if RESET.exists():
+        RESET.write_text("5")
+    held, start = memory("VmRSS"), time.process_time()
+    result = function()
+    return result, time.process_time() - start, max(memory("VmHWM") - held, 0.0)
 
 
-def line(name: str) -> str:
-    """Inspect, reinitialize and run a model, and describe it in a line."""
+def largest_deviation(model, x):
+    """Return the largest deviation of a layer's pre-activation variance from 1, at first calls."""
+    import keras
+    import numpy as np
+
+    from keras_winit.repair.interception import activation_removed, intercepted
+
+    variances = {}
+
+    def measuring(layer):
+        def call(own_call, *args, **kwargs):
+            with activation_removed(layer) as activation:
+                outputs = own_call(*args, **kwargs)
+            values = keras.ops.convert_to_numpy(outputs).astype(np.float64)
+            variances.setdefault(id(layer), values.var())
+            return outputs if activation is None else activation(outputs)
+
+        return call
+
+    settable = [
+        layer
+        for layer in model._flatten_layers()
+        if hasattr(layer, "kernel_initializer") or hasattr(layer, "depthwise_initializer")
+    ]
+    with intercepted({layer: measuring(layer) for layer in settable}):
+        model(x, training=False)
+    return max(abs(variance - 1) for variance in variances.values())
+
+
+def run_model(name, size):
+    """Run all steps on one model and return what was measured."""
+    import keras
+    import numpy as np
+
+    import keras_winit
+    from keras_winit.models.inspect import inspect_kernels
+    from keras_winit.repair.interception import without_gradients
+
+    keras.utils.set_random_seed(0)
+    size = size or OWN_SIZES.get(name, SIZES.get(name, 32))
+    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3))
+    count = SAMPLES if size < LARGE else FEW_SAMPLES
+    x = np.random.default_rng(0).normal(size=(count, size, size, 3)).astype("float32")
+
+    def forward():
+        with without_gradients():
+            return model(x, training=False)
+
+    forward()
+    found = {"size": size, "samples": count, "parameters": model.count_params()}
+    steps = {
+        "inspect": lambda: inspect_kernels(model),
+        "signal_report": lambda: keras_winit.signal_report(model, x),
+        "reinitialize": lambda: keras_winit.reinitialize(model, seed=0),
+        "analytic_init": lambda: keras_winit.analytic_init(model, seed=0),
+        "lsuv": lambda: keras_winit.lsuv(model, x, seed=0),
+    }
+    costs, results = {}, {}
+    _, *costs["forward"] = min((measured(forward) for _ in range(2)), key=lambda cost: cost[1])
+    for step, function in steps.items():
+        results[step], *costs[step] = measured(function)
+        if not np.isfinite(keras.ops.convert_to_numpy(forward())).all():
+            raise ArithmeticError(f"The outputs are not finite after {step}.")
+    inspection, report = results["inspect"], results["signal_report"]
+    return found | {
+        "costs": costs,
+        "method": inspection.method,
+        "kernels": len(inspection.kernels),
+        "unknown": sum(kernel.kernel.use is None for kernel in inspection.kernels),
+        "set": [sum(row.was_set for row in results[step].rows) for step in STEPS[2:]],
+        "left": [
+            f"{step}: {row.layer}, {row.reason}"
+            for step in STEPS[2:]
+            for row in results[step].rows
+            if not row.was_set
+        ],
+        "unseen": report.unseen,
+        "verdict": report.verdict,
+        "deviation": float(largest_deviation(model, x)),
+    }
+
+
+def print_result(name, size):
+    """Measure a model in this process and print a line of JSON."""
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (MOST_DATA, MOST_DATA))
     try:
-        model = build(name)
-    except ValueError as error:
-        # Keras has no NASNetMobile for torch.
-        return f"{name:20} not built: {error}"
-    inspection, inspecting = seconds(inspect_kernels, model)
-    _, setting = seconds(keras_winit.reinitialize, model, seed=0, reset_statistics=True)
-    images = np.random.default_rng(0).normal(size=(2, *model.input_shape[1:])).astype("float32")
-    outputs, forward = seconds(model, images, training=True)
-    largest = float(np.abs(keras.ops.convert_to_numpy(outputs)).max())
-    unknown = sum(kernel.kernel.use is None for kernel in inspection.kernels)
-    heads = sum(kernel.head for kernel in inspection.kernels)
-    counts = f"{len(inspection.kernels):7d}  {unknown:7d}  {heads:7d}  {inspection.branches:8d}"
-    times = f"{inspecting:6.2f}s  {setting:4.1f}s  {forward:6.2f}s"
-    traced = "" if inspection.method == "symbolic" else f"  {inspection.method}"
-    return f"{name:20} {counts}  {times}  {largest:9.3g}{traced}"
+        found = run_model(name, size)
+    except Exception as error:
+        too_large = isinstance(error, MemoryError) or "allocate memory" in str(error)
+        found = {"error": f"needs more than {MOST_DATA // MIB} MiB" if too_large else repr(error)}
+        if not too_large:
+            traceback.print_exc()
+    print(json.dumps({"model": name, **found}))
+
+
+def in_own_process(name, size):
+    """Measure a model in a fresh process and return its line of JSON."""
+    command = [sys.executable, __file__, "--alone", name]
+    command += [] if size is None else ["--size", str(size)]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    lines = process.stdout.splitlines()
+    if process.returncode or not lines:
+        return json.dumps({"model": name, "error": f"ended with code {process.returncode}"})
+    return lines[-1]
+
+
+def table_line(found):
+    """Return the line of the table for one model."""
+    if "error" in found:
+        return f"{found['model']:18} {found['error']}"
+    costs = found["costs"]
+    plain, memory_of_plain = costs["forward"]
+    cells = [f"{found['model']:18} {found['kernels']:7d} {found['unknown']:7d}"]
+    cells.append("/".join(map(str, found["set"])).rjust(13))
+    cells.append(f"{plain:6.2f} {memory_of_plain:5.0f}")
+    for step in STEPS:
+        seconds, peak = costs[step]
+        cells.append(f"{seconds:6.2f} ({seconds / plain:4.0f}) {peak:5.0f}")
+    cells.append(f"{found['deviation']:9.1e}")
+    if found["method"] != "symbolic":
+        cells.append(found["method"])
+    return "  ".join(cells)
+
+
+def main():
+    """Run the models that the file of results lacks, and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--alone", metavar="NAME")
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--results", type=Path, default=Path("applications.jsonl"))
+    options = parser.parse_args()
+    if options.alone:
+        print_result(options.alone, options.size)
+        return
+    lines = options.results.read_text().splitlines() if options.results.exists() else []
+    results = {found["model"]: found for found in map(json.loads, lines)}
+    print(f"{os.environ.get('KERAS_BACKEND', 'tensorflow')}, CPU seconds (forward passes) and MiB")
+    heads = [f"{'model':18} kernels unknown", f"{'set':>13}", f"{'forward':>12}"]
+    print("  ".join([*heads, *(step.rjust(19) for step in STEPS), "deviation"]))
+    for name in options.names or model_names():
+        if name not in results:
+            line = in_own_process(name, options.size)
+            with options.results.open("a") as file:
+                file.write(line + "\n")
+            results[name] = json.loads(line)
+        print(table_line(results[name]), flush=True)
 
 
 if __name__ == "__main__":
-    print(f"{keras.backend.backend()}, Keras {keras.__version__}")
-    print(HEADER)
-    for name in sys.argv[1:] or model_names():
-        print(line(name), flush=True)
-        keras.backend.clear_session()
+    main()

@@ -1,4 +1,4 @@
-"""`keras-winit demo`: trains on handwritten digits from a bad and a good initialization."""
+"""`keras-winit demo`: reports on a bad network, repairs a copy of it and trains both."""
 
 import re
 import subprocess
@@ -13,6 +13,9 @@ from keras_winit_commands.errors import CommandError
 from keras_winit_commands.parser import Subparsers, add_integer, add_subcommand
 from keras_winit_commands.quiet import quiet_import
 
+# Name of the network whose kernels `reinitialize` chose by itself.
+AUTO_NAME = "reinitialize"
+
 # Runs in a fresh process: loads a saved model and saves its predictions.
 PREDICT = """
 import sys, keras, keras_winit, numpy
@@ -24,16 +27,14 @@ numpy.save(sys.argv[3], model.predict(numpy.load(sys.argv[2]), verbose=0))
 def add_parser(subparsers: Subparsers) -> None:
     """Add the parser of `keras-winit demo`."""
     parser = add_subcommand(
-        subparsers, "demo", run, "train on handwritten digits from a bad and a good initialization"
+        subparsers, "demo", run, "report on a bad network, repair it, and train with and without"
     )
-    for option, default in (("--bad", "winit>small_normal"), ("--good", "winit>he_normal")):
-        parser.add_argument(
-            option,
-            default=default,
-            type=initializer,
-            metavar="NAME",
-            help=f"the {option[2:]} initializer of the kernels (default: {default})",
-        )
+    bad = "winit>small_normal"
+    for option, default, text in (
+        ("--bad", bad, f"the initializer of the bad network's kernels (default: {bad})"),
+        ("--good", None, "one initializer that repairs it (default: what suits each layer)"),
+    ):
+        parser.add_argument(option, default=default, type=initializer, metavar="NAME", help=text)
     add_integer(parser, "--epochs", 1, 10, "passes over the training digits")
     add_integer(parser, "--seed", 0, 0, "seed of the kernels and of the order of the digits")
     parser.add_argument(
@@ -46,7 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(options: Namespace) -> None:
-    """Report on two models, train them, save the good one and check that it loads."""
+    """Report on the bad network, repair a copy, train both and check that the good one loads."""
     from keras_winit_commands.library import keras, keras_winit
 
     experiments = keras_winit.experiments
@@ -54,24 +55,32 @@ def run(options: Namespace) -> None:
         keras.utils.set_random_seed(options.seed)
     data = experiments.digits(options.seed)
     options.output.mkdir(exist_ok=True)
-    names = (options.bad, options.good)
-    models = [experiments.digits_classifier(name, options.seed) for name in names]
-    _print_verdicts(names, models, data.train_images)
+    bad, good = (experiments.digits_classifier(options.bad, options.seed) for _ in range(2))
+    print("Before training, keras_winit.signal_report says of 8 ReLU layers of 64 units:\n")
+    _print_verdict(options.bad, bad, data.train_images)
+    _repair(good, options)
+    names = (options.bad, options.good or AUTO_NAME)
+    _print_verdict(names[1], good, data.train_images)
     logs = options.output / "logs"
-    _train(names, models, data, options.epochs, logs)
+    _train(names, (bad, good), data, options.epochs, logs)
     model_file = options.output / "digits.keras"
-    _save_and_reload(models[1], data.test_images, model_file)
+    _save_and_reload(good, data.test_images, model_file)
     print(f"\nThe folder {options.output} holds the model and the logs of both trainings.")
     _print_tensorboard(logs)
 
 
-def _print_verdicts(names: tuple[str, str], models: Any, images: Any) -> None:
-    """Print what a report says of each model before it is trained."""
+def _print_verdict(name: str, model: Any, images: Any) -> None:
     from keras_winit_commands.library import keras_winit
 
-    print("Before training, keras_winit.signal_report says of 8 ReLU layers of 64 units:\n")
-    for name, model in zip(names, models, strict=True):
-        print(f"{name}: {keras_winit.signal_report(model, images).verdict}\n", flush=True)
+    print(f"{name}: {keras_winit.signal_report(model, images).verdict}\n", flush=True)
+
+
+def _repair(model: Any, options: Namespace) -> None:
+    from keras_winit_commands.library import keras_winit
+
+    keras_winit.reinitialize(model, options.good or "auto", seed=options.seed)
+    argument = f", {options.good!r}" if options.good else ""
+    print(f"After keras_winit.reinitialize(model{argument}) on a copy of this network:\n")
 
 
 def _train(names: tuple[str, str], models: Any, data: Any, epochs: int, logs: Path) -> None:
@@ -83,7 +92,7 @@ def _train(names: tuple[str, str], models: Any, data: Any, epochs: int, logs: Pa
         run_name = f"{role}_{re.sub('[^a-z0-9]+', '_', name.lower())}"
         monitors.append(keras_winit.ActivationMonitor(logs / run_name, statistics="all", verbose=0))
     print(f"Training both on {len(data.train_images)} handwritten digits.")
-    print(f"Accuracy on {len(data.test_images)} other digits, for two initializers:\n")
+    print(f"Accuracy on {len(data.test_images)} other digits, without and with the repair:\n")
     widths = [max(10, len(name)) for name in names]
     print("epoch  " + "  ".join(name.rjust(w) for name, w in zip(names, widths, strict=True)))
     training = keras_winit.experiments.train_on_digits(models, data, epochs, monitors)

@@ -1,5 +1,6 @@
 """Lists the layer calls of a model by running it on zeros, where it cannot be traced."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -57,9 +58,17 @@ def run_calls(model: Any, data: Any = None) -> list[Call]:
 
 def calls_in_order(model: Any) -> list[Call]:
     """List the layers of a model as if each took the output of the one created before."""
-    leaves = [layer for layer in model._flatten_layers() if is_single_call(layer)]
-    leaves = [layer for layer in leaves if not isinstance(layer, layers.InputLayer)]
+    leaves = {id(layer): layer for layer in _single_calls(model)}.values()
     return [Call(leaf, (i - 1,) if i else (), i == 0) for i, leaf in enumerate(leaves)]
+
+
+def _single_calls(layer: Any) -> Iterator[Any]:
+    """Yield the layers inside a layer, or itself, that count as one call."""
+    if not is_single_call(layer):
+        for inner in layer._flatten_layers(include_self=False, recursive=False):
+            yield from _single_calls(inner)
+    elif not isinstance(layer, layers.InputLayer):
+        yield layer
 
 
 def is_single_call(layer: Any) -> bool:

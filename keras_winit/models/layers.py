@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,8 @@ import keras
 
 from keras_winit import theory
 from keras_winit.initializers.upsampling import Bilinear, Icnr
-from keras_winit.models.graph import Call, trace_calls
+from keras_winit.models.eager import calls_in_order
+from keras_winit.models.graph import Trace
 from keras_winit.models.kernels import Kernel, kernels
 from keras_winit.models.names import Names
 from keras_winit.models.structure import Structure
@@ -86,33 +87,22 @@ class LayerInfo:
         return any(kernel.role == "embedding" for kernel in self.kernels)
 
 
-def describe_layers(
-    model: Any, names: Names, calls: Sequence[Call] | None = None
-) -> dict[int, LayerInfo]:
+def describe_layers(model: Any, names: Names, trace: Trace | None) -> dict[int, LayerInfo]:
     """Describe the layers of a built model, by the `id` of the layer.
 
-    The layers come in the order of their first calls. A model that does not run on symbolic
-    tensors, see `trace_calls`, is read as a plain sequence of its layers in the order of their
-    creation, without branches.
+    The layers come in the order of their first calls. A model that cannot be traced is read as a
+    plain sequence of its layers in the order of their creation, without branches.
 
     Args:
         model: Built model.
         names: Names of its layers and variables.
-        calls: The calls of the model, if it has been traced. Defaults to None: it is traced.
+        trace: The calls of the model, see `try_trace`. None if it cannot be traced.
     """
-    try:
-        calls = trace_calls(model) if calls is None else calls
-    except Exception:
-        leaves = [
-            layer
-            for layer in model._flatten_layers(include_self=False)
-            if _is_described_whole(layer)
-        ]
-        calls = [Call(leaf, (i - 1,) if i else (), i == 0) for i, leaf in enumerate(leaves)]
-        # Their order does not tell what becomes of an output.
-        structure = Structure(calls, scores_known=False)
+    if trace is None:
+        # The order of layers does not tell what becomes of an output.
+        structure = Structure(calls_in_order(model), scores_known=False)
     else:
-        structure = Structure(calls)
+        structure = Structure(trace.calls)
     described: dict[int, LayerInfo] = {}
     for position, call in enumerate(structure.calls):
         layer = call.operation
@@ -127,7 +117,7 @@ def describe_layers(
 def _queries_and_keys(model: Any) -> Iterator[int]:
     """Yield the `id` of each layer that an attention layer keeps as its query or its key.
 
-    The calls do not show them in a model that `trace_calls` cannot trace, and in a subclass that
+    The calls do not show them in a model that cannot be traced, and in a subclass that
     computes its attention without operations of Keras.
     """
     for layer in model._flatten_layers():
@@ -145,13 +135,6 @@ def unit_axes(model: Any, names: Names) -> dict[str, tuple[int, ...]]:
     """
     axes = [(kernel.variable, _unit_axes(kernel)) for kernel in kernels(model)]
     return {names.of(variable): of_units for variable, of_units in axes if of_units}
-
-
-def _is_described_whole(layer: Any) -> bool:
-    """Return whether a layer is described as a whole: if it is recurrent or has no inner layers."""
-    recurrent = isinstance(layer, layers.RNN | layers.Bidirectional)
-    has_inner_layers = any(layer._flatten_layers(include_self=False, recursive=False))
-    return (recurrent or not has_inner_layers) and not isinstance(layer, layers.InputLayer)
 
 
 def _layer_info(structure: Structure, position: int, names: Names) -> LayerInfo:

@@ -9,13 +9,6 @@ from typing import Any
 import keras
 
 losses = keras.losses
-BINARY = (losses.BinaryCrossentropy, losses.binary_crossentropy)
-CATEGORICAL = (
-    losses.CategoricalCrossentropy,
-    losses.categorical_crossentropy,
-    losses.SparseCategoricalCrossentropy,
-    losses.sparse_categorical_crossentropy,
-)
 
 # Names of functions in `keras.losses`.
 OF_BINARY = frozenset(("binary_crossentropy", "binary_focal_crossentropy"))
@@ -26,6 +19,8 @@ OF_CLASSES = frozenset(
         "categorical_focal_crossentropy",
     )
 )
+# Of these, the ones whose value at equal probabilities is the logarithm of their number.
+UNWEIGHTED = frozenset(("categorical_crossentropy", "sparse_categorical_crossentropy"))
 # Losses of targets that the outputs shall equal.
 OF_REGRESSION = frozenset(("mean_squared_error", "mean_absolute_error", "huber", "log_cosh"))
 # Losses that are never below zero, whatever the outputs and the targets that they can take.
@@ -127,18 +122,13 @@ def expected_loss(model: Any) -> float | None:
     The loss is log(classes), in nats. It is None unless the model is compiled with a single
     cross-entropy and, for several classes, has a single output of known size.
     """
-    loss = getattr(model, "loss", None)
-    if isinstance(loss, str):
-        loss = losses.get(loss)
-    if _is_any_of(loss, BINARY):
+    if isinstance(getattr(model, "loss", None), dict | list | tuple):
+        return None
+    (loss,) = output_losses(model)
+    if loss is not None and loss.name == "binary_crossentropy":
         return math.log(2)
-    if _is_any_of(loss, CATEGORICAL):
+    if loss is not None and loss.name in UNWEIGHTED:
         shape = getattr(model, "output_shape", None)
         if isinstance(shape, tuple) and shape and isinstance(shape[-1], int) and shape[-1] > 1:
             return math.log(shape[-1])
     return None
-
-
-def _is_any_of(loss: Any, known: Any) -> bool:
-    """Return whether a loss is one of some functions, or an instance of exactly some class."""
-    return any(loss is candidate or type(loss) is candidate for candidate in known)

@@ -133,7 +133,7 @@ class Structure:
             seen.add(current)
             call = self.calls[current]
             transforms = self.kernels[current] or isinstance(call.operation, INPUT_SCALINGS)
-            if current != position and transforms:
+            if current != position and (transforms or _makes_mask(call)):
                 continue
             if call.takes_model_input:
                 return True
@@ -173,9 +173,10 @@ class Structure:
     def _find_branches(self) -> tuple[dict[int, int], set[int]]:
         """Return the branch number of each call in a residual branch, and where branches end.
 
-        A sum of two terms closes a residual block. The branch is the term with more kernels of
-        its own, that is, kernels that the other term does not depend on. In nested blocks, a
-        call belongs to the innermost branch.
+        A sum closes a residual block. The shortcut is the term with the fewest kernels of its
+        own, that is, kernels that no other term depends on; kernels in branches that an earlier
+        sum has closed count less than all others, as in (x + f(x)) + g(x). Each term with more
+        is a branch. In nested blocks, a call belongs to the innermost branch.
         """
         branches: dict[int, int] = {}
         ends: set[int] = set()
@@ -184,19 +185,34 @@ class Structure:
         for call in self.calls:
             is_sum = isinstance(call.operation, SUMS) or type(call.operation).__name__ == "Add"
             terms = [ancestors[source] for source in call.inputs] + [0] * call.takes_model_input
-            if not is_sum or len(terms) != 2:
+            if not is_sum or len(terms) < 2:
                 continue
-            first, second = terms
-            exclusive = [_positions(first & ~second), _positions(second & ~first)]
+            exclusive = [_positions(only) for only in _only_in_one(terms)]
             with_kernels = [[p for p in side if self.kernels[p]] for side in exclusive]
-            counts = [len(side) for side in with_kernels]
-            if counts[0] == counts[1]:
-                continue
-            longer, number = int(counts[1] > counts[0]), next(numbers)
-            for position in exclusive[longer]:
-                branches.setdefault(position, number)
-            ends.add(with_kernels[longer][-1])
+            new = [[p for p in side if p not in branches] for side in with_kernels]
+            counts = [(len(n), len(side)) for n, side in zip(new, with_kernels, strict=True)]
+            for place, count in enumerate(counts):
+                if count > min(counts):
+                    number = next(numbers)
+                    for position in exclusive[place]:
+                        branches.setdefault(position, number)
+                    ends.add((new[place] or with_kernels[place])[-1])
         return branches, ends
+
+
+def _makes_mask(call: Call) -> bool:
+    """Whether a traced call makes truth values, as the mask of an embedding."""
+    return call.node is not None and call.node.output_tensors[0].dtype == "bool"
+
+
+def _only_in_one(sets: Sequence[int]) -> Iterator[int]:
+    """Yield the elements of each set that no other one has; the sets are bits of integers."""
+    seen = repeated = 0
+    for one in sets:
+        repeated |= seen & one
+        seen |= one
+    for one in sets:
+        yield one & ~repeated
 
 
 def _ancestors(calls: Sequence[Call]) -> list[int]:

@@ -49,6 +49,8 @@ class Surroundings(Structure):
     def __init__(self, calls: Sequence[Call]) -> None:
         super().__init__(calls)
         self._nonlinearities = [self._nonlinearity_of(call) for call in calls]
+        # Many walks meet the same calls: each one is looked at once.
+        self._gates = {position for position in range(len(calls)) if self._is_gate(position)}
         self._members: dict[int, list[int]] = {}
         for position in range(len(calls)):
             number = self.branch(position)
@@ -71,7 +73,7 @@ class Surroundings(Structure):
         """Return what the output of a call meets before the next kernels."""
         own = self._nonlinearities[position]
         activations = [] if own is None else [own]
-        is_gate = own is not None and self._gates(position)
+        is_gate = position in self._gates
         next_kernels: dict[int, None] = {}
         is_factor = False
         # Each step of the walk carries whether its path has met no activation so far.
@@ -88,7 +90,7 @@ class Surroundings(Structure):
             activation = self._nonlinearities[current]
             if is_open and activation is not None:
                 activations.append(self._with_factors(current, activation))
-                is_gate = is_gate or (activations[-1] is activation and self._gates(current))
+                is_gate = is_gate or (activations[-1] is activation and current in self._gates)
                 is_open = False
             elif self._multiplies_matrices(current):
                 is_factor, is_open = is_factor or is_open, False
@@ -189,17 +191,17 @@ class Surroundings(Structure):
             if not self.kernels[current] and (through_activations or not activates):
                 pending += self.calls[current].inputs
 
-    def _gates(self, position: int) -> bool:
+    def _is_gate(self, position: int) -> bool:
         """Return whether the saturating activation of a call is multiplied with another tensor."""
         activation = self._nonlinearities[position]
-        if activation is None or activation.is_row_wise or not activation.saturates:
+        if activation is None or activation.is_row_wise:
             return False
         pending = list(self._users[position])
         while pending:
             current = pending.pop()
             call = self.calls[current]
             if type(call.operation).__name__ == "Multiply" and _takes_two(call):
-                return True
+                return activation.saturates
             is_plain = not self.kernels[current] and self._nonlinearities[current] is None
             if is_plain and not _takes_two(call):
                 pending += self._users[current]

@@ -389,8 +389,7 @@ class ActivationMonitor(keras.callbacks.Callback):
     def _describe_layers(self) -> None:
         try:
             trace = try_trace(self._watched)
-            calls = None if trace is None else trace.calls
-            self._layers_info = describe_layers(self._watched, self._names, calls)
+            self._layers_info = describe_layers(self._watched, self._names, trace)
             self._setup = collect_setup(self._watched, self._layers_info, self._names, trace)
         except Exception as error:
             self._layers_info = self._layers_info or {}

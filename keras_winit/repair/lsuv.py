@@ -51,7 +51,9 @@ def lsuv(
     convolution both kernels get the square root of the factor. Recurrent layers, embeddings,
     layers with weights of unknown use, layers that are frozen, quantized or have LoRA updates,
     and layers whose outputs are constant on the batch are left as they are; the returned table
-    says so. Batch-normalization statistics and seeds do not change.
+    says so. A constant layer raises no error, because one dead branch or a padded position says
+    nothing against the other layers; if all are constant, that is an error. Batch-normalization
+    statistics and seeds do not change.
 
     Args:
         model: A model of any kind. If it is not built, it is built on the batch.

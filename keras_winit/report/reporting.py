@@ -185,7 +185,7 @@ def is_batch_normalization(layer: Any) -> bool:
 
 
 def _model_facts(model: Any, names: Names, trace: Trace | None, capture: Any) -> ModelFacts:
-    parts = describe_layers(model, names, None if trace is None else trace.calls)
+    parts = describe_layers(model, names, trace)
     setup = collect_setup(model, parts, names, trace)
     if getattr(model, "compiled", False):
         return collect_model_facts(model, parts, capture, setup)

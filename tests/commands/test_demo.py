@@ -16,7 +16,8 @@ def test_demo(run_process, tmp_path):
     folder = tmp_path / "keras-winit-demo"
     assert {path.name for path in folder.iterdir()} == {"digits.keras", "logs"}
     model = keras.models.load_model(folder / "digits.keras")
-    assert model.layers[0].kernel_initializer.identifier == "winit>he_normal"
+    # The bad network's kernels have the standard deviation 0.01, He's (2 / 64) ** 0.5 = 0.18.
+    assert keras.ops.std(model.layers[1].kernel) > 0.1
     assert _logged_steps(folder) == [0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 100, 150]
     # A second run finds the folder of the first, and its logs replace those of the first.
     process = run_process("$KERAS_WINIT demo --epochs 1", tmp_path)
@@ -26,7 +27,7 @@ def test_demo(run_process, tmp_path):
 
 def _logged_steps(folder):
     """Return the steps that TensorBoard reads, the same in both runs."""
-    runs = ("bad_winit_small_normal", "good_winit_he_normal")
+    runs = ("bad_winit_small_normal", "good_reinitialize")
     assert {path.name for path in (folder / "logs").iterdir()} == set(runs)
     bad, good = (
         [step for step, _ in boards.read("python", folder / "logs" / run)["winit", "winit/loss"]]
@@ -37,14 +38,20 @@ def _logged_steps(folder):
 
 
 def _check_output(out):
-    bad, good = re.findall(r"^winit>[a-z_]+: (.*\.)$", out, re.M)
+    # The first thing that it prints is what is wrong; the repair comes before the training.
+    bad, repair, good = re.match(
+        r"Before training, keras_winit.signal_report says of 8 ReLU layers of 64 units:\n\n"
+        r"winit>small_normal: (.*\.)\n\n(.*):\n\nreinitialize: (.*\.)\n\nTraining both on",
+        out,
+    ).groups()
+    assert repair == "After keras_winit.reinitialize(model) on a copy of this network"
     assert bad.startswith("The signal vanishes: ")
     assert good.startswith("Nothing is wrong with this start")
-    assert re.search(r"^epoch  winit>small_normal  winit>he_normal$", out, re.M)
+    assert re.search(r"^epoch  winit>small_normal  reinitialize$", out, re.M)
     bad, good = re.search(r"^    4 +([\d.]+)% +([\d.]+)%$", out, re.M).groups()
     assert float(bad) < 20
     assert float(good) > 75
-    for name in ("winit>small_normal", "winit>he_normal"):
+    for name in ("winit>small_normal", "reinitialize"):
         table = re.search(rf"^{name}: step 150, loss [\d.]+\n(.*?)\n\n", out, re.M | re.S)[1]
         assert [line.split()[0] for line in table.splitlines()] == [
             "layer",

@@ -28,8 +28,50 @@ def followed_by(model):
     return {context.name: [str(one) for one in context.activations] for context in contexts}
 
 
-def chain(*layers, shape=(8, 8, 4)):
-    return keras.Sequential([keras.Input(shape), *layers])
+def chain(*layers, shape=(8, 8, 4), name=None):
+    return keras.Sequential([keras.Input(shape), *layers], name=name)
+
+
+PARALLEL = {
+    "two sums": lambda x, f, g: (x + f(x)) + g(x),
+    "the branches first": lambda x, f, g: x + (f(x) + g(x)),
+    "a layer of three terms": lambda x, f, g: L.Add()([f(x), x, g(x)]),
+}
+
+
+@pytest.mark.parametrize("name", PARALLEL)
+def test_parallel_branches_are_two_branches(name):
+    inputs = keras.Input((4,))
+    f = chain(L.Dense(8, "relu", name="f1"), L.Dense(8, "relu", name="f2"), shape=(4,), name="f")
+    f.add(L.Dense(4, name="f3"))
+    g = chain(L.Dense(8, "relu", name="g1"), L.Dense(4, name="g2"), shape=(4,), name="g")
+    x = L.Dense(4, name="before")(inputs)
+    model = keras.Model(inputs, L.Dense(2, name="after")(PARALLEL[name](x, f, g)))
+    of_kernels = described(model, "branch", "ends_branch", "branch_kernels")
+    found = {name.removesuffix("/kernel"): facts for name, facts in of_kernels.items()}
+    f_branch, g_branch = found["f/f1"][0], found["g/g1"][0]
+    assert None not in (f_branch, g_branch)
+    assert f_branch != g_branch
+    assert found == {
+        "before": (None, False, 0),
+        "f/f1": (f_branch, False, 3),
+        "f/f2": (f_branch, False, 3),
+        "f/f3": (f_branch, True, 3),
+        "g/g1": (g_branch, False, 2),
+        "g/g2": (g_branch, True, 2),
+        "after": (None, False, 0),
+    }
+
+
+def test_the_mask_of_an_embedding_is_no_input():
+    inputs = keras.Input((6,))  # Identifiers of words, as floats.
+    words = L.Embedding(9, 4, mask_zero=True, name="words")(inputs)
+    model = keras.Model(inputs, L.Dense(2, name="out")(L.LSTM(3, name="lstm")(words)))
+    assert described(model, "takes_raw_input") == {
+        "words/embeddings": (True,),
+        **{f"lstm/lstm_cell/{name}": (False,) for name in ("kernel", "recurrent_kernel")},
+        "out/kernel": (False,),
+    }
 
 
 # Layers between a convolution and a ReLU, and whether the scale of the kernel matters there.

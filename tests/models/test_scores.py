@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_winit.models.graph import trace_calls
+from keras_winit.models.graph import trace_calls, try_trace
 from keras_winit.models.layers import describe_layers
 from keras_winit.models.names import Names
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.backend_independent
 
 def scores_in(outputs, inputs):
     model = keras.Model(inputs, layers.Dense(2, name="classes")(outputs))
-    parts = describe_layers(model, Names(model)).values()
+    parts = describe_layers(model, Names(model), try_trace(model)).values()
     return {part.name for part in parts if part.makes_scores and part.kernels}
 
 
@@ -75,7 +75,10 @@ def test_a_kernel_that_makes_the_value_as_well_is_none_of_them():
 def test_the_softmax_of_the_output_makes_no_scores():
     x = keras.Input((4,))
     model = keras.Model(x, layers.Softmax()(layers.Dense(3)(layers.Dense(5, "relu")(x))))
-    assert not any(part.makes_scores for part in describe_layers(model, Names(model)).values())
+    assert not any(
+        part.makes_scores
+        for part in describe_layers(model, Names(model), try_trace(model)).values()
+    )
 
 
 class OpaqueAttention(layers.MultiHeadAttention):
@@ -101,7 +104,7 @@ def test_attention_that_cannot_be_traced():
     model(np.zeros((2, 8, 16), "float32"))
     with pytest.raises(NotImplementedError):
         trace_calls(model)
-    described = describe_layers(model, Names(model)).values()
+    described = describe_layers(model, Names(model), try_trace(model)).values()
     assert {part.name for part in described if part.makes_scores} == {"query", "key"}
 
 

@@ -16,7 +16,7 @@ def setup_of(model):
     if not model.compiled:
         model.compile("sgd", "mse")
     names, trace = Names(model), try_trace(model)
-    parts = describe_layers(model, names, None if trace is None else trace.calls)
+    parts = describe_layers(model, names, trace)
     return collect_setup(model, parts, names, trace)
 
 

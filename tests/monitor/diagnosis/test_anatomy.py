@@ -5,12 +5,15 @@ import numpy as np
 from keras import layers
 from support.scenarios import SCENARIOS
 
+from keras_winit.models.graph import try_trace
 from keras_winit.models.layers import describe_layers
 from keras_winit.models.names import Names
 
 
 def parts_of(model):
-    return {part.name: part for part in describe_layers(model, Names(model)).values()}
+    return {
+        part.name: part for part in describe_layers(model, Names(model), try_trace(model)).values()
+    }
 
 
 def node_counts(model):
@@ -57,7 +60,7 @@ def test_anatomy_leaves_no_nodes_on_operations():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(keras.ops.sin(inputs)))
     operation = next(op for op in model.operations if type(op).__name__ == "Sin")
-    describe_layers(model, Names(model))
+    describe_layers(model, Names(model), try_trace(model))
     assert len(operation._inbound_nodes) == 1
 
 

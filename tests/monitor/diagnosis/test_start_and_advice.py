@@ -9,6 +9,7 @@ from keras import layers
 from support.planted import findings_in, make_facts, make_part, make_record, make_records
 
 import keras_winit
+from keras_winit.models.graph import try_trace
 from keras_winit.models.layers import KernelInfo, describe_layers
 from keras_winit.models.names import Names
 from keras_winit.monitor import View
@@ -206,7 +207,9 @@ def test_the_initializers_of_a_layer_are_read():
         layers.Dense(3, kernel_initializer="winit>he_normal", name="dense"),
     ]
     model = keras.Sequential([keras.Input((8, 4)), *stack])
-    parts = {part.name: part for part in describe_layers(model, Names(model)).values()}
+    parts = {
+        part.name: part for part in describe_layers(model, Names(model), try_trace(model)).values()
+    }
     assert parts["separable"].initializers == (
         ("depthwise_initializer", "he_normal"),
         ("pointwise_initializer", "glorot_uniform"),
