@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from trainability_cases.networks import Network, data_of
 
 import keras_winit
+from trainability_cases.networks import Network, data_of
 
 # Samples that LSUV measures.
 SAMPLES = 256

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from trainability_cases.training import SETTINGS, THRESHOLD
 
 from keras_winit.plots.figures import figure, save
+from trainability_cases.training import SETTINGS, THRESHOLD
 
 Row = dict[str, Any]
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from trainability_cases.networks import Network, data_of
 
 # Names of the optimizer settings, whether they are Adam, and their learning rates. SGD has a
