@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_winit.plots.figures import figure, save
-from trainability_cases.training import SETTINGS, THRESHOLD
+from trainability_cases.protocol import SETTINGS, THRESHOLD
 
 Row = dict[str, Any]
 

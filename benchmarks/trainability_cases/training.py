@@ -9,23 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from trainability_cases.networks import Network, data_of
+from trainability_cases.protocol import SETTINGS, steps_to_threshold
 
-# Names of the optimizer settings, whether they are Adam, and their learning rates. SGD has a
-# momentum of 0.9; the formulas are those of Keras' optimizers.
-SETTINGS = (
-    ("Adam 1e-3", True, 1e-3),
-    ("Adam 1e-4", True, 1e-4),
-    ("SGD 1e-2", False, 1e-2),
-    ("SGD 1e-3", False, 1e-3),
-)
 BATCH = 64
-
-# A network trains if its score reaches this: the accuracy, or the explained share of the
-# variance in regression.
-THRESHOLD = 0.9
-
-# Steps over which the score on the training batches is averaged.
-WINDOW = 20
 
 
 class Trainer:
@@ -128,18 +114,3 @@ def _update(adam: Any, rate: Any, number: Any, weights: Any, moments: Any, gradi
         for w, m, v in zip(weights, first, second, strict=True)
     ]
     return weights, (first, second)
-
-
-def steps_to_threshold(curves: Any) -> Any:
-    """Return the first step at which the mean score of `WINDOW` steps reaches the threshold.
-
-    Args:
-        curves: Scores on the training batches, of shape (..., steps).
-
-    Returns:
-        Floats of shape (...), NaN where the threshold is not reached.
-    """
-    summed = np.cumsum(curves, -1)
-    means = (summed[..., WINDOW:] - summed[..., :-WINDOW]) / WINDOW
-    reached = means >= THRESHOLD
-    return np.where(reached.any(-1), reached.argmax(-1) + WINDOW + 1.0, np.nan)
