@@ -7,6 +7,7 @@ monitor and the subpackages are loaded when they are first used.
 from typing import TYPE_CHECKING
 
 from keras_winit.initializers.bias import FanInBias, PriorBias
+from keras_winit.initializers.chains import LooksLinear, NearLinearOrthogonal
 from keras_winit.initializers.combinators import Blocks, Masked, Scaled
 from keras_winit.initializers.constants import Constant, Ones, Zeros
 from keras_winit.initializers.convolution import ConvolutionAware
@@ -61,7 +62,9 @@ __all__ = [
     "LargeNormal",
     "LecunNormal",
     "LecunUniform",
+    "LooksLinear",
     "Masked",
+    "NearLinearOrthogonal",
     "NegativeNormal",
     "Ones",
     "Orthogonal",

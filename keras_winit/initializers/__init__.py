@@ -46,6 +46,7 @@ from keras_winit.initializers import (
     scaling as scaling,
     sparse as sparse,
     orthogonal as orthogonal,
+    chains as chains,
     identity as identity,
     recurrent as recurrent,
     bias as bias,

@@ -205,10 +205,22 @@ class ScaledOrthogonal(_DeltaOrthogonal):
 
 
 def _orthogonal_matrices(stream: Stream, count: int, rows: int, columns: int, dtype: type) -> Array:
-    """Return `count` matrices with orthonormal columns, or orthonormal rows if they are fewer."""
     tall = (count, max(rows, columns), min(rows, columns))
     normal: Array = stream.normal(tall, "float32", whole(tall), 1.0).astype(dtype, copy=False)
-    matrices = orthonormal_columns(normal)
+    return orthogonal_matrices(normal, rows, columns)
+
+
+def orthogonal_matrices(normal: Array, rows: int, columns: int) -> Array:
+    """Return matrices with orthonormal columns, or orthonormal rows if they are fewer.
+
+    Args:
+        normal: rows * columns draws from N(0, 1) for each matrix, of any shape whose first axis
+            counts the matrices. They are overwritten.
+        rows: Number of rows.
+        columns: Number of columns.
+    """
+    tall = (len(normal), max(rows, columns), min(rows, columns))
+    matrices = orthonormal_columns(normal.reshape(tall))
     return matrices if rows >= columns else matrices.transpose(0, 2, 1)
 
 

@@ -1,13 +1,19 @@
 """Gains of activations: factors for the standard deviation of a layer's weights."""
 
+import dataclasses
 import math
 from typing import Any
 
-from keras_winit.theory.activations import check_arguments, find_activation, unwrap
+from keras_winit.theory.activations import (
+    Activation,
+    check_arguments,
+    find_activation,
+    unwrap,
+)
 from keras_winit.theory.formulas import FORMULAS
 from keras_winit.theory.quadrature import adaptive_quadrature
 
-MODES = ("second_moment", "centered", "backward", "torch")
+MODES = ("second_moment", "centered", "backward", "odd", "torch")
 
 # Below these shares of the second moment, a variance and a mean squared slope are mere rounding.
 _ZERO_VARIANCE, _ZERO_SLOPE = 1e-24, 1e-20
@@ -39,6 +45,8 @@ def gain(activation: Any, mode: str = "second_moment", **arguments: Any) -> floa
     - "centered", 1 / sqrt(Var[f(z)]): gain * f(z) has variance 1.
     - "backward", 1 / sqrt(E[f'(z)**2]): gradients keep their mean square. f' leaves out
       jumps, as automatic differentiation does.
+    - "odd", 1 / sqrt(E[odd(z)**2]) with odd(z) = (f(z) - f(-z)) / 2: the gain of a layer whose
+      units come in pairs with opposite weights, see `LooksLinear`.
     - "torch": the table of PyTorch's `calculate_gain`, part of which is convention: 5/3 for
       tanh, 3/4 for selu, 1 for sigmoid. It has linear and convolution layers, sigmoid, tanh,
       relu, leaky_relu and selu only.
@@ -48,7 +56,7 @@ def gain(activation: Any, mode: str = "second_moment", **arguments: Any) -> floa
             activation layer of Keras; or any function that takes a float64 array and acts
             on each entry by itself. Kinks and jumps are found and need not be known. If a
             function computes in float32 and has kinks, five digits are right.
-        mode: "second_moment", "centered", "backward" or "torch". Defaults to
+        mode: "second_moment", "centered", "backward", "odd" or "torch". Defaults to
             "second_moment".
         **arguments: Arguments of the activation, such as `negative_slope=0.3` for
             "leaky_relu". The defaults are those of Keras, for "leaky_relu" a slope of 0.2.
@@ -84,6 +92,11 @@ def gain(activation: Any, mode: str = "second_moment", **arguments: Any) -> floa
         raise function.requirement_error("have a finite second moment over N(0, 1), above zero")
     if mode == "second_moment":
         return 1 / math.sqrt(second_moment)
+    if mode == "odd":
+        odd_moment = _odd_moment(function)
+        if odd_moment <= _ZERO_VARIANCE * second_moment:
+            raise function.requirement_error("not be even for mode='odd'")
+        return 1 / math.sqrt(odd_moment)
     if mode == "centered":
         mean = quadrature.mean(quadrature.values)
         variance = quadrature.mean((quadrature.values - mean) ** 2)
@@ -94,6 +107,32 @@ def gain(activation: Any, mode: str = "second_moment", **arguments: Any) -> floa
     if squared_slope <= _ZERO_SLOPE * second_moment:
         raise function.requirement_error("have a slope for mode='backward'")
     return 1 / math.sqrt(squared_slope)
+
+
+def odd_share(activation: Any, **arguments: Any) -> float:
+    """Return E[odd(z)**2] / E[f(z)**2] for z ~ N(0, 1), odd(z) = (f(z) - f(-z)) / 2.
+
+    The share is 1 for an odd activation, such as tanh, and 0 for an even one.
+
+    Args:
+        activation: As in `gain`.
+        **arguments: As in `gain`.
+
+    Raises:
+        TypeError: As in `gain`.
+        ValueError: As in `gain`.
+    """
+    function = find_activation("odd_share", activation, arguments)
+    second_moment = adaptive_quadrature(function).second_moment
+    if not 0 < second_moment < math.inf:
+        raise function.requirement_error("have a finite second moment over N(0, 1), above zero")
+    return min(_odd_moment(function) / second_moment, 1.0)
+
+
+def _odd_moment(function: Activation) -> float:
+    """Return E[odd(z)**2]."""
+    odd = dataclasses.replace(function, function=lambda x: (function(x) - function(-x)) / 2)
+    return adaptive_quadrature(odd).second_moment
 
 
 def _torch_gain(activation: Any, arguments: dict[str, Any]) -> float:
