@@ -13,8 +13,7 @@ from trainability_cases.networks import Network, data_of
 # Samples that LSUV measures.
 SAMPLES = 256
 
-# Activations that equal their odd part up to a constant: the looks-linear start has no use for
-# them.
+# Activations that are odd.
 ODD = ("tanh", "softsign")
 
 
@@ -78,6 +77,30 @@ def _identity(network: Network, seed: int) -> Any:
     return model
 
 
+def _chain(network: Network, seed: int, scheme: Any) -> Any:
+    """Set the kernels of a chain by their place in it."""
+    if network.part not in ("mlp", "cnn"):
+        raise ValueError(f"{network.part!r} is not a chain.")
+    model = network.build()
+    layers = [layer for layer in model.layers if getattr(layer, "kernel", None) is not None]
+    places = ["first", *["hidden"] * (len(layers) - 2), "last"]
+    seeds = np.random.SeedSequence(seed).generate_state(len(layers))
+    for layer, place, layer_seed in zip(layers, places, seeds, strict=True):
+        draw = scheme(place, seed=int(layer_seed), nonlinearity=network.activation)
+        layer.kernel.assign(draw(layer.kernel.shape))
+    return model
+
+
+def _looks_linear(network: Network, seed: int) -> Any:
+    return _chain(network, seed, keras_winit.LooksLinear)
+
+
+def _near_linear(network: Network, seed: int) -> Any:
+    if network.activation not in ODD:
+        raise ValueError(f"{network.activation!r} is not odd.")
+    return _chain(network, seed, keras_winit.NearLinearOrthogonal)
+
+
 def _analytic(network: Network, seed: int) -> Any:
     model = network.build()
     keras_winit.analytic_init(model, seed=seed)
@@ -104,6 +127,8 @@ STARTS: dict[str, Callable[[Network, int], Any]] = {
     "identity": _identity,
     "analytic_init": _analytic,
     "lsuv": _lsuv,
+    "looks-linear": _looks_linear,
+    "near-linear": _near_linear,
     "auto": _auto,
 }
 

@@ -24,7 +24,7 @@ STYLES = (
     ("#d55e00", "P"),
     ("#0072b2", "X"),
     ("#009e73", "<"),
-    ("#000000", "o"),
+    ("#882255", ">"),
 )
 HEADING = "accuracy by setting, mean of the seeds   median steps to 0.9"
 
