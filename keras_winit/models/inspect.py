@@ -10,6 +10,7 @@ import keras
 from keras_winit import theory
 from keras_winit.models.eager import calls_in_order, run_calls
 from keras_winit.models.graph import Call, trace_calls
+from keras_winit.models.kernel_chains import ChainPlace, chain_places
 from keras_winit.models.kernels import Kernel, kernels
 from keras_winit.models.names import Names
 from keras_winit.models.nonlinearities import Nonlinearity
@@ -56,6 +57,7 @@ class KernelContext:
         ends_branch: Whether it is the last kernel of its branch.
         branch_kernels: Number of kernels on the longest path through its branch; 0 if none.
         branch_normalized: Whether its branch holds a normalization, or its sum is normalized.
+        chain: Its place in a chain of kernels without normalization or skips, if it has one.
     """
 
     kernel: Kernel
@@ -77,6 +79,7 @@ class KernelContext:
     ends_branch: bool = False
     branch_kernels: int = 0
     branch_normalized: bool = False
+    chain: ChainPlace | None = None
 
     @property
     def activation(self) -> Nonlinearity | None:
@@ -130,7 +133,7 @@ def inspect_kernels(model: Any, names: Names | None = None, data: Any = None) ->
             to None: zeros of the shapes that the model was built with.
     """
     calls, method, error = _calls(model, data)
-    reader = _Reader(model, calls, names or Names(model))
+    reader = _Reader(model, calls, names or Names(model), method == "symbolic")
     found: dict[int, KernelContext] = {}
     for position, kernels_of_call in enumerate(reader.surroundings.kernels):
         for kernel in kernels_of_call:
@@ -170,8 +173,10 @@ def _calls(model: Any, data: Any) -> tuple[list[Call], str, Exception | None]:
 class _Reader:
     """Reads the context of the kernels of one model."""
 
-    def __init__(self, model: Any, calls: list[Call], names: Names) -> None:
+    def __init__(self, model: Any, calls: list[Call], names: Names, traced: bool) -> None:
         self.surroundings = Surroundings(calls)
+        # Only traced calls show what lies between two kernels.
+        self._chains = chain_places(self.surroundings) if traced else {}
         self._names = names
         self._owners = owning_layers(model)
         self._attention = dict(_attention_roles(model))
@@ -226,6 +231,7 @@ class _Reader:
             head=facts["role"] == "kernel" and at.makes_output(position, following),
             takes_raw_input=at.takes_raw_input(position),
             ends_branch=at.ends_branch(position),
+            chain=self._chains.get(position),
         )
 
     def uncalled(self, kernel: Kernel, called: Iterable[KernelContext]) -> KernelContext:

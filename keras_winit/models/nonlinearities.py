@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_winit.theory.activations import find_activation, unwrap
 from keras_winit.theory.formulas import FORMULAS, ROW_WISE
-from keras_winit.theory.gains import gain
+from keras_winit.theory.gains import gain, odd_share
 
 layers = keras.layers
 
@@ -55,6 +55,11 @@ class Nonlinearity:
     def gain(self) -> float | None:
         """The exact gain, which keeps the mean square of N(0, 1). None if there is none."""
         return _gain(self.function, self.arguments)
+
+    @property
+    def odd_share(self) -> float | None:
+        """The share of its odd part in its second moment over N(0, 1). None if there is none."""
+        return _odd_share(self.function, self.arguments)
 
     @property
     def saturates(self) -> bool:
@@ -145,6 +150,14 @@ def _values(activation: Nonlinearity, points: Any) -> Any:
 def _gain(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
     try:
         return gain(function, **dict(arguments))
+    except (ValueError, TypeError):
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _odd_share(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
+    try:
+        return odd_share(function, **dict(arguments))
     except (ValueError, TypeError):
         return None
 

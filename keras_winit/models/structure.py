@@ -100,6 +100,10 @@ class Structure:
         """
         return self._only_scores[position]
 
+    def users(self, position: int) -> list[int]:
+        """Return the positions of the calls that take the output of a call."""
+        return self._users[position]
+
     def branch(self, position: int) -> int | None:
         """Return the number of the residual branch that a call lies in, if any."""
         return self._branches.get(position)

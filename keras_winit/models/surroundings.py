@@ -67,6 +67,10 @@ class Surroundings(Structure):
         """Number of residual branches."""
         return len(self._members)
 
+    def activation_at(self, position: int) -> Nonlinearity | None:
+        """Return the activation that a call itself applies last, if any."""
+        return self._nonlinearities[position]
+
     def following(self, position: int) -> Following:
         """Return what the output of a call meets before the next kernels."""
         own = self._nonlinearities[position]

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from keras_winit import theory
+from keras_winit.initializers.chains import LooksLinear, NearLinearOrthogonal
 from keras_winit.initializers.combinators import Scaled
 from keras_winit.initializers.constants import Zeros
 from keras_winit.initializers.depth import EmbeddingNormal
@@ -13,9 +15,18 @@ from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.scaling import HeNormal, LecunNormal, XavierNormal
 from keras_winit.models.inspect import KernelContext
 from keras_winit.models.surroundings import UNKNOWN_SINE
+from keras_winit.theory.activations import find_activation
 
 # Factor of the kernel that makes an output: the loss starts near that of a constant output.
 HEAD = 0.1
+
+# The same of a chain behind a global average pooling, which has shrunk the signal already; and
+# the share of noise at all taps of the convolutions in a chain, without which all positions
+# would stay apart.
+POOLED_HEAD, CHAIN_NOISE = 1.0, 0.3
+
+# Least mean squared slope at small pre-activations for a near-linear start; that of tanh is 1.
+LEAST_SQUARED_SLOPE = 0.1
 
 # Rules that scale residual branches, beside None.
 RESIDUAL = ("gpt2", "fixup")
@@ -25,8 +36,8 @@ class Row(NamedTuple):
     """A row of the table.
 
     Args:
-        place: Where the kernel is, in a few words. `{role}`, `{activation}` and `{summed}` are
-            filled in.
+        place: Where the kernel is, in a few words. `{role}`, `{activation}`, `{summed}` and
+            `{chain}` are filled in.
         fits: Whether a kernel is there.
         scheme: The scheme for it, without a seed and not yet bound to the layer. None if the
             kernel is better left alone.
@@ -47,7 +58,12 @@ class Choice(NamedTuple):
 def choose(kernel: KernelContext) -> Choice:
     """Return the scheme of the first row of the table that fits a kernel of known use."""
     row = next(row for row in TABLE if row.fits(kernel))
-    place = row.place.format(role=kernel.role, activation=kernel.activation, summed=kernel.summed)
+    place = row.place.format(
+        role=kernel.role,
+        activation=kernel.activation,
+        summed=kernel.summed,
+        chain=_chain_text(kernel),
+    )
     if kernel.normalized:
         place += ", normalized"
     return Choice(row.scheme(kernel), place)
@@ -129,6 +145,54 @@ def _siren(kernel: KernelContext) -> Any:
     return Siren(first=kernel.takes_raw_input, omega=omega or 1.0)
 
 
+def _chain_text(kernel: KernelContext) -> str:
+    """Say where in a chain a kernel is, such as "hidden of 30 kernels with gelu"."""
+    chain = kernel.chain
+    return f"{chain.place} of {chain.kernels} kernels with {chain.activation}" if chain else ""
+
+
+def _chain_scheme(kernel: KernelContext, scheme: Any, **arguments: Any) -> Any:
+    chain = kernel.chain
+    has_window = math.prod(kernel.kernel.variable.shape[:-2]) > 1
+    noise = CHAIN_NOISE if has_window and chain and chain.place != "first" else 0.0
+    return scheme(chain.place if chain else "hidden", noise=noise, **arguments)
+
+
+def _looks_linear(kernel: KernelContext) -> Any:
+    chain = kernel.chain
+    assert chain is not None
+    gain: float | None = None
+    if chain.place == "last" and kernel.head:
+        gain = POOLED_HEAD if chain.pooled else HEAD
+    elif chain.place != "first":
+        gain = theory.gain(chain.activation.function, "odd", **dict(chain.activation.arguments))
+    return _chain_scheme(kernel, LooksLinear, gain=gain, channels=chain.channels)
+
+
+def _near_linear(kernel: KernelContext) -> Any:
+    is_hidden = kernel.chain is not None and kernel.chain.place == "hidden"
+    gain = _squared_slope(kernel) ** -0.5 if is_hidden else None
+    return _chain_scheme(kernel, NearLinearOrthogonal, gain=gain)
+
+
+def _squared_slope(kernel: KernelContext) -> float:
+    """Return the mean squared slope of the activation of a chain at small pre-activations."""
+    assert kernel.chain is not None
+    activation = kernel.chain.activation
+    function = find_activation("gain", activation.function, dict(activation.arguments))
+    return theory.mean_field.chi_1(function, NearLinearOrthogonal.stddev**2, 1.0)
+
+
+def _is_looks_linear(kernel: KernelContext) -> bool:
+    return kernel.chain is not None and not kernel.chain.odd
+
+
+def _is_near_linear(kernel: KernelContext) -> bool:
+    """Whether a kernel lies in a chain of odd activations that are steep enough at zero."""
+    is_odd = kernel.chain is not None and kernel.chain.odd
+    return is_odd and LEAST_SQUARED_SLOPE < _squared_slope(kernel) < math.inf
+
+
 # The first row that fits a kernel decides. Every scheme is then bound to the layer, so that its
 # fans are the true ones: of each gate, group and depthwise channel, with strides, and of the
 # stored order of transposed kernels.
@@ -173,6 +237,8 @@ TABLE = (
         lambda k: None,
     ),
     Row("before a sine", _is_before_sine, _siren),
+    Row("{chain}", _is_looks_linear, _looks_linear),
+    Row("{chain}", _is_near_linear, _near_linear),
     Row("output", lambda k: k.head, lambda k: Scaled(LecunNormal(), HEAD)),
     Row("gate, before {activation}", lambda k: k.gate, lambda k: XavierNormal()),
     Row("before {activation}", _saturates, lambda k: XavierNormal(_gain(k))),

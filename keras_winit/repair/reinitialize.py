@@ -34,8 +34,10 @@ def reinitialize(
 
     By default each kernel gets the scheme that suits what it is for, see `repair/choose.py`:
     He-like with the exact gain of the activation that follows, Xavier before activations that
-    saturate and in attention, orthogonal recurrences, and small kernels for outputs. Biases
-    become 0, those of an LSTM's forget gate 1. Scales and offsets of normalizations get the
+    saturate and in attention, orthogonal recurrences, and small kernels for outputs. Chains of
+    at least four dense or convolution kernels, without a normalization or a skip between them,
+    start as products of orthogonal matrices: `LooksLinear`, or `NearLinearOrthogonal` if the
+    activations are odd, such as tanh. Biases become 0, those of an LSTM's forget gate 1. Scales and offsets of normalizations get the
     values of the layer's own initializers.
 
     Frozen weights, quantized layers, layers with LoRA, embeddings from a given table and
@@ -89,7 +91,7 @@ def reinitialize(
 
     Source: He et al. 2015, arXiv:1502.01852, for any activation; Glorot and Bengio 2010
         (AISTATS); Radford et al. 2019 (GPT-2), section 2.3; Zhang et al. 2019,
-        arXiv:1901.09321 (fixup).
+        arXiv:1901.09321 (fixup); Balduzzi et al. 2017, arXiv:1702.08591 (looks-linear).
     """
     _check_arguments(model, scheme, residual, reset_optimizer)
     names = Names(model)

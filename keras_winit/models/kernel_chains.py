@@ -1,0 +1,157 @@
+"""Finds chains: kernels in a row with one activation between two, no normalization, no skip."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import keras
+
+from keras_winit.models.nonlinearities import Nonlinearity
+from keras_winit.models.surroundings import Surroundings
+
+layers = keras.layers
+
+# Layers whose kernel may lie in a chain. Their subclasses apply it in another way.
+MEMBERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
+# Layers that hand each unit on, at fewer or more positions.
+PASSING = frozenset(
+    [
+        f"{name}{rank}D"
+        for name in ("SpatialDropout", "ZeroPadding", "Cropping")
+        for rank in (1, 2, 3)
+    ]
+    + [f"{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)]
+    + [f"Global{name}Pooling{rank}D" for name in ("Max", "Average") for rank in (1, 2, 3)]
+    + ["Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization"]
+    + ["Identity", "Cast", "UpSampling1D", "UpSampling2D", "UpSampling3D"]
+)
+# A chain of fewer kernels trains as well from the usual schemes.
+FEWEST_KERNELS = 4
+# Units come in pairs, so that fewer than this would leave next to nothing.
+FEWEST_UNITS = 8
+# Least share of the odd part of an activation: below, its even part drowns it.
+LEAST_ODD_SHARE = 0.1
+
+
+class Link(NamedTuple):
+    """The way from a kernel to the next one of its chain.
+
+    Args:
+        target: Position of the call with the next kernel.
+        activation: The activation on the way.
+        channels: Number of channels before a `Flatten` on the way, or None.
+        pooled: Whether a global average pooling is on the way.
+    """
+
+    target: int
+    activation: Nonlinearity
+    channels: int | None
+    pooled: bool
+
+
+@dataclass(frozen=True)
+class ChainPlace:
+    """The place of a kernel in a chain.
+
+    Args:
+        place: "first", "hidden" or "last".
+        kernels: Number of kernels in the chain.
+        activation: The activation before the kernel; for a first kernel, the one after it.
+        odd: Whether the activations of the chain are odd; if not, none of them is.
+        channels: Number of channels before a `Flatten` whose output the kernel takes, or None.
+        pooled: Whether the kernel takes the output of a global average pooling.
+    """
+
+    place: str
+    kernels: int
+    activation: Nonlinearity
+    odd: bool
+    channels: int | None = None
+    pooled: bool = False
+
+
+def chain_places(at: Surroundings) -> dict[int, ChainPlace]:
+    """Return the place of each kernel that lies in a chain, by the position of its call."""
+    links = dict(_links(at))
+    starts = links.keys() - {link.target for link in links.values()}
+    places: dict[int, ChainPlace] = {}
+    for start in sorted(starts):
+        chain = [start]
+        while chain[-1] in links:
+            chain.append(links[chain[-1]].target)
+        odd = {is_odd(links[position].activation) for position in chain[:-1]}
+        if len(chain) < FEWEST_KERNELS or len(odd) > 1 or None in odd:
+            continue
+        first = ChainPlace("first", len(chain), links[start].activation, odd == {True})
+        places[start] = first
+        for position in chain[:-1]:
+            link = links[position]
+            places[link.target] = replace(
+                first,
+                place="hidden" if link.target in links else "last",
+                activation=link.activation,
+                channels=link.channels,
+                pooled=link.pooled,
+            )
+    return places
+
+
+def is_odd(activation: Nonlinearity) -> bool | None:
+    """Whether an activation is odd; None if it is hardly odd at all or its share is not known."""
+    share = activation.odd_share
+    if share is None or share < LEAST_ODD_SHARE:
+        return None
+    return share > 1 - 1e-6
+
+
+def _links(at: Surroundings) -> Iterator[tuple[int, Link]]:
+    """Yield the position of each kernel that a link leaves, and the link."""
+    members = {position for position in range(len(at.calls)) if _is_member(at, position)}
+    for position in members:
+        link = _link(at, position)
+        wide_enough = at.kernels[position][0].variable.shape[-1] >= FEWEST_UNITS
+        if link is not None and link.target in members and wide_enough:
+            yield position, link
+
+
+def _is_member(at: Surroundings, position: int) -> bool:
+    """Whether a call applies a kernel of its own that a chain may hold, to one tensor."""
+    call = at.calls[position]
+    layer = call.operation
+    return (
+        type(layer) in MEMBERS
+        and layer.trainable
+        and len(call.inputs) + call.takes_model_input == 1
+        and getattr(layer, "groups", 1) == 1
+        and sum(other.operation is layer for other in at.calls) == 1
+    )
+
+
+def _link(at: Surroundings, position: int) -> Link | None:
+    """Follow the output of a kernel to the next one; None if something else comes between."""
+    activation, channels, pooled = at.activation_at(position), None, False
+    current = position
+    while True:
+        users = at.users(current)
+        if len(users) != 1:
+            return None
+        before, current = at.calls[current], users[0]
+        call = at.calls[current]
+        if len(call.inputs) + call.takes_model_input != 1:
+            return None
+        if at.kernels[current]:
+            return None if activation is None else Link(current, activation, channels, pooled)
+        kind = type(call.operation).__name__
+        own = at.activation_at(current)
+        if own is not None:
+            if activation is not None:
+                return None
+            activation = own
+        elif kind == "Flatten" and len(before.shape) > 2:
+            channels = before.shape[-1]
+            channels_first = keras.config.image_data_format() == "channels_first"
+            if channels is None or channels_first or channels < FEWEST_UNITS:
+                return None
+        elif kind not in PASSING and kind != "Flatten":
+            return None
+        pooled = pooled or kind.startswith("GlobalAverage")
