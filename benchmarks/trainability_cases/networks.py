@@ -57,22 +57,27 @@ class Network:
         )
 
 
-class MatrixConv2D(layers.Conv2D):
-    """`Conv2D` for odd windows as one product of matrices.
+def conv2d(filters: int, size: int, **arguments: Any) -> Any:
+    """Make a `Conv2D` with odd windows and "same" padding that is one product of matrices.
 
     XLA computes the gradients of convolutions on CPUs six times as slowly.
     """
+    layer = layers.Conv2D(filters, size, padding="same", **arguments)
 
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+    def product(inputs: Any, kernel: Any) -> Any:
         height, width = inputs.shape[1:3]
-        rows, columns = self.kernel_size
-        inputs = ops.pad(inputs, ((0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0)))
+        margin = (size // 2, size // 2)
+        inputs = ops.pad(inputs, ((0, 0), margin, margin, (0, 0)))
         taps = [
             inputs[:, row : row + height, column : column + width]
-            for row in range(rows)
-            for column in range(columns)
+            for row in range(size)
+            for column in range(size)
         ]
-        return ops.matmul(ops.concatenate(taps, -1), ops.reshape(kernel, (-1, self.filters)))
+        return ops.matmul(ops.concatenate(taps, -1), ops.reshape(kernel, (-1, filters)))
+
+    # Not a subclass, which `reinitialize` would not take for a part of a chain.
+    layer.convolution_op = product
+    return layer
 
 
 def mlp(activation: str, depth: int, normalization: Any = None, **kernels: Any) -> Any:
@@ -92,7 +97,7 @@ def cnn(activation: str, depth: int, normalization: Any = None, **kernels: Any) 
     """Build a CNN of width 24 with one max pooling and global average pooling."""
     model = keras.Sequential([keras.Input((8, 8, 1))])
     for number in range(depth):
-        model.add(MatrixConv2D(24, 3, padding="same", **kernels))
+        model.add(conv2d(24, 3, **kernels))
         if normalization is not None:
             model.add(normalization())
         model.add(layers.Activation(activation))

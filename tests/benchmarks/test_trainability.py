@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from trainability_cases.networks import NETWORKS, MatrixConv2D, data_of
+from trainability_cases.networks import NETWORKS, conv2d, data_of
 from trainability_cases.protocol import steps_to_threshold
 from trainability_cases.starts import STARTS, started
 from trainability_cases.summary import difference, draw, read_rows, share_that_trains, table
@@ -60,7 +60,7 @@ def test_an_update_is_that_of_the_optimizer_of_keras(is_adam):
 def test_a_convolution_as_a_product_is_the_convolution():
     inputs = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype("float32")
     usual = keras.layers.Conv2D(6, 3, padding="same")
-    product = MatrixConv2D(6, 3, padding="same")
+    product = conv2d(6, 3)
     expected = keras.ops.convert_to_numpy(usual(inputs))
     product.build(inputs.shape)
     product.set_weights(usual.get_weights())
