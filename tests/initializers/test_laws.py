@@ -63,6 +63,7 @@ ELSEWHERE |= {"identity", "hadamard", "irnn", "dirac"}  # test_identity.py
 ELSEWHERE |= {"icnr", "bilinear"}  # test_upsampling.py
 ELSEWHERE |= {"prior_bias", "convolution_aware"}  # test_bias.py, test_convolution.py
 ELSEWHERE |= {"orthogonal", "delta_orthogonal", "scaled_orthogonal"}  # test_orthogonal.py
+ELSEWHERE |= {"looks_linear", "near_linear_orthogonal"}  # test_chains.py
 ELSEWHERE |= {"per_gate", "forget_bias", "chrono"}  # test_recurrent.py
 ELSEWHERE |= {"depth_scaled", "small_init", "embedding_normal"}  # test_depth.py
 ELSEWHERE |= {"scaled", "masked", "blocks"}  # test_combinators.py

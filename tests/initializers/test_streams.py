@@ -18,6 +18,7 @@ from keras_winit.initializers.streams import Stream
 SHAPE = (500, 700)  # Several chunks.
 # Schemes that use a linear algebra library, whose last bits vary between machines.
 ALGEBRA = {"orthogonal", "delta_orthogonal", "scaled_orthogonal", "convolution_aware"}
+ALGEBRA |= {"looks_linear", "near_linear_orthogonal"}
 RANDOM = sorted(name for name, cls in REGISTRY.items() if "seed" in cls().get_config())
 
 

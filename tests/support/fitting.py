@@ -21,6 +21,8 @@ FITS = {
     "orthogonal": lambda shape: len(shape) >= 2,
     "delta_orthogonal": lambda shape: len(shape) >= 2 and shape[-2] <= shape[-1],
     "scaled_orthogonal": lambda shape: len(shape) >= 2,
+    "looks_linear": lambda shape: len(shape) >= 2 and 1 not in shape[-2:],
+    "near_linear_orthogonal": lambda shape: len(shape) >= 2,
     "per_gate": lambda shape: len(shape) >= 2 and shape[-1] % 4 == 0,
     "forget_bias": lambda shape: len(shape) == 1 and shape[0] % 4 == 0,
     "chrono": lambda shape: len(shape) == 1 and shape[0] % 4 == 0,
