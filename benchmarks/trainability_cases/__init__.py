@@ -1,0 +1,1 @@
+"""The networks, starts, training and summary of `benchmarks/trainability.py`."""
