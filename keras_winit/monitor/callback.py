@@ -1,7 +1,6 @@
 """`ActivationMonitor`: the callback that watches a model while it trains."""
 
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from os import PathLike
@@ -31,6 +30,7 @@ from keras_winit.monitor.output.history import History
 from keras_winit.monitor.recording import Recording
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import ends_in_mark
+from keras_winit.monitor.warning import warn
 
 # Pictures of `keras_winit.plots` that `ActivationMonitor.plot` draws.
 KINDS = ("layers", "health", "strips", "profile", "updates")
@@ -80,6 +80,8 @@ class ActivationMonitor(keras.callbacks.Callback):
 
     Raises:
         TypeError: At construction, if an argument is of the wrong type.
+        FileNotFoundError: At construction, if `log_dir` is relative and the working directory was
+            deleted.
         ValueError: At construction, if a number is too small, if a statistic, `on_finding` or
             `verbose` is unknown, or if two rules have the same `id`.
 
@@ -139,6 +141,9 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._setup: ModelSetup | None = None
         self._facts: ModelFacts | None = None
         self._fit_began = self._epoch_began = True
+        # The batch in progress, and whether this `fit` has this monitor twice.
+        self._batch: int | None = None
+        self._is_doubled = False
         self._ended = self._first_seen = False
 
     def _new_recording(self, reporter: FindingReporter) -> Recording:
@@ -254,7 +259,7 @@ class ActivationMonitor(keras.callbacks.Callback):
             # The model was compiled anew, maybe with other layers; or an earlier error is gone.
             self._ended, self._function = False, function
             self._forget_capture()
-        self._fit_began = True
+        self._fit_began, self._batch, self._is_doubled = True, None, False
         self._logged_loss.begin()
         # The layers are described here, because JAX holds no values of variables in an epoch.
         self._layers_info = self._setup = self._facts = None
@@ -265,6 +270,10 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._epoch_began = True
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self._batch == batch:
+            self._note_doubled()
+            return
+        self._batch = batch
         try:
             if self._epoch_began:
                 records = self.history.records
@@ -280,11 +289,19 @@ class ActivationMonitor(keras.callbacks.Callback):
         except Exception as error:
             self._end(one_line(error))
 
+    def _note_doubled(self) -> None:
+        if not self._is_doubled:
+            self._is_doubled = True
+            _warn("`ActivationMonitor` is twice in `callbacks` and counts each step once")
+
     def _looks_at_loss(self) -> bool:
         """Return whether a loss that is not finite is to be reported at steps without a record."""
         return not self._ended and self._capture is not None and bool(self.rules)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._batch is None:
+            return
+        self._batch = None
         loss = self._logged_loss.first_non_finite(logs)
         if loss is not None and not self._is_recorded and self._looks_at_loss():
             try:
@@ -405,4 +422,4 @@ def _is_writer(candidate: Any) -> bool:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=3)
+    warn(message, stacklevel=3)

@@ -2,7 +2,6 @@
 
 import itertools
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,6 +20,7 @@ from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.output.finding_reporter import FindingReporter
 from keras_winit.monitor.output.history import History
 from keras_winit.monitor.records import Record
+from keras_winit.monitor.warning import warn
 
 # Seconds that captured steps may stay on the device, to be read together: one by one, between
 # steps that fill the caches with something else, reading takes three times as long.
@@ -164,9 +164,8 @@ class Recording:
                 self.writers.remove(writer)
                 with suppress(Exception):
                     writer.close()
-                warnings.warn(
+                warn(
                     f"`{writer!r}` writes no more, training goes on. Received: {one_line(error)}",
-                    RuntimeWarning,
                     stacklevel=2,
                 )
 

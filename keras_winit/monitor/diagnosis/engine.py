@@ -1,7 +1,6 @@
 """Applies rules to records, and turns violations that persist into findings."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from keras_winit.monitor.diagnosis.rules import RULES, Rule, View, Violation
 from keras_winit.monitor.diagnosis.rules.base import SEVERITIES
 from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.records import Record
+from keras_winit.monitor.warning import warn
 
 # Records that the rules of this package look back on, at most.
 LOOKBACK = 64
@@ -115,10 +115,9 @@ class Diagnosis:
                 violations.setdefault(violation.layer, violation)
         except Exception as error:
             self.rules.remove(rule)
-            warnings.warn(
+            warn(
                 f"The rule {rule.id!r} failed and is no longer applied. "
                 f"Received: {one_line(error)}",
-                RuntimeWarning,
                 stacklevel=3,
             )
             return None

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import weakref
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,22 +16,25 @@ class AppendOnlyFile:
     """A file that grows by whole chunks of bytes and is readable at any moment.
 
     When `write` returns, the operating system has the chunk: a killed process loses none.
-    If only a part of a chunk can be written, that part is removed again.
+    If only a part of a chunk can be written, that part is removed again, unless another writer
+    has appended to it. Bytes of others are never removed.
 
     Args:
         path: Path of the file. Missing directories are created.
         new: Whether the file must not exist yet. Defaults to False.
 
     Raises:
-        OSError: If the file cannot be opened.
+        OSError: If the file cannot be opened, or is a device or a pipe.
     """
 
     def __init__(self, path: Path, new: bool = False) -> None:
+        _require_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._file = path.open("xb" if new else "ab", buffering=0)
-        self._size = os.fstat(self._file.fileno()).st_size
         _lock(self._file)
+        # Closes the file of a monitor that an interrupt has left open and nobody refers to.
+        weakref.finalize(self, self._file.close)
 
     def write(self, chunk: bytes) -> None:
         """Append a chunk.
@@ -48,9 +52,8 @@ class AppendOnlyFile:
                 unwritten = unwritten[self._file.write(unwritten) :]
         except BaseException:
             with suppress(OSError):
-                self._file.truncate(self._size)
+                self._remove_unfinished(len(chunk) - len(unwritten))
             raise
-        self._size += len(chunk)
 
     def flush(self) -> None:
         """Wait until all chunks are on the disk.
@@ -64,6 +67,16 @@ class AppendOnlyFile:
 
     def close(self) -> None:
         self._file.close()
+
+    def _remove_unfinished(self, length: int) -> None:
+        """Remove the bytes just written, if they still are the end of the file.
+
+        The file may be shorter or longer than this writer made it: others truncate it, as log
+        rotation does, or append to it. Appending leaves the position after our own bytes.
+        """
+        end = self._file.tell()
+        if length and os.fstat(self._file.fileno()).st_size == end:
+            self._file.truncate(end - length)
 
     def _deleted_error(self) -> FileNotFoundError:
         return FileNotFoundError(errno.ENOENT, "deleted while in use", str(self._path))
@@ -106,7 +119,9 @@ def cut_unfinished_line(path: Path, start: bytes) -> bool:
 
     Raises:
         FileExistsError: If the file starts otherwise. It is left unchanged.
+        OSError: If it is a device or a pipe.
     """
+    _require_regular(path)
     try:
         file = path.open("r+b")
     except FileNotFoundError:
@@ -117,8 +132,16 @@ def cut_unfinished_line(path: Path, start: bytes) -> bool:
         if not (head == start if end else start.startswith(head)):
             message = "is not a file of this writer and was left unchanged"
             raise FileExistsError(errno.EEXIST, message, str(path))
-        file.truncate(end)
+        # A line without an end may be one that another process is about to finish.
+        if end < file.seek(0, os.SEEK_END) and _lock(file):
+            file.truncate(end)
     return end > 0
+
+
+def _require_regular(path: Path) -> None:
+    """Raise an error for a device or a pipe, which keeps nothing that could be read again."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "is a device or a pipe, a file is needed", str(path))
 
 
 def _end_of_complete_lines(file: BinaryIO) -> int:

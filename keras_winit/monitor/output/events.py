@@ -186,7 +186,8 @@ class EventFile:
         # across processes.
         time_stamp = f"{seconds:010d}.{nanoseconds:09d}"
         name = f"events.out.tfevents.{time_stamp}.{socket.gethostname()}.{os.getpid()}"
-        self._file = AppendOnlyFile(directory / name, new=True)
+        self._path = directory / name
+        self._file = AppendOnlyFile(self._path, new=True)
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write_event(file_version="brain.Event:2")
         self._write_event(step=step, session_log=start)
@@ -204,6 +205,18 @@ class EventFile:
 
     def close(self) -> None:
         self._file.close()
+
+    def is_newest(self) -> bool:
+        """Return whether the file is there and the newest of its run, the one that may grow."""
+        return self._path == max(self._path.parent.glob("events.out.tfevents.*"), default=None)
+
+    def reopen(self) -> None:
+        """Open the closed file again, to append to it.
+
+        Raises:
+            OSError: If the file cannot be opened.
+        """
+        self._file = AppendOnlyFile(self._path)
 
     def _write_event(self, **content: Any) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter

@@ -3,7 +3,6 @@
 import gc
 import itertools
 import shlex
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -23,6 +22,7 @@ from keras_winit.monitor.output.strict_json import dumps
 from keras_winit.monitor.output.writers.writer import FileWriter, FindingFields
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import is_pre_activation
+from keras_winit.monitor.warning import warn
 from keras_winit.plots.findings import worst_severities
 
 # Statistics that get curves by default; our tab shows all statistics.
@@ -93,13 +93,20 @@ class TensorBoardWriter(FileWriter):
         self._max_curves = max_curves
         self._described_tags: set[str] = set()
         self._written_markdown = ""
+        # The file of the last training, closed.
+        self._ended_file: EventFile | None = None
         self._album = ImageAlbum() if images else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_described_tags": set(), "_written_markdown": ""}
+        return {
+            **super().__getstate__(),
+            "_described_tags": set(),
+            "_written_markdown": "",
+            "_ended_file": None,
+        }
 
     def write(self, record: Record) -> None:
-        summary = SummaryBuilder(self._described_tags)
+        summary = self._new_summary()
         self._add_curves(summary, record)
         # Our tab would show a table without rows or columns as an empty page.
         if record.values.size:
@@ -130,12 +137,20 @@ class TensorBoardWriter(FileWriter):
     def end(self) -> None:
         self._write_images_if_due(ended=True)
         self.flush()
+        if self._file is not None:
+            # The next training appends to the same file, as each file of a run costs time to load.
+            self._file.close()
+            self._ended_file, self._file = self._file, None
 
     def close(self) -> None:
         self._write_images_if_due(closed=True)
         if OPEN_RUNS.get(self._run) is self:
             del OPEN_RUNS[self._run]
         super().close()
+        self._forget_file()
+
+    def _forget_file(self) -> None:
+        self._ended_file = None
         self._described_tags.clear()
         self._written_markdown = ""
 
@@ -156,6 +171,13 @@ class TensorBoardWriter(FileWriter):
             f"tensorboard --logdir {shlex.quote(self._given_path)}\n"
             f"{address}/#keras_winit\n{address}/?pinnedCards={pinned}#timeseries"
         )
+
+    def _new_summary(self) -> SummaryBuilder:
+        # Another run may have come between two trainings, or the directory was deleted.
+        ended = self._ended_file
+        if ended is not None and not (ended.is_newest() and _is_free(self._run)):
+            self._forget_file()
+        return SummaryBuilder(self._described_tags)
 
     def _add_curves(self, summary: SummaryBuilder, record: Record) -> None:
         columns = dict(zip(record.statistics, record.values.T, strict=True))
@@ -185,7 +207,7 @@ class TensorBoardWriter(FileWriter):
                 summary.add_scalar(f"winit_{statistic}/{tag}", value)
 
     def _findings_summary(self, findings: Sequence[FindingFields]) -> SummaryBuilder:
-        summary = SummaryBuilder(self._described_tags)
+        summary = self._new_summary()
         summary.add_findings(findings)
         markdown = findings_markdown(findings)
         if markdown != self._written_markdown:
@@ -200,7 +222,7 @@ class TensorBoardWriter(FileWriter):
         if album is None or not album.is_due(ended, closed):
             return
         try:
-            summary = SummaryBuilder(self._described_tags)
+            summary = self._new_summary()
             for tag, png in album.draw().items():
                 summary.add_image(tag, png)
             if summary.proto.value:
@@ -209,24 +231,32 @@ class TensorBoardWriter(FileWriter):
             self._album = None
             # Images are an extra: nobody needs to hear that matplotlib is not installed.
             if not isinstance(error, ModuleNotFoundError):
-                warnings.warn(
+                warn(
                     f"`{self!r}` draws no more images and writes everything else. Received: "
                     f"{type(error).__name__}: {error}",
-                    RuntimeWarning,
                     stacklevel=3,
                 )
 
     def _write_event(self, step: int, summary: SummaryBuilder) -> None:
         with self._no_images_after_error():
             if self._file is None:
-                self._run = self._free_run()
-                replaces_run = step == 0 and any(self._run.glob("events.out.tfevents.*"))
-                self._file = EventFile(self._run, step)
-                if replaces_run:
-                    # TensorBoard would go on showing the findings of the earlier run.
-                    self._file.write(step, self._findings_summary(()))
+                self._open(step)
             OPEN_RUNS.setdefault(self._run, self)
             self._file.write(step, summary)
+
+    def _open(self, step: int) -> None:
+        """Open the file of the training before, or a new one."""
+        ended = self._ended_file
+        if ended is not None:
+            ended.reopen()
+            self._file, self._ended_file = ended, None
+            return
+        self._run = self._free_run()
+        replaces_run = step == 0 and any(self._run.glob("events.out.tfevents.*"))
+        self._file = EventFile(self._run, step)
+        if replaces_run:
+            # TensorBoard would go on showing the findings of the earlier run.
+            self._file.write(step, self._findings_summary(()))
 
     def _free_run(self) -> Path:
         """Return the first run directory in which no other writer has an open file."""

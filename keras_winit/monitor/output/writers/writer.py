@@ -53,6 +53,7 @@ class FileWriter(Writer):
 
     Raises:
         TypeError: If `path` is not a path.
+        FileNotFoundError: If `path` is relative and the working directory was deleted.
     """
 
     _file: Any = None
@@ -62,7 +63,13 @@ class FileWriter(Writer):
             raise TypeError(f"`{type(self).__name__}` needs a path. Received: {path!r}.")
         self._given_path = str(path)
         # The program may change its working directory during training.
-        self._path = Path(path).absolute()
+        try:
+            self._path = Path(path).absolute()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"`{type(self).__name__}` needs an absolute path, because the working directory "
+                f"was deleted. Received: {self._given_path!r}."
+            ) from error
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._given_path!r})"
@@ -74,6 +81,10 @@ class FileWriter(Writer):
     def flush(self) -> None:
         if self._file is not None:
             self._file.flush()
+
+    def end(self) -> None:
+        self.flush()
+        self.close()
 
     def close(self) -> None:
         if self._file is not None:
