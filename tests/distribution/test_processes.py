@@ -66,7 +66,7 @@ import keras, numpy as np
 import keras_winit
 keras.utils.set_random_seed(process)
 def total():
-    return np.square(model.layers[0].kernel.numpy()).sum()
+    return np.square(np.asarray(model.layers[0].kernel.value)).sum()
 with strategy.scope():
     model = keras.Sequential(
         [keras.Input((6,)), keras.layers.Dense(8, kernel_initializer="winit>he_normal")]
