@@ -27,6 +27,7 @@ from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.logged_loss import LoggedLoss
 from keras_winit.monitor.output.finding_reporter import FindingReporter, print_safely
 from keras_winit.monitor.output.history import History
+from keras_winit.monitor.processes import is_chief
 from keras_winit.monitor.recording import Recording
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import ends_in_mark
@@ -49,6 +50,10 @@ class ActivationMonitor(keras.callbacks.Callback):
     Measurements may stay on the device for a tenth of a second, to be read together with those
     of later steps. `history` and `findings` always hold all of them; with writers, or if
     `on_finding` is not "warn", nothing waits.
+
+    If several processes train together by `keras.distribution` on JAX, each keeps the records of
+    the whole batch, and only the process of index 0 writes and prints. Keras' `fit` itself fails
+    under `tf.distribute.MultiWorkerMirroredStrategy`.
 
     With another model the monitor starts anew, in memory and in the files of `log_dir`. To keep
     both runs in TensorBoard, use a monitor with its own `log_dir` for each model.
@@ -317,7 +322,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         # A finding that persists has changed only its last step, which is written once an epoch.
         self._recording.write_findings()
         self._recording.write(lambda writer: writer.flush())
-        if self.verbose not in (0, "auto"):
+        if self.verbose not in (0, "auto") and is_chief():
             print_safely(str(self), sys.stdout)
 
     def on_train_end(self, logs: Any = None) -> None:

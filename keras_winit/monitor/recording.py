@@ -19,6 +19,7 @@ from keras_winit.monitor.diagnosis.unrecorded_step import explain_non_finite_los
 from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.output.finding_reporter import FindingReporter
 from keras_winit.monitor.output.history import History
+from keras_winit.monitor.processes import is_chief
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.warning import warn
 
@@ -156,7 +157,9 @@ class Recording:
             self.write(lambda writer: writer.write_findings(step, rows))
 
     def write(self, action: Callable[[Any], None]) -> None:
-        """Do something with each writer; one that fails is closed and removed."""
+        """Do something with each writer, in the chief process; one that fails is removed."""
+        if self.writers and not is_chief():
+            return
         for writer in list(self.writers):
             try:
                 action(writer)

@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import keras
 
 from keras_winit.monitor.diagnosis.findings import Finding, FindingError, Findings
+from keras_winit.monitor.processes import is_chief
 
 
 class FindingReporter:
@@ -54,7 +55,7 @@ class FindingReporter:
         ]
         self._reported_severities |= {_key(finding): finding.severity for finding in reported}
         serious = [finding for finding in reported if finding.severity != "info"]
-        if self._verbose != 0:
+        if self._verbose != 0 and is_chief():
             printed = Findings(serious if self._verbose == "auto" else reported)
             if printed:
                 print_safely(f"\n{printed}", sys.stderr)
