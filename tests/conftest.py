@@ -27,7 +27,7 @@ BACKEND_INDEPENDENT = (
     "monitor/output/test_text_writers.py",
     "plots",
     "tensorboard_plugin",
-    "test_readme.py",
+    "test_pages.py",
     "theory/test_mean_field.py",
     "theory/test_theory_errors.py",
 )
