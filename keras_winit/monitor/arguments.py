@@ -1,6 +1,6 @@
 """Checks the arguments of `ActivationMonitor`: schedule, layers, statistics and lists."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -56,8 +56,11 @@ def statistics(chosen: Any) -> tuple[str, ...]:
     if isinstance(chosen, str):
         names = ALL if chosen == "all" else (chosen,)
     else:
-        names = tuple(chosen) if isinstance(chosen, Iterable) else ()
-    if not names or any(name not in ALL for name in names):
+        try:
+            names = tuple(chosen)
+        except TypeError:  # Also of an array without axes, which Python takes for an iterable.
+            names = ()
+    if not names or any(not isinstance(name, str) or name not in ALL for name in names):
         raise (ValueError if names else TypeError)(
             f"`ActivationMonitor(statistics=...)` must be names out of {', '.join(ALL)}. "
             f"Received: statistics={chosen!r}."

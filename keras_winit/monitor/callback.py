@@ -423,7 +423,7 @@ class ActivationMonitor(keras.callbacks.Callback):
 
 
 def _is_writer(candidate: Any) -> bool:
-    return callable(getattr(candidate, "write", None))
+    return not isinstance(candidate, type) and callable(getattr(candidate, "write", None))
 
 
 def _warn(message: str) -> None:

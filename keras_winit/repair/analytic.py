@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_winit.initializers.arguments import find_initializer
 from keras_winit.initializers.kernels import reseeded
 from keras_winit.models.graph import trace_calls
 from keras_winit.repair.changes import Changes
@@ -78,7 +79,7 @@ def analytic_init(
         sums and products count the correlation of their terms, and fans are true.
     """
     _check_arguments(model, target, inputs)
-    initializer = keras.initializers.get(scheme)
+    initializer = find_initializer(scheme)
     if seed is None:
         seed = random.randint(1, int(1e9))
     try:

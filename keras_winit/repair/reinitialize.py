@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_winit.initializers import Scheme
-from keras_winit.initializers.arguments import as_index
+from keras_winit.initializers.arguments import as_index, find_initializer
 from keras_winit.models.inspect import Inspection, inspect_kernels
 from keras_winit.models.names import Names
 from keras_winit.models.selection import selection
@@ -96,7 +96,7 @@ def reinitialize(
     _check_arguments(model, scheme, residual, reset_optimizer)
     names = Names(model)
     is_auto = isinstance(scheme, str) and scheme == "auto"
-    initializer = None if is_auto else keras.initializers.get(scheme)
+    initializer = None if is_auto else find_initializer(scheme)
     selected = _selected(model, layers, names)
     inspection = inspect_kernels(model, names, data)
     wishes = Wishes(

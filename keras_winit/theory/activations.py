@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_winit.theory.checks import is_finite
 from keras_winit.theory.formulas import FORMULAS, LAYERS, ROW_WISE, Array
 
 # An elementwise activation gives these six numbers the same outputs in one array, in two rows
@@ -146,7 +146,7 @@ def check_arguments(
         if value is None and default is None:
             continue
         is_number = isinstance(value, Real) and isinstance(value, bool) <= isinstance(default, bool)
-        if not (is_number and math.isfinite(value)):
+        if not (is_number and is_finite(value)):
             raise ValueError(
                 f"`{caller}({key}=...)` must be a finite number. Received: {key}={value!r}."
             )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_winit.theory.activations import Activation, find_activation
-from keras_winit.theory.checks import require_nonnegative, require_number
+from keras_winit.theory.checks import require_number, require_stddevs
 from keras_winit.theory.formulas import Array
 from keras_winit.theory.maps import depth_scale, mean_squared_slope, second_moment_slope
 from keras_winit.theory.mean_field import FixedPoint
@@ -92,7 +92,7 @@ def critical_point(
         point = _critical_point_at(function, q, 0.0 if is_zero else math.sqrt(bias_variance))
     else:
         assert bias_stddev is not None
-        require_nonnegative("critical_point", bias_stddev=bias_stddev)
+        require_stddevs("critical_point", bias_stddev=bias_stddev)
         points = [
             _critical_point_at(function, critical_q, bias_stddev)
             for critical_q in _critical_qs(function, bias_stddev)

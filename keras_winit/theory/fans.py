@@ -1,6 +1,7 @@
 """True fans of a kernel: the terms that its layer sums (`fan_in`) and feeds (`fan_out`)."""
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -88,9 +89,11 @@ def fans(
         Two counts: integers where they are whole, zero where a size is zero.
 
     Raises:
-        ValueError: If an axis lies outside the shape or is given twice, the kernel has too
-            few axes for its kind, its outputs cannot be split into so many groups and
-            gates, or the strides do not fit its window.
+        TypeError: If a size, a stride or a number of groups or gates is not an integer.
+        ValueError: If one of them is too small or not below 2**63, the kind is unknown, an axis
+            lies outside the shape or is given twice, the kernel has too few axes for its kind,
+            its outputs cannot be split into so many groups and gates, or the strides do not fit
+            its window.
 
     Example:
         >>> fans((3, 3, 64, 128))
@@ -100,10 +103,11 @@ def fans(
         >>> fans((512, 8, 64), input_axes=[0], output_axes=[1, 2])
         (512, 512)
     """
-    if len(shape) < 2 and input_axes is None and output_axes is None:
-        size = shape[0] if shape else 1
-        return size, size
     kernel_use = Use(input_axes=input_axes, output_axes=output_axes, **use)
+    _require_counts(shape, kernel_use)
+    if len(shape) < 2 and input_axes is None and output_axes is None:
+        size = shape[0] if len(shape) else 1
+        return size, size
     axes = kernel_axes(shape, kernel_use)
     window, fan_in, fan_out = (
         math.prod(shape[axis] for axis in side) for side in (axes.window, axes.inputs, axes.outputs)
@@ -112,6 +116,31 @@ def fans(
     positions = _stride_product(kernel_use, len(axes.window))
     by_input, by_output = (positions, 1) if kernel_use.kind == "transposed" else (1, positions)
     return _mean_count(window * fan_in, by_input), _mean_count(window * fan_out, blocks * by_output)
+
+
+def _require_counts(shape: Sequence[int], use: Use) -> None:
+    """Raise an error unless the kind is known and all numbers are integers in their ranges."""
+    if not isinstance(use.kind, str) or use.kind not in KINDS:
+        raise ValueError(
+            f"`fans(kind=...)` must be one of {', '.join(map(repr, KINDS))}. "
+            f"Received: kind={use.kind!r}."
+        )
+    for name, value, least, several in (
+        ("shape", shape, 0, True),
+        ("groups", use.groups, 1, False),
+        ("gates", use.gates, 1, False),
+        ("strides", use.strides, 1, isinstance(use.strides, Sequence)),
+    ):
+        try:
+            counts = [operator.index(count) for count in (value if several else (value,))]
+        except TypeError:
+            counts = None
+        if counts is None or not all(least <= count < 2**63 for count in counts):
+            what = "integers" if several else "an integer"
+            raise (TypeError if counts is None else ValueError)(
+                f"`fans({name}=...)` must be {what} >= {least} and below 2**63. "
+                f"Received: {name}={value!r}."
+            )
 
 
 def kernel_axes(shape: Sequence[int], use: Use) -> Axes:

@@ -19,7 +19,12 @@ from typing import Any
 import numpy as np
 
 from keras_winit.theory.activations import Activation, find_activation
-from keras_winit.theory.checks import require_integer, require_nonnegative, require_number
+from keras_winit.theory.checks import (
+    require_integer,
+    require_nonnegative,
+    require_number,
+    require_stddevs,
+)
 from keras_winit.theory.maps import (
     ROUNDING,
     depth_scale,
@@ -104,7 +109,8 @@ class PredictedLayer:
 
 def variance_map(activation: Any, q: float, sigma_w: float, sigma_b: float = 0.0) -> float:
     """Return q', the variance of the next layer's pre-activations, for this layer's q."""
-    require_nonnegative("variance_map", q=q, sigma_w=sigma_w, sigma_b=sigma_b)
+    require_nonnegative("variance_map", q=q)
+    require_stddevs("variance_map", sigma_w=sigma_w, sigma_b=sigma_b)
     quadrature = adaptive_quadrature(find_activation("variance_map", activation, {}), q)
     return sigma_w**2 * quadrature.second_moment + sigma_b**2
 
@@ -117,21 +123,23 @@ def correlation_map(
     Both inputs have the variance q. If q' is zero, c is returned.
     """
     function = find_activation("correlation_map", activation, {})
-    require_nonnegative("correlation_map", q=q, sigma_w=sigma_w, sigma_b=sigma_b)
+    require_nonnegative("correlation_map", q=q)
+    require_stddevs("correlation_map", sigma_w=sigma_w, sigma_b=sigma_b)
     require_number("correlation_map", "c", c, "a number in [-1, 1]", lambda value: abs(value) <= 1)
     return next_correlation(function, c, q, sigma_w, sigma_b)
 
 
 def chi_1(activation: Any, q: float, sigma_w: float) -> float:
     """Return sigma_w**2 E[f'(u)**2], the growth of squared gradients; infinite if f jumps."""
-    require_nonnegative("chi_1", q=q, sigma_w=sigma_w)
+    require_nonnegative("chi_1", q=q)
+    require_stddevs("chi_1", sigma_w=sigma_w)
     quadrature = adaptive_quadrature(find_activation("chi_1", activation, {}), q)
     return sigma_w**2 * mean_squared_slope(quadrature)
 
 
 def chi_q(activation: Any, q: float, sigma_w: float) -> float:
     """Return the derivative of q' by q, the growth of a small deviation from q, for q > 0."""
-    require_nonnegative("chi_q", sigma_w=sigma_w)
+    require_stddevs("chi_q", sigma_w=sigma_w)
     require_number("chi_q", "q", q, "a number > 0", lambda value: value > 0)
     quadrature = adaptive_quadrature(find_activation("chi_q", activation, {}), q)
     return sigma_w**2 * second_moment_slope(quadrature, q)
@@ -167,7 +175,7 @@ def predict(
         networks, activation statistics.
     """
     function = find_activation("predict", activation, {})
-    require_nonnegative("predict", sigma_w=sigma_w, sigma_b=sigma_b)
+    require_stddevs("predict", sigma_w=sigma_w, sigma_b=sigma_b)
     require_integer("predict", "depth", depth, 1)
     q = sigma_w**2 + sigma_b**2
     c = sigma_b**2 / q if q else 0.0
@@ -210,7 +218,7 @@ def fixed_point(activation: Any, sigma_w: float, sigma_b: float = 0.0) -> FixedP
         (2.195, 0.165, True)
     """
     function = find_activation("fixed_point", activation, {})
-    require_nonnegative("fixed_point", sigma_w=sigma_w, sigma_b=sigma_b)
+    require_stddevs("fixed_point", sigma_w=sigma_w, sigma_b=sigma_b)
 
     def change(q: float) -> float:
         return sigma_w**2 * adaptive_quadrature(function, q).second_moment + sigma_b**2 - q

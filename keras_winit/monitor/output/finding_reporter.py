@@ -23,12 +23,14 @@ class FindingReporter:
     """
 
     def __init__(self, verbose: int | str, on_finding: str | Callable[[Finding], Any]) -> None:
-        if verbose != "auto" and not (isinstance(verbose, int) and verbose in (0, 1, 2)):
+        # Arrays are not compared: they have no truth value.
+        if not isinstance(verbose, int | str) or verbose not in ("auto", 0, 1, 2):
             raise ValueError(
                 "`ActivationMonitor(verbose=...)` must be 'auto', 0, 1 or 2. "
                 f"Received: verbose={verbose!r}."
             )
-        if not callable(on_finding) and on_finding not in ("warn", "raise", "stop"):
+        named = isinstance(on_finding, str) and on_finding in ("warn", "raise", "stop")
+        if not named and not callable(on_finding):
             raise ValueError(
                 "`ActivationMonitor(on_finding=...)` must be 'warn', 'raise', 'stop' or a "
                 f"function. Received: on_finding={on_finding!r}."
