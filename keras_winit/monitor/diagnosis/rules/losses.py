@@ -281,7 +281,7 @@ class TargetRange(Rule):
 def _more_units(end: OutputSetup, loss: LossSetup) -> str:
     """Return how to give a functional model an output for each class of the targets."""
     activation = "None" if loss.from_logits else '"softmax"'
-    compiled = "keras.losses.SparseCategoricalCrossentropy(from_logits={})".format(loss.from_logits)
+    compiled = f"keras.losses.SparseCategoricalCrossentropy(from_logits={loss.from_logits})"
     return (
         f"`end = keras.layers.Dense(int(y.max()) + 1, {activation})`, "
         f"`model = keras.Model(model.inputs, end(model.layers[-1].input))` and "

@@ -31,8 +31,8 @@ SINGULAR_VALUE = (
 )
 SINGULAR_DERIVATIVE = (
     "put the epsilon inside the root, the logarithm or the quotient, as in "
-    "`keras.ops.sqrt(keras.ops.sum(x**2, axis=-1) + 1e-12)`; to select finite results by ops.where does not "
-    "help, because the gradient passes the other ones as well"
+    "`keras.ops.sqrt(keras.ops.sum(x**2, axis=-1) + 1e-12)`; to select finite results by "
+    "ops.where does not help, because the gradient passes the other ones as well"
 )
 SINGULAR_LOSS = (
     "put an epsilon inside a root, a logarithm or a quotient of the loss, as in "

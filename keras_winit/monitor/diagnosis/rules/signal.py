@@ -146,7 +146,10 @@ class ExplodingForward(Rule):
             if stddev > limit and not part.normalized:
                 kind = "pre-activation" if signal.pre_activation else "output"
                 cause = f"the {kind} of layer {row.layer!r} has standard deviation {stddev:.3g}"
-                in_branch = "scale the residual branches: `keras_winit.reinitialize(model)`, or normalize in them"
+                in_branch = (
+                    "scale the residual branches: `keras_winit.reinitialize(model)`, or normalize "
+                    "in them"
+                )
                 yield Violation(
                     row.layer,
                     stddev,
@@ -235,8 +238,8 @@ class DeadUnits(Rule):
                 severity="error" if all_dead else None,
                 persistence=max(least, records_needed(units, probability)),
                 cause=f"{cause}: {self.cause}",
-                remedy=f"{scheme_advice(row.layer, row.part, again)}; if units die again, use a lower "
-                "learning rate or a leaky activation",
+                remedy=f"{scheme_advice(row.layer, row.part, again)}; if units die again, use "
+                "a lower learning rate or a leaky activation",
             )
 
     def _probability(self, samples: float) -> float:
