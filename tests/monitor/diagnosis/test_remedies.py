@@ -1,5 +1,7 @@
 """The remedy that each rule prints is code that runs, and removes the finding."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -156,7 +158,7 @@ def test_the_general_remedy_is_code(rule):
     if rule.id != "high_dropout":
         codes = alternatives(rule.remedy)
         assert codes
-        for code in sum(codes, []):
+        for code in itertools.chain(*codes):
             compile(code, rule.id, "exec")
 
 

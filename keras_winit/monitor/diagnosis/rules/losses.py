@@ -232,7 +232,7 @@ class TargetRange(Rule):
                 limit = 0.0 if least < -self.tolerance else 1.0
                 yield Violation(row.layer, outside, -1, limit, cause=cause, remedy=remedy)
         elif loss.name == "sparse_categorical_crossentropy" and loss.axis == -1 and end.units:
-            yield from self._check_classes(row, end.units, loss, shown)
+            yield from self._check_classes(row, end, end.units, loss, shown)
         elif loss.name in OF_REGRESSION and end.activation in RANGES:
             yield from self._check_reach(row, end, shown)
 
@@ -254,7 +254,7 @@ class TargetRange(Rule):
                 return
 
     def _check_classes(
-        self, row: Row, classes: int, loss: LossSetup, shown: str
+        self, row: Row, end: OutputSetup, classes: int, loss: LossSetup, shown: str
     ) -> Iterator[Violation]:
         least, most = row["min"], row["max"]
         for value, limit, is_outside in (
