@@ -93,5 +93,18 @@ def _fix(model: Any, data: Any, before: Any, options: Namespace) -> None:
         changes = keras_winit.reinitialize(model, options.way, seed=options.seed)
     after = keras_winit.signal_report(model, data, seed=options.seed)
     model.save(options.fix)
-    print(f"\n{changes}\n\nbefore: {before.verdict}\nafter:  {after.verdict}")
+    print(f"\n{changes}\n")
+    print(*_comparison(before.rows, after.rows), sep="\n")
+    print(f"\nbefore: {before.verdict}\nafter:  {after.verdict}")
     print(f"saved: {options.fix}")
+
+
+def _comparison(before: Any, after: Any) -> list[str]:
+    """Return a table of the spread and the gradient of each layer, before and after."""
+    width = max(5, *(len(row.layer) for row in before))
+    headings = ("spread before", "after", "gradient before", "after")
+    lines = ["layer".ljust(width) + "".join(text.rjust(17) for text in headings)]
+    for old, new in zip(before, after, strict=True):
+        values = (old.unit_stddev, new.unit_stddev, old.gradient, new.gradient)
+        lines.append(old.layer.ljust(width) + "".join(f"{value:17.3g}" for value in values))
+    return lines

@@ -16,6 +16,7 @@ from keras_winit.models.activation_chains import (
 from keras_winit.models.equal_kernels import equal_kernels
 from keras_winit.models.graph import Call, Trace
 from keras_winit.models.kernels import kernel_uses
+from keras_winit.models.layer_codes import layer_codes
 from keras_winit.models.layers import LayerInfo
 from keras_winit.models.learning_rates import learning_rates
 from keras_winit.models.linear_pairs import linear_pairs
@@ -26,10 +27,11 @@ layers = keras.layers
 
 # The attributes of Keras' layers that hold a dropout rate.
 DROPOUT_RATES = ("rate", "dropout", "recurrent_dropout", "_dropout")
+ATTENTIONS = (layers.MultiHeadAttention, layers.GroupQueryAttention)
 DROPOUTS = (
     *(layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D),
     *(layers.AlphaDropout, layers.GaussianDropout, layers.Attention, layers.AdditiveAttention),
-    *(layers.MultiHeadAttention, layers.GroupQueryAttention, layers.RNN),
+    *(*ATTENTIONS, layers.RNN),
 )
 
 
@@ -44,6 +46,8 @@ class OutputSetup:
         units: Number of units that the activation takes. None if not known.
         loss: Its loss. None if it is not one of Keras' own.
         target: Name of its targets in the records. None if that cannot be told.
+        code: Expression of the layer whose attribute `activation` is its last activation. Empty
+            if there is no such layer.
     """
 
     layer: str
@@ -52,6 +56,7 @@ class OutputSetup:
     units: int | None = None
     loss: LossSetup | None = None
     target: str | None = None
+    code: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +65,8 @@ class ModelSetup:
 
     Args:
         outputs: The outputs, flattened; those about which nothing is known are left out.
-        softmax_of_softmax: Layers that apply a softmax to the output of another one.
+        softmax_of_softmax: Layers that apply a softmax to the output of another one, each with
+            the expression of the layer whose attribute `activation` is the other softmax.
         one_unit_softmax: Hidden layers that apply a softmax to a single unit.
         linear_pairs: Pairs of layers with no activation between their kernels.
         dropout_rates: The dropout rate of each layer that drops values.
@@ -68,10 +74,13 @@ class ModelSetup:
         trainable_count: Number of trainable weights. None if the model has no weights at all.
         learning_rates: Learning rates by step, see `learning_rates`.
         never_negative: Whether no output has a loss that can be below zero.
+        codes: The expression that reaches each layer, see `layer_codes`.
+        dropout_codes: The expression of the rate of each layer in `dropout_rates`. A rate that
+            cannot be set is left out.
     """
 
     outputs: tuple[OutputSetup, ...] = ()
-    softmax_of_softmax: tuple[str, ...] = ()
+    softmax_of_softmax: Mapping[str, str] = field(default_factory=dict)
     one_unit_softmax: tuple[str, ...] = ()
     linear_pairs: tuple[tuple[str, str], ...] = ()
     dropout_rates: Mapping[str, float] = field(default_factory=dict)
@@ -79,6 +88,8 @@ class ModelSetup:
     trainable_count: int | None = None
     learning_rates: Mapping[int, float] = field(default_factory=dict)
     never_negative: bool = False
+    codes: Mapping[str, str] = field(default_factory=dict)
+    dropout_codes: Mapping[str, str] = field(default_factory=dict)
 
 
 def collect_setup(
@@ -93,7 +104,9 @@ def collect_setup(
         trace: Its calls. None if it cannot be traced: nothing is known of its outputs.
     """
     calls: list[Call] = [] if trace is None else trace.calls
-    outputs = () if trace is None else tuple(_outputs(model, trace, names))
+    codes = layer_codes(model, names)
+    outputs = () if trace is None else tuple(_outputs(model, trace, names, codes))
+    dropouts = list(_dropouts(model, names, codes))
     pairs = linear_pairs(calls, () if trace is None else trace.outputs)
     hidden = [layer for layer in _flat(model) if id(layer) in parts and parts[id(layer)].hidden]
     equal: list[tuple[Any, Any]] = []
@@ -105,16 +118,16 @@ def collect_setup(
         rates = learning_rates(model.optimizer)
     return ModelSetup(
         outputs=outputs,
-        softmax_of_softmax=tuple(
-            _layer_name(calls, position, names) for position in repeated_softmaxes(calls)
-        ),
+        softmax_of_softmax=dict(_repeated_softmaxes(calls, names, codes)),
         one_unit_softmax=tuple(_hidden_one_unit_softmaxes(calls, outputs, names)),
         linear_pairs=tuple((names.of(one), names.of(other)) for one, other in pairs),
-        dropout_rates=dict(_dropout_rates(model, names)),
+        dropout_rates={name: rate for name, rate, _ in dropouts},
         equal_kernels=tuple((names.of(one), names.of(other)) for one, other in equal),
         trainable_count=_trainable_count(model),
         learning_rates=rates,
         never_negative=_never_negative(model, () if trace is None else trace.keys),
+        codes=codes,
+        dropout_codes={name: code for name, _, code in dropouts if code},
     )
 
 
@@ -122,7 +135,9 @@ def _flat(model: Any) -> list[Any]:
     return list({id(layer): layer for layer in model._flatten_layers()}.values())
 
 
-def _outputs(model: Any, trace: Trace, names: Names) -> Iterator[OutputSetup]:
+def _outputs(
+    model: Any, trace: Trace, names: Names, codes: Mapping[str, str]
+) -> Iterator[OutputSetup]:
     losses = output_losses(model, trace.keys)
     targets = _target_names(model, trace)
     for position, loss, target in zip(trace.outputs, losses, targets, strict=True):
@@ -136,7 +151,25 @@ def _outputs(model: Any, trace: Trace, names: Names) -> Iterator[OutputSetup]:
                 units=end.units,
                 loss=loss,
                 target=target,
+                code=_activation_code(trace.calls[end.position], names, codes),
             )
+
+
+def _activation_code(call: Call, names: Names, codes: Mapping[str, str]) -> str:
+    """Return the expression of the layer whose attribute is the activation of a call, or ""."""
+    layer = call.operation
+    layer = layer.layer if isinstance(layer, layers.TimeDistributed) else layer
+    is_layer = isinstance(layer, layers.Layer) and hasattr(layer, "activation")
+    return codes.get(names.of(layer), "") if is_layer else ""
+
+
+def _repeated_softmaxes(
+    calls: list[Call], names: Names, codes: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    for position in repeated_softmaxes(calls):
+        first = output_end(calls, calls[position].inputs[0])
+        code = "" if first is None else _activation_code(calls[first.position], names, codes)
+        yield _layer_name(calls, position, names), code
 
 
 def _target_names(model: Any, trace: Trace) -> list[str | None]:
@@ -184,14 +217,22 @@ def _hidden_one_unit_softmaxes(
             yield names.of(call.operation)
 
 
-def _dropout_rates(model: Any, names: Names) -> Iterator[tuple[str, float]]:
+def _dropouts(
+    model: Any, names: Names, codes: Mapping[str, str]
+) -> Iterator[tuple[str, float, str]]:
+    """Yield the name, the largest rate, and the expression of that rate, of layers with dropout."""
     for layer in _flat(model):
         # The rates of a recurrent layer are in its cell.
-        owner = layer.cell if isinstance(layer, layers.RNN) else layer
-        rates = [getattr(owner, name, None) for name in DROPOUT_RATES]
-        known = [rate for rate in rates if isinstance(rate, int | float)]
-        if isinstance(layer, DROPOUTS) and known and max(known) > 0:
-            yield names.of(layer), float(max(known))
+        is_recurrent = isinstance(layer, layers.RNN)
+        owner = layer.cell if is_recurrent else layer
+        rates = {name: getattr(owner, name, None) for name in DROPOUT_RATES}
+        known = {name: rate for name, rate in rates.items() if isinstance(rate, int | float)}
+        if isinstance(layer, DROPOUTS) and known and max(known.values()) > 0:
+            attribute = max(known, key=lambda name: known[name])
+            code = codes.get(names.of(layer), "") + ".cell" * is_recurrent
+            # Attention reads its rate only when it is built.
+            can_be_set = names.of(layer) in codes and not isinstance(layer, ATTENTIONS)
+            yield names.of(layer), known[attribute], f"{code}.{attribute}" if can_be_set else ""
 
 
 def _trainable_count(model: Any) -> int | None:

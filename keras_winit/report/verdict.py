@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
-from keras_winit.monitor.diagnosis.rules.scheme_advice import NORMALIZE, PASS_GRADIENTS
+from keras_winit.monitor.diagnosis.rules.remedies import reinitialize_code
 from keras_winit.monitor.row_names import layer_of
 from keras_winit.report.rows import LayerRow
 
 REINITIALIZE = "`keras_winit.reinitialize(model)`"
+
+# Stands for the code that draws one layer anew.
+ONE_LAYER = "{reinitialize}"
 
 # What new weights repair, if the layers do not have a fitting scheme already.
 OF_WEIGHTS = (
@@ -136,7 +139,7 @@ def _remedy(root: Finding) -> str:
 
 
 def _needs_weights(finding: Finding) -> bool:
-    return finding.rule in OF_WEIGHTS and finding.remedy not in (NORMALIZE, PASS_GRADIENTS)
+    return finding.rule in OF_WEIGHTS and "keras_winit.reinitialize(" in finding.remedy
 
 
 def changes(findings: Findings) -> tuple[str, ...]:
@@ -144,12 +147,16 @@ def changes(findings: Findings) -> tuple[str, ...]:
     serious = [finding for finding in findings if finding.severity != "info"]
     layers_of: dict[str, list[str]] = {}
     for finding in _flat(serious):
-        layers_of.setdefault(finding.remedy, []).append(finding.layer)
+        # Remedies that differ only in the name of their layer are one.
+        remedy = finding.remedy.replace(reinitialize_code(finding.layer), ONE_LAYER)
+        layers_of.setdefault(remedy, []).append(finding.layer)
     texts = []
     if any(_needs_weights(finding) for finding in serious):
         texts.append(f"all layers: call {REINITIALIZE}, or change by hand what follows")
     for remedy, layers in layers_of.items():
-        texts.append(f"{_names(list(dict.fromkeys(layers)))}: {remedy}")
+        names = list(dict.fromkeys(layers))
+        code = reinitialize_code(names[0]) if len(names) == 1 else REINITIALIZE
+        texts.append(f"{_names(names)}: {remedy.replace(ONE_LAYER, code)}")
     return tuple(texts)
 
 

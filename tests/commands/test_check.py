@@ -41,6 +41,30 @@ def test_a_vanishing_model_is_repaired(run, saved, tmp_path, capsys, way):
     assert spreads[1] > 0.2 * spreads[0]
 
 
+def test_a_model_with_planted_faults_trains_once_it_is_fixed(run, tmp_path, capsys):
+    keras.utils.set_random_seed(0)
+    starts = ["he_normal", "zeros", "winit>large_normal", "winit>small_normal"]
+    stack = [
+        layers.Dense(16, "relu", kernel_initializer=start, name=f"d{number}")
+        for number, start in enumerate(starts)
+    ]
+    model = keras.Sequential([keras.Input((8,)), *stack, layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.save(tmp_path / "bad.keras")
+    assert run(f"check {tmp_path / 'bad.keras'} --fix {tmp_path / 'good.keras'} --seed 1") == 0
+    out = capsys.readouterr().out
+    assert "spread before" in out
+    x = np.random.default_rng(0).normal(size=(128, 8)).astype("float32")
+    y = x[:, :1]
+    losses = {}
+    for name in ("bad", "good"):
+        loaded = keras.models.load_model(tmp_path / f"{name}.keras")
+        history = loaded.fit(x, y, epochs=20, batch_size=32, verbose=0, shuffle=False)
+        losses[name] = history.history["loss"][-1]
+    # The targets have variance 1: what a constant prediction leaves.
+    assert losses["good"] < 0.3 < 0.8 < losses["bad"]
+
+
 def test_the_model_itself_is_not_changed(run, saved, capsys):
     content = saved.read_bytes()
     assert run(f"check {saved}") == 0

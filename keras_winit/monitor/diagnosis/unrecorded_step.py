@@ -8,7 +8,8 @@ import numpy as np
 
 from keras_winit.monitor.capture.kept_batches import KeptBatches, non_finite_data
 from keras_winit.monitor.diagnosis.rules.base import Violation
-from keras_winit.monitor.diagnosis.rules.non_finite import CLEAN_DATA
+from keras_winit.monitor.diagnosis.rules.non_finite import SMALLER_UPDATES
+from keras_winit.monitor.diagnosis.rules.remedies import clean_data
 from keras_winit.monitor.records import Record
 
 # Steps before the fault that the remedy records.
@@ -40,7 +41,7 @@ def explain_non_finite_loss(
                     -1,
                     cause=f"the data of {fault.name!r}{of_step} contain {fault}, and the loss "
                     f"became {loss:g} at step {step}",
-                    remedy=CLEAN_DATA,
+                    remedy=clean_data(fault.name),
                     is_root=True,
                 )
                 for fault in faults
@@ -52,8 +53,8 @@ def explain_non_finite_loss(
     order = len(records[-1].layers) if records else 0
     cause = f"the loss became {loss:g} at step {step}, which was not recorded{data}"
     remedy = (
-        "lower the learning rate, clip the gradients or use a smaller gain; to see the layer, "
-        f"train again with the same seed and `every=lambda step: step >= {step - STEPS_BEFORE}`"
+        f"{SMALLER_UPDATES}; to see the layer, train as before with "
+        f"`keras_winit.ActivationMonitor(every=lambda step: step >= {step - STEPS_BEFORE})`"
     )
     if batches is None:
         remedy = f"look for NaN and infinities in the data; {remedy}"

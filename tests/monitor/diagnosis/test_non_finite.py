@@ -9,12 +9,12 @@ from support.planted import findings_in, make_facts, make_part, make_record, mak
 import keras_winit
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 from keras_winit.monitor.diagnosis.rules.non_finite import (
-    CLEAN_DATA,
     SINGULAR_DERIVATIVE,
     SINGULAR_LOSS,
     SINGULAR_VALUE,
     SMALLER_UPDATES,
 )
+from keras_winit.monitor.diagnosis.rules.remedies import clean_data
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 8)).astype("float32")
@@ -36,7 +36,7 @@ def test_missing_values_in_the_data_come_first_whatever_came_before(name):
     data = {f"{name}s": {"nonfinite": 3}}
     now = make_record(4, loss=np.nan, layers={"a": {"nonfinite": 9, "max": np.nan}}, **data)
     finding = non_finite([*before, now])
-    assert (finding.layer, finding.remedy) == (name, CLEAN_DATA)
+    assert (finding.layer, finding.remedy) == (name, clean_data(name))
     assert finding.cause == f"the data of {name!r} contain 3 NaN or infinite values"
     assert {(other.rule, other.layer) for other in finding.consequences} == {("non_finite", "a")}
 
@@ -77,7 +77,7 @@ def test_gradients_that_overflow_have_no_singular_point():
     large = {"b": {"gradient_norm": 1e30}, "a": {"gradient_nonfinite": 5, "gradient_norm": np.inf}}
     finding = non_finite([make_record(0, variables=large)])
     assert "singular" not in finding.cause
-    assert finding.remedy.startswith("use a smaller gain")
+    assert finding.remedy.startswith("start anew with smaller weights")
 
 
 @pytest.mark.backend_independent

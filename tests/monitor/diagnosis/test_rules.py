@@ -23,7 +23,10 @@ from keras_winit.monitor.diagnosis.rules import losses, setup
 from keras_winit.monitor.diagnosis.rules.signal import most_dead
 
 OF_SETUP = (losses.__name__, setup.__name__)
-ADVICE = 'set kernel_initializer="winit>he_normal"'
+ADVICE = (
+    'draw its weights anew: `keras_winit.reinitialize(model, layers="b")`, or set '
+    'kernel_initializer="winit>he_normal" in the layer'
+)
 
 
 @dataclass
@@ -60,8 +63,7 @@ CASES = {
     "non_finite": Case(
         of_layer(nonfinite=1),
         "the output of layer 'b' contains a NaN or infinite value, from the first recorded step on",
-        "use a smaller gain, normalize the inputs, lower the learning rate, clip the gradients, "
-        "or compute softmax and loss in float32",
+        rule_named("non_finite").remedy,
     ),
     "constant_units": Case(
         of_variable(weight_repeated=0.3),
@@ -81,8 +83,8 @@ CASES = {
         {"inputs": {"stddev": 10.1}},
         "the data of 'input' have mean 0 and standard deviation 10.1; initializers expect about 0 "
         "and 1",
-        "scale the data, or start the model with `keras.layers.Rescaling` or "
-        "`keras.layers.Normalization`",
+        "scale the data: `x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-7)`, or begin the model "
+        "with a Normalization layer",
         {"inputs": {"stddev": 9.9}},
         layer="input",
     ),
@@ -123,8 +125,7 @@ CASES = {
         of_variable(gradient_norm=101),
         "the gradient of 'b/kernel' has norm 101, 1.01e+03 times the median: each layer on the "
         "way back from the loss makes the gradient larger",
-        "clip the gradients, lower the learning rate, use a smaller gain, or use orthogonal "
-        "recurrent kernels",
+        rule_named("exploding_backward").remedy,
         of_variable(gradient_norm=99),
         persistence=3,
     ),
@@ -132,7 +133,7 @@ CASES = {
         of_layer(dead_units=51, dead_share=51 / 64),
         "51 of 64 units of layer 'b' are zero on this batch: a unit that is zero for every sample "
         "gets no gradient, and seldom recovers",
-        "use zero or positive biases, a lower learning rate, or a leaky activation; " + ADVICE,
+        ADVICE + "; if units die again, use a lower learning rate or a leaky activation",
         of_layer(dead_units=50, dead_share=50 / 64),
         persistence=3,
     ),
@@ -140,7 +141,7 @@ CASES = {
         of_layer(saturated_share=0.51),
         "51% of the outputs of layer 'b' lie where the activation is flat and passes hardly any "
         "gradient",
-        ADVICE + ", and scale the inputs to standard deviation 1",
+        ADVICE,
         of_layer(saturated_share=0.49),
         persistence=3,
     ),
@@ -148,8 +149,10 @@ CASES = {
         {"layers": {"head": {"dead_units": 64, "dead_share": 1.0}}},
         "all 64 outputs of layer 'head' are zero for all samples: a rectifier that is off for "
         "every sample passes no gradient, so that nothing learns",
-        "use no activation in the output layer, or softplus for targets that are not negative: "
-        '`keras.layers.Dense(64)` or `keras.layers.Dense(64, activation="softplus")`',
+        "use no activation: set activation=\"linear\" in layer 'head' and "
+        "`model.compile(model.optimizer, model.loss)`; or, for targets that are never negative: "
+        "set activation=\"softplus\" in layer 'head' and "
+        "`model.compile(model.optimizer, model.loss)`",
         {"layers": {"head": {"dead_units": 63, "dead_share": 63 / 64}}},
         persistence=2,
         layer="head",
@@ -158,7 +161,8 @@ CASES = {
         {"loss": 12.01},
         "the first loss is 12, 5.2 times the 2.3 of equal guesses: the untrained model is "
         "confident and wrong",
-        'set kernel_initializer="winit>zeros" or a small scheme in the output layer',
+        "start the output layer from zeros: "
+        '`keras_winit.reinitialize(model, "winit>zeros", layers="head")`',
         {"loss": 11.99},
         layer="loss",
     ),
@@ -166,8 +170,7 @@ CASES = {
         {"layers": {"head": {"unit_stddev": 0.0004}}},
         "between samples, the outputs of layer 'head' vary 0.0008 times as much as their size: "
         "nothing that the model computes from a sample reaches its output",
-        "scale the inputs, for example with `keras.layers.Normalization()`, and train new weights "
-        "with a lower learning rate, for example `keras.optimizers.Adam(1e-4)`",
+        rule_named("constant_output").remedy,
         {"layers": {"head": {"unit_stddev": 0.0006}}},
         persistence=2,
         start=20,
@@ -177,7 +180,7 @@ CASES = {
         of_variable(update_norm=1.61),
         "an update of 'b/kernel' has 0.2 times the norm of the kernel itself: one step changes a "
         "large part of the kernel",
-        "lower the learning rate, or warm it up",
+        "lower the learning rate: `model.compile(keras.optimizers.Adam(1e-4), model.loss)`",
         of_variable(update_norm=1.59),
         persistence=3,
     ),
@@ -186,7 +189,7 @@ CASES = {
         "an update of 'b/kernel' has 9e-08 times its norm: the gradient that reaches the layer is "
         "too small",
         "look between the layer and the loss for dead or saturated layers, a stopped gradient or "
-        "an unused output",
+        "an unused output: `print(keras_winit.signal_report(model, x, y))`",
         of_variable(update_ratio=1.1e-7),
         persistence=3,
     ),

@@ -14,9 +14,11 @@ from keras_winit.models.layers import KernelInfo, describe_layers
 from keras_winit.models.names import Names
 from keras_winit.monitor import View
 from keras_winit.monitor.diagnosis.model_facts import ModelFacts
+from keras_winit.monitor.diagnosis.rules.remedies import reinitialize_code
 from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
 from keras_winit.monitor.diagnosis.rules.wrong_init import NEW_WEIGHTS, WrongInit, _limits_of_chance
 
+ANEW = 'draw its weights anew: `keras_winit.reinitialize(model, layers="a")`'
 WRONG_INIT = "wrong_init_for_activation"
 RNG = np.random.default_rng(0)
 
@@ -147,7 +149,7 @@ def test_a_rectifier_that_is_off_at_the_output():
     finding = keras_winit.monitor.check(model, x, x.sum(1) ** 2)[0]
     assert (finding.rule, finding.layer, finding.severity) == ("dead_output", "last", "error")
     assert finding.cause.startswith("the output of layer 'last' is zero for all samples: ")
-    assert '`keras.layers.Dense(1, activation="softplus")`' in finding.remedy
+    assert '`model.get_layer("last").activation = keras.activations.softplus`' in finding.remedy
     assert "vanishing_backward" in [other.rule for other in finding.consequences]
 
 
@@ -161,9 +163,17 @@ def test_zeros_at_the_output_are_right_once_the_loss_is_zero():
 @pytest.mark.parametrize(
     ("activation", "scheme", "advice"),
     [
-        ("relu", "glorot_uniform", 'set kernel_initializer="winit>he_normal"'),
+        (
+            "relu",
+            "glorot_uniform",
+            f'{ANEW}, or set kernel_initializer="winit>he_normal" in the layer',
+        ),
         ("relu", "he_uniform", "instead"),
-        ("tanh", "random_normal", 'set kernel_initializer="winit>xavier_uniform"'),
+        (
+            "tanh",
+            "random_normal",
+            f'{ANEW}, or set kernel_initializer="winit>xavier_uniform" in the layer',
+        ),
         ("tanh", "glorot_normal", "instead"),
         ("selu", "lecun_normal", "instead"),
         (None, "xavier_uniform", "instead"),
@@ -172,7 +182,7 @@ def test_zeros_at_the_output_are_right_once_the_loss_is_zero():
 def test_no_remedy_recommends_what_the_layer_has(activation, scheme, advice):
     initializers = (("kernel_initializer", scheme),)
     part = make_part("a", activation=activation, initializers=initializers)
-    assert scheme_advice(part, "instead") == advice
+    assert scheme_advice("a", part, "instead") == advice
 
 
 @pytest.mark.backend_independent
@@ -180,23 +190,25 @@ def test_advice_for_recurrent_and_depthwise_kernels():
     kernel = KernelInfo("a/recurrent_kernel", 64, "recurrent")
     part = make_part("a", activation="tanh", kernels=(kernel,))
     has = {"kernel_initializer": "glorot_uniform", "recurrent_initializer": "orthogonal"}
-    assert scheme_advice(replace(part, initializers=tuple(has.items())), "instead") == "instead"
+    assert (
+        scheme_advice("a", replace(part, initializers=tuple(has.items())), "instead") == "instead"
+    )
     has["recurrent_initializer"] = "random_normal"
-    assert scheme_advice(replace(part, initializers=tuple(has.items()))) == (
-        'set recurrent_initializer="winit>orthogonal"'
+    assert scheme_advice("a", replace(part, initializers=tuple(has.items()))) == (
+        f'{ANEW}, or set recurrent_initializer="winit>orthogonal" in the layer'
     )
     depthwise = make_part("a", initializers=(("depthwise_initializer", "glorot_uniform"),))
-    assert scheme_advice(depthwise) == (
-        "before the layer is built, set `layer.depthwise_initializer = "
-        'keras_winit.for_layer("winit>he_normal", layer, "depthwise_kernel")`'
-    )
+    assert scheme_advice("a", depthwise) == ANEW
 
 
 @pytest.mark.backend_independent
 def test_a_layer_with_a_fitting_initializer_but_other_weights():
     facts = make_facts({"b": {"initializers": (("kernel_initializer", "he_normal"),)}})
     (finding,) = findings_in([make_record(0, variables={"b": {"weight_norm": 80.0}})], facts)
-    assert (finding.rule, finding.remedy) == (WRONG_INIT, NEW_WEIGHTS)
+    assert (finding.rule, finding.remedy) == (
+        WRONG_INIT,
+        NEW_WEIGHTS + reinitialize_code("b"),
+    )
 
 
 @pytest.mark.backend_independent
@@ -217,3 +229,14 @@ def test_the_initializers_of_a_layer_are_read():
     assert dict(parts["lstm"].initializers)["kernel_initializer"] == "xavier_uniform"
     assert dict(parts["lstm"].initializers)["recurrent_initializer"].startswith("orthogonal")
     assert parts["dense"].initializers == (("kernel_initializer", "he_normal"),)
+
+
+def test_a_recurrent_layer_of_zeros_has_equal_units():
+    keras.utils.set_random_seed(0)
+    zeros = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
+    stack = [layers.LSTM(8, name="lstm", **zeros), layers.Dense(3, "softmax")]
+    model = keras.Sequential([keras.Input((5, 4)), *stack])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x, y = RNG.normal(size=(32, 5, 4)).astype("float32"), RNG.integers(0, 3, 32)
+    finding = keras_winit.monitor.check(model, x, y)[0]
+    assert (finding.rule, finding.layer) == ("constant_units", "lstm")

@@ -1,15 +1,19 @@
 """Rule on the size of the data that reaches the first kernels."""
 
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.remedies import COMPILE, STANDARDIZE, array_code
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
 
 # Layers that scale the data, and layers that make the scale before them unimportant.
+CODE_X = r"\bx\b"
+ALL_ZERO = "see how the data are read: `print(np.abs(x).max(axis=0))`"
 RESCALING = "Rescaling"
 NORMALIZING = ("Normalization", "BatchNormalization", "LayerNormalization")
 
@@ -33,10 +37,7 @@ class InputScale(Rule):
     )
     healthy = "root mean square near 1"
     cause = "the inputs are far from mean 0 and standard deviation 1, like pixels from 0 to 255"
-    remedy = (
-        "scale the data, or start the model with `keras.layers.Rescaling` or "
-        "`keras.layers.Normalization`"
-    )
+    remedy = f"scale the data: `{STANDARDIZE}`, or begin the model with a Normalization layer"
     origin = (
         "theory: inputs of size s allow a learning rate 1 / s**2 times as high, 1 / 100 for 10 "
         "and 1 / 1000 for 30; sorted rows of standardized data have |mean| < 5 in every batch"
@@ -54,11 +55,13 @@ class InputScale(Rule):
         rows = [] if all(part.is_embedding for part in raw) else rows
         for row in (*rows, *_rescaled(view)):
             data = _pooled(view, row)
-            violation = self._check_size(row, data) or self._check_smallness(row, data, rows)
+            violation = self._check_size(view, row, data) or self._check_smallness(
+                view, row, data, rows
+            )
             if violation is not None:
                 yield violation
 
-    def _check_size(self, row: Row, data: "_Data") -> Violation | None:
+    def _check_size(self, view: View, row: Row, data: "_Data") -> Violation | None:
         size = math.hypot(data.mean, data.stddev)
         is_large = size > self.threshold
         if not is_large and not abs(data.mean) > max(self.least_mean, self.offset * data.stddev):
@@ -75,9 +78,12 @@ class InputScale(Rule):
             severity="warning" if size > self.warns else None,
             persistence=None if is_large else self.offset_persistence,
             cause=cause,
+            remedy=_remedy(view, row),
         )
 
-    def _check_smallness(self, row: Row, data: "_Data", rows: Sequence[Row]) -> Violation | None:
+    def _check_smallness(
+        self, view: View, row: Row, data: "_Data", rows: Sequence[Row]
+    ) -> Violation | None:
         if not data.peak < 1 / self.threshold:
             return None
         # A state that starts at zero, beside other inputs, is a choice.
@@ -92,7 +98,19 @@ class InputScale(Rule):
             severity="warning" if is_tiny else None,
             persistence=self.offset_persistence,
             cause=f"{_subject(row, '')} {shown}; initializers expect a standard deviation of 1",
+            remedy=ALL_ZERO if data.peak == 0 else _remedy(view, row),
         )
+
+
+def _remedy(view: View, row: Row) -> str | None:
+    """Return the remedy for an input that has a number, or for a layer that scales the data."""
+    if row.part is not None:
+        codes = {} if view.model.setup is None else view.model.setup.codes
+        code = codes.get(row.layer)
+        scale = f": `{code}.scale = 1.0` and {COMPILE}" if code else ""
+        return f"let layer {row.layer!r} not scale the data again{scale}"
+    array = array_code(row.layer)
+    return None if array == "x" else f"scale the data: `{re.sub(CODE_X, array, STANDARDIZE)}`"
 
 
 class _Data(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.remedies import set_activation
 from keras_winit.monitor.diagnosis.rules.run_view import View
 
 
@@ -19,7 +20,12 @@ class DeadOutput(Rule):
     applies = "rectifiers at the output of the model, until the loss is zero"
     healthy = "below 1"
     cause = "a rectifier that is off for every sample passes no gradient, so that nothing learns"
-    remedy = "use no activation in the output layer, or softplus for targets that are not negative"
+    remedy = (
+        "use no activation in the output layer: "
+        "`model.layers[-1].activation = keras.activations.linear` and "
+        "`model.compile(model.optimizer, model.loss)`; softplus serves targets that are never "
+        "negative"
+    )
     origin = "without a gradient no update can switch the rectifier on"
     threshold: float = 0.99
     persistence: int = 2
@@ -40,6 +46,13 @@ class DeadOutput(Rule):
                 share,
                 row.order,
                 cause=f"{outputs} of layer {row.layer!r} {verb} zero for all samples: {self.cause}",
-                remedy=f"{self.remedy}: `keras.layers.Dense({units})` or "
-                f'`keras.layers.Dense({units}, activation="softplus")`',
+                remedy=_remedy(view, row.layer),
             )
+
+
+def _remedy(view: View, layer: str) -> str:
+    setup = view.model.setup
+    ends = () if setup is None else setup.outputs
+    code = next((end.code for end in ends if end.layer == layer), "")
+    linear, softplus = (set_activation(code, layer, name) for name in ("linear", "softplus"))
+    return f"use no activation: {linear}; or, for targets that are never negative: {softplus}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.remedies import LOOK, lower_rate
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View, Weight
 from keras_winit.monitor.diagnosis.rules.scheme_advice import PASS_GRADIENTS, scheme_advice
 
@@ -39,15 +40,15 @@ class VanishingBackward(Rule):
     )
     healthy = "0.008 .. 0.94"
     cause = "each layer on the way back from the loss makes the gradient smaller"
-    remedy = "use the scheme that fits the activation"
+    remedy = "draw the weights anew: `keras_winit.reinitialize(model)`"
     origin = "1 % quantile of healthy runs 0.008; AUTOTRAINER's 1e-3 without its absolute bound"
     threshold: float = 1e-3
     persistence: int = 3
 
     # Remedy if no gradient is left that a scheme could balance.
     blocked: ClassVar[str] = (
-        "look between the loss and the last layer for an output that is constant, a rectifier that "
-        "is off, a saturated activation or a stopped gradient"
+        "look for a constant output, a rectifier that is off, a saturated activation or a stopped "
+        f"gradient before the loss: {LOOK}"
     )
 
     # Nothing is left to learn below this share of the first loss, or, if no gradient moves,
@@ -71,7 +72,9 @@ class VanishingBackward(Rule):
                         else f"the gradient of {weight.kernel.name!r} is zero, like all others"
                     )
                     remedy = (
-                        scheme_advice(weight.part, PASS_GRADIENTS) if largest > 0 else self.blocked
+                        scheme_advice(weight.layer, weight.part, PASS_GRADIENTS)
+                        if largest > 0
+                        else self.blocked
                     )
                     yield Violation(weight.layer, ratio, weight.order, cause=cause, remedy=remedy)
 
@@ -99,8 +102,9 @@ class ExplodingBackward(Rule):
     healthy = "up to 16 times the median"
     cause = "each layer on the way back from the loss makes the gradient larger"
     remedy = (
-        "clip the gradients, lower the learning rate, use a smaller gain, or use orthogonal "
-        "recurrent kernels"
+        "draw the weights anew, lower the learning rate and clip the gradients: "
+        "`keras_winit.reinitialize(model)` and "
+        "`model.compile(keras.optimizers.Adam(1e-4, clipnorm=1.0), model.loss)`"
     )
     origin = "not calibrated"
     threshold: float = 1e3
@@ -158,7 +162,7 @@ class UpdateTooLarge(Rule):
     applies = "kernels that did not start at zero, or whose fitting norm is known"
     healthy = "3.7e-5 .. 6.4e-2; up to 0.2, and 0.48 in LSTM and GRU layers, at high rates"
     cause = "one step changes a large part of the kernel"
-    remedy = "lower the learning rate, or warm it up"
+    remedy = "lower the learning rate: `model.compile(keras.optimizers.Adam(1e-4), model.loss)`"
     origin = (
         "small models over rates of SGD with momentum, Adam and RMSprop: MLPs, SimpleRNN and "
         "batch normalization train up to 0.2 and fail from 0.27 on, LSTM trains up to 0.48; "
@@ -195,6 +199,7 @@ class UpdateTooLarge(Rule):
                 persistence=1 if huge else None,
                 cause=f"an update of {weight.kernel.name!r} has {ratio:.2g} times the norm of "
                 f"{reference}: {self.cause}",
+                remedy=lower_rate(view, ratio),
             )
 
     def _check_deaths(self, view: View) -> Iterator[Violation]:
@@ -222,6 +227,7 @@ class UpdateTooLarge(Rule):
                 threshold=self.kills,
                 persistence=min(2, self.persistence),
                 cause=cause,
+                remedy=f"{lower_rate(view, ratio)} and `keras_winit.reinitialize(model)`",
             )
 
     def _died(self, view: View) -> Iterator[Row]:
@@ -271,7 +277,7 @@ class UpdateFrozen(Rule):
     cause = "no gradient reaches the layer"
     remedy = (
         "look between the layer and the loss for dead or saturated layers, a stopped gradient or "
-        "an unused output"
+        f"an unused output: {LOOK}"
     )
     origin = "a hundredth of the 1 % quantile of healthy runs; not calibrated"
     threshold: float = 1e-7

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from keras_winit.models.losses import OF_REGRESSION, LossSetup
 from keras_winit.models.setup import OutputSetup
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.remedies import set_activation
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
 from keras_winit.monitor.diagnosis.rules.setup import order_of
 
@@ -54,8 +55,10 @@ class LossMismatch(Rule):
     healthy = "softmax or sigmoid without `from_logits`, no activation with it"
     cause = "the loss takes the outputs of the last layer for something else than they are"
     remedy = (
-        "use no activation in the last layer and "
-        "`keras.losses.SparseCategoricalCrossentropy(from_logits=True)`"
+        "use no activation in the last layer: "
+        "`model.layers[-1].activation = keras.activations.linear` and "
+        "`model.compile(model.optimizer, "
+        "keras.losses.SparseCategoricalCrossentropy(from_logits=True))`"
     )
     origin = (
         "digits, 15 epochs of Adam: an error where the accuracy stays below 0.3 or the loss is "
@@ -89,7 +92,7 @@ def _mismatch(end: OutputSetup) -> tuple[str, str, str] | None:
             "error",
             f"{loss.name} over the single unit of layer {end.layer!r} is constant, because the "
             "only class always has probability 1",
-            f'{_set(end, "sigmoid")} and `model.compile(loss="binary_crossentropy")`',
+            set_activation(end.code, end.layer, "sigmoid", '"binary_crossentropy"'),
         )
     if loss.from_logits:
         return _logits_mismatch(end, loss, activation)
@@ -118,7 +121,7 @@ def _logits_mismatch(
         )
     else:
         return None
-    return "warning", cause, f"{_set(end, None)}, and keep from_logits=True"
+    return "warning", cause, _set(end, "linear")
 
 
 def _classes_mismatch(
@@ -145,7 +148,7 @@ def _binary_mismatch(
             f"{loss.name} takes the classes of the softmax in layer {end.layer!r} for independent "
             "questions, so its value and its accuracy are not those of the classes"
         )
-        return "warning", cause, '`model.compile(loss="categorical_crossentropy")`'
+        return "warning", cause, '`model.compile(model.optimizer, "categorical_crossentropy")`'
     severity = "error" if activation in RECTIFIERS else "warning"
     return severity, _not_probabilities(end, loss), _logits_remedy(end, loss)
 
@@ -159,17 +162,17 @@ def _not_probabilities(end: OutputSetup, loss: LossSetup) -> str:
 
 
 def _logits_remedy(end: OutputSetup, loss: LossSetup) -> str:
-    compiled = f"`model.compile(loss=keras.losses.{CLASSES[loss.name]}(from_logits=True))`"
+    compiled = (
+        f"`model.compile(model.optimizer, keras.losses.{CLASSES[loss.name]}(from_logits=True))`"
+    )
     if end.activation in ("linear", "log_softmax"):
         activation = "sigmoid" if loss.is_binary else "softmax"
         return f"{compiled}; or {_set(end, activation)}"
     return f"{_set(end, 'sigmoid' if loss.is_binary else 'softmax')}"
 
 
-def _set(end: OutputSetup, activation: str | None) -> str:
-    """Return an instruction that sets the activation of the last layer."""
-    value = "None" if activation is None else f'"{activation}"'
-    return f"set `activation={value}` in layer {end.layer!r}"
+def _set(end: OutputSetup, activation: str) -> str:
+    return set_activation(end.code, end.layer, activation)
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,10 @@ class TargetRange(Rule):
     )
     healthy = "targets within the range of the loss"
     cause = "the loss is not defined for such targets"
-    remedy = 'use a loss for numbers, such as `model.compile(loss="mse")`, or scale the targets'
+    remedy = (
+        "for numbers, use `model.layers[-1].activation = keras.activations.linear` and "
+        '`model.compile(model.optimizer, "mse")`'
+    )
     origin = "by definition; a tolerance of 0.001 for rounding"
     tolerance: float = 1e-3
 
@@ -219,16 +225,14 @@ class TargetRange(Rule):
             outside = least if least < -self.tolerance else most
             if least < -self.tolerance or most > 1 + self.tolerance:
                 cause = f"{shown}, but {loss.name} takes targets from 0 to 1"
-                remedy = (
-                    'for classes use `Dense(classes, activation="softmax")` with '
-                    '`model.compile(loss="sparse_categorical_crossentropy")`, for numbers '
-                    '`model.compile(loss="mse")` without an activation, for -1 and 1 '
-                    "`y = (y + 1) / 2`"
-                )
+                numbers = set_activation(end.code, end.layer, "linear", '"mse"')
+                remedy = f"for classes: {_more_units(end, loss)}; or, for numbers: {numbers}"
+                if (least, most) == (-1, 1):
+                    remedy = "number the classes 0 and 1: `y = (y + 1) / 2`"
                 limit = 0.0 if least < -self.tolerance else 1.0
                 yield Violation(row.layer, outside, -1, limit, cause=cause, remedy=remedy)
         elif loss.name == "sparse_categorical_crossentropy" and loss.axis == -1 and end.units:
-            yield from self._check_classes(row, end.units, loss, shown)
+            yield from self._check_classes(row, end, end.units, loss, shown)
         elif loss.name in OF_REGRESSION and end.activation in RANGES:
             yield from self._check_reach(row, end, shown)
 
@@ -242,7 +246,7 @@ class TargetRange(Rule):
         ):
             if excess > margin:
                 cause = f"{shown}, but the outputs of {end.activation} lie in {low:g} .. {high:g}"
-                remedy = f"{_set(end, None)}, and scale the targets: `y = (y - y.mean()) / y.std()`"
+                remedy = f"{_set(end, 'linear')}; scale the targets: `y = (y - y.mean()) / y.std()`"
                 severity = None if not low <= mean <= high else "warning"
                 yield Violation(
                     row.layer, value, -1, limit, severity=severity, cause=cause, remedy=remedy
@@ -250,7 +254,7 @@ class TargetRange(Rule):
                 return
 
     def _check_classes(
-        self, row: Row, classes: int, loss: LossSetup, shown: str
+        self, row: Row, end: OutputSetup, classes: int, loss: LossSetup, shown: str
     ) -> Iterator[Violation]:
         least, most = row["min"], row["max"]
         for value, limit, is_outside in (
@@ -260,13 +264,26 @@ class TargetRange(Rule):
             if is_outside and value != loss.ignored_class:
                 cause = f"{shown}, but {loss.name} over {classes} units takes 0 to {classes - 1}"
                 remedy = (
-                    f"number the classes from 0, or use `Dense({most + 1:.0f})` as the last layer"
+                    f"number the classes from 0: `y = y - y.min()`; or {_more_units(end, loss)}"
                 )
+                if most - max(least, 1) >= classes:
+                    remedy = _more_units(end, loss)
                 if value < 0:
                     remedy = (
-                        "number the classes from 0; leave out padding with "
-                        "`keras.losses.SparseCategoricalCrossentropy(ignore_class="
-                        f"{value:.0f})`"
+                        "number the classes from 0: `y = y - y.min()`; or leave padding out: "
+                        "`model.compile(model.optimizer, keras.losses.SparseCategoricalCrossentropy"
+                        f"(from_logits={loss.from_logits}, ignore_class={value:.0f}))`"
                     )
                 yield Violation(row.layer, value, -1, float(limit), cause=cause, remedy=remedy)
                 return
+
+
+def _more_units(end: OutputSetup, loss: LossSetup) -> str:
+    """Return how to give a functional model an output for each class of the targets."""
+    activation = "None" if loss.from_logits else '"softmax"'
+    compiled = f"keras.losses.SparseCategoricalCrossentropy(from_logits={loss.from_logits})"
+    return (
+        f"`end = keras.layers.Dense(int(y.max()) + 1, {activation})`, "
+        f"`model = keras.Model(model.inputs, end(model.layers[-1].input))` and "
+        f"`model.compile(keras.optimizers.Adam(), {compiled})`"
+    )

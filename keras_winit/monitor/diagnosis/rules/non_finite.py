@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.remedies import clean_data
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View, Weight
 
 # Layers whose ranges are shown before the first layer that is not finite, and layers that are
@@ -19,20 +20,23 @@ MODERATE = 1e4
 # An update of this share of its weight may be why values became infinite.
 LARGE_UPDATE = 0.5
 
-CLEAN_DATA = "clean the data: remove these samples, or replace the values"
-SMALLER_UPDATES = "lower the learning rate, warm it up, or clip the gradients"
+ANEW = (
+    "`keras_winit.reinitialize(model, reset_statistics=True)` and "
+    "`model.compile(keras.optimizers.Adam(1e-4, clipnorm=1.0), model.loss)`"
+)
+SMALLER_UPDATES = f"lower the learning rate and clip the gradients, with new weights: {ANEW}"
 SINGULAR_VALUE = (
     "look at what it computes: put an epsilon inside a root, a logarithm or a quotient, as in "
-    "`ops.log(x + 1e-7)`; in float16, compute it in float32"
+    "`keras.ops.log(x + 1e-7)`; in float16, compute it in float32"
 )
 SINGULAR_DERIVATIVE = (
     "put the epsilon inside the root, the logarithm or the quotient, as in "
-    "`ops.sqrt(ops.sum(x**2, axis=-1) + 1e-12)`; to select finite results by `ops.where` does not "
-    "help, because the gradient passes the other ones as well"
+    "`keras.ops.sqrt(keras.ops.sum(x**2, axis=-1) + 1e-12)`; to select finite results by "
+    "ops.where does not help, because the gradient passes the other ones as well"
 )
 SINGULAR_LOSS = (
-    "put an epsilon inside a root, a logarithm or a quotient of the loss, or use a loss of Keras "
-    "on logits, such as `keras.losses.BinaryCrossentropy(from_logits=True)`"
+    "put an epsilon inside a root, a logarithm or a quotient of the loss, as in "
+    "`keras.ops.log(x + 1e-7)`, or use a loss of Keras on logits"
 )
 
 
@@ -55,8 +59,8 @@ class NonFinite(Rule):
     healthy = "0"
     cause = "a value became NaN or too large for its data type"
     remedy = (
-        "use a smaller gain, normalize the inputs, lower the learning rate, clip the gradients, "
-        "or compute softmax and loss in float32"
+        f"start anew with smaller weights and updates: {ANEW}; in float16, compute softmax and "
+        "loss in float32"
     )
     origin = "a single non-finite value is too many; SageMaker Debugger, ExplodingTensor"
     threshold: float = 0.0
@@ -67,7 +71,7 @@ class NonFinite(Rule):
             count = row["nonfinite"]
             cause = f"the data of {row.layer!r} contain {_non_finite(count)}"
             yield Violation(
-                row.layer, count, row.order, cause=cause, remedy=CLEAN_DATA, is_root=True
+                row.layer, count, row.order, cause=cause, remedy=clean_data(row.layer), is_root=True
             )
         in_training = itertools.chain(
             self._check_rows(view, bool(data)),

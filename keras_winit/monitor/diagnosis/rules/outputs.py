@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.remedies import STANDARDIZE
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
 
 # Last step at which outputs still have the size that the initialization gave them.
@@ -39,8 +40,9 @@ class ConstantOutput(Rule):
     healthy = "0.002 and more"
     cause = "nothing that the model computes from a sample reaches its output"
     remedy = (
-        "scale the inputs, for example with `keras.layers.Normalization()`, and train new weights "
-        "with a lower learning rate, for example `keras.optimizers.Adam(1e-4)`"
+        f"scale the inputs, and train new weights with a lower learning rate: `{STANDARDIZE}`, "
+        "`keras_winit.reinitialize(model)` and "
+        "`model.compile(keras.optimizers.Adam(1e-4), model.loss)`"
     )
     origin = (
         "between stuck models, 0 .. 6e-5, and the minimum of healthy ones, 0.002; a rounding "

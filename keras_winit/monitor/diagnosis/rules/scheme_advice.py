@@ -1,6 +1,7 @@
 """Recommends an initializer for a layer, as the remedy of a finding."""
 
 from keras_winit.models.layers import LayerInfo
+from keras_winit.monitor.diagnosis.rules.remedies import NORMALIZE, reinitialize_code
 
 # The usual scheme by the activation that follows the kernel.
 SCHEMES = {
@@ -19,19 +20,17 @@ SAME_VARIANCE = {
     RECURRENT_SCHEME: ("orthogonal", "orthogonal_initializer", "scaled_orthogonal"),
 }
 
-# Remedies for a layer that has the scheme which fits its activation.
-NORMALIZE = "normalize what the layer takes, for example with `keras.layers.LayerNormalization()`"
-
 PASS_GRADIENTS = (
-    "add residual connections, or normalize between this layer and the loss, for example with "
-    "`keras.layers.LayerNormalization()`"
+    "start from units of mean 0 and variance 1: `keras_winit.lsuv(model, x, per_channel=True, "
+    "center=True)`, or add residual connections or normalizations"
 )
 
 
-def scheme_advice(part: LayerInfo | None, otherwise: str = NORMALIZE) -> str:
-    """Return a remedy that names the arguments to set in the layer.
+def scheme_advice(layer: str, part: LayerInfo | None, otherwise: str = NORMALIZE) -> str:
+    """Return a remedy that draws the layer anew, and names the arguments to set in it.
 
     Args:
+        layer: Name of the layer.
         part: Description of the layer. None if it is not known.
         otherwise: Remedy if the layer has the recommended schemes already.
     """
@@ -45,10 +44,8 @@ def scheme_advice(part: LayerInfo | None, otherwise: str = NORMALIZE) -> str:
     recurrent = part is not None and any(kernel.role == "recurrent" for kernel in part.kernels)
     if recurrent and present.get("recurrent_initializer") not in SAME_VARIANCE[RECURRENT_SCHEME]:
         advice.append(f'recurrent_initializer="{RECURRENT_SCHEME}"')
+    anew = f"draw its weights anew: {reinitialize_code(layer)}"
     if depthwise:
-        # The shape of such a kernel does not tell its fans.
-        return (
-            "before the layer is built, set `layer.depthwise_initializer = "
-            f'keras_winit.for_layer("{scheme}", layer, "depthwise_kernel")`'
-        )
-    return f"set {' and '.join(advice)}" if advice else otherwise
+        # The shape of such a kernel does not tell its fans, so that no name of a scheme serves.
+        return anew
+    return f"{anew}, or set {' and '.join(advice)} in the layer" if advice else otherwise

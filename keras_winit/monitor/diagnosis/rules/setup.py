@@ -5,6 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.remedies import (
+    COMPILE,
+    reinitialize_code,
+    set_activation,
+)
 from keras_winit.monitor.diagnosis.rules.run_view import View
 
 # Names under which findings on no single layer are reported.
@@ -30,7 +35,11 @@ class DoubleSoftmax(Rule):
         "the second softmax of probabilities gives nearly equal probabilities, so the loss stays "
         "high and its gradient small"
     )
-    remedy = "remove one of the two softmaxes"
+    remedy = (
+        "take the activation away from the layer before the second softmax: "
+        "`model.layers[-2].activation = keras.activations.linear` and "
+        "`model.compile(model.optimizer, model.loss)`"
+    )
     origin = (
         "digits, 10 classes, 15 epochs of Adam: the loss ends at 1.5 instead of 0.11, and a run "
         "in three at an accuracy of 0.89 instead of 0.98"
@@ -38,12 +47,11 @@ class DoubleSoftmax(Rule):
 
     def check(self, view: View) -> Iterator[Violation]:
         setup = view.model.setup
-        for layer in () if setup is None else setup.softmax_of_softmax:
+        for layer, code in {}.items() if setup is None else setup.softmax_of_softmax.items():
             cause = f"layer {layer!r} applies a softmax to the output of a softmax: {self.cause}"
-            remedy = (
-                f"{self.remedy}: drop layer {layer!r}, or give the layer before it "
-                "`activation=None`"
-            )
+            remedy = f"drop layer {layer!r}"
+            if code:
+                remedy = f"{set_activation(code, layer, 'linear')}, or {remedy}"
             yield Violation(layer, 2.0, order_of(view, layer), cause=cause, remedy=remedy)
 
 
@@ -60,8 +68,8 @@ class OneUnitSoftmax(Rule):
     healthy = "at least 2 units"
     cause = "a softmax over one unit is always 1, whatever the weights are"
     remedy = (
-        'use `Dense(1, activation="sigmoid")` with '
-        '`model.compile(loss="binary_crossentropy")` for two classes'
+        "for two classes, `model.layers[-1].activation = keras.activations.sigmoid` and "
+        '`model.compile(model.optimizer, "binary_crossentropy")`'
     )
     origin = "by definition"
     threshold: float = 2.0
@@ -73,7 +81,9 @@ class OneUnitSoftmax(Rule):
         for end in setup.outputs:
             if end.activation == "softmax" and end.units == 1:
                 cause = f"{self.cause}: the output of layer {end.layer!r} never changes"
-                yield Violation(end.layer, 1.0, order_of(view, end.layer), cause=cause)
+                order = order_of(view, end.layer)
+                remedy = set_activation(end.code, end.layer, "sigmoid", '"binary_crossentropy"')
+                yield Violation(end.layer, 1.0, order, cause=cause, remedy=remedy)
         for layer in setup.one_unit_softmax:
             yield Violation(
                 layer,
@@ -81,8 +91,8 @@ class OneUnitSoftmax(Rule):
                 order_of(view, layer),
                 severity="warning",
                 cause=f"{self.cause}: the output of layer {layer!r} never changes",
-                remedy=f'use `activation="sigmoid"` in layer {layer!r}, or a '
-                "`keras.layers.Softmax(axis=...)` over another axis",
+                remedy=set_activation(setup.codes.get(layer, ""), layer, "sigmoid")
+                + ", or take the softmax over another axis",
             )
 
 
@@ -101,14 +111,19 @@ class NoActivation(Rule):
     )
     healthy = "an activation or a normalization between two kernels"
     cause = "two linear layers in a row can only compute what one linear layer computes"
-    remedy = 'give the first layer an activation: `activation="relu"`'
+    remedy = (
+        "give the first layer an activation: "
+        "`model.layers[0].activation = keras.activations.relu` and "
+        "`model.compile(model.optimizer, model.loss)`"
+    )
     origin = "by definition"
 
     def check(self, view: View) -> Iterator[Violation]:
         setup = view.model.setup
         for first, second in () if setup is None else setup.linear_pairs:
             cause = f"no activation lies between layers {first!r} and {second!r}: {self.cause}"
-            remedy = f'give layer {first!r} an activation, such as `activation="relu"`'
+            code = "" if setup is None else setup.codes.get(first, "")
+            remedy = set_activation(code, first, "relu")
             order = order_of(view, first)
             yield Violation(first, 0.0, order, cause=cause, remedy=remedy)
 
@@ -124,7 +139,7 @@ class HighDropout(Rule):
     applies = "layers of Keras that drop values, recurrent and attention layers among them"
     healthy = "0 .. 0.5"
     cause = "so little of the signal is left that training is slow and noisy"
-    remedy = "use a rate of 0.2 to 0.5, such as `keras.layers.Dropout(0.3)`"
+    remedy = "build the layer with a rate of 0.2 to 0.5"
     origin = "a rate of 0.8 multiplies what is left by 5; usual rates end at 0.5"
     threshold: float = 0.8
 
@@ -133,7 +148,9 @@ class HighDropout(Rule):
         for layer, rate in () if setup is None else setup.dropout_rates.items():
             if rate >= self.threshold:
                 cause = f"layer {layer!r} drops {rate:.4g} of its values: {self.cause}"
-                yield Violation(layer, rate, order_of(view, layer), cause=cause)
+                code = setup.dropout_codes.get(layer) if setup else None
+                remedy = f"use a rate of 0.2 to 0.5: `{code} = 0.3` and {COMPILE}" if code else None
+                yield Violation(layer, rate, order_of(view, layer), cause=cause, remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -149,8 +166,8 @@ class NothingTrainable(Rule):
     healthy = "at least 1"
     cause = "every layer is frozen, so training changes nothing"
     remedy = (
-        "set `model.trainable = True`, or `layer.trainable = True` for the layers to train, and "
-        "compile the model again"
+        "unfreeze the model: `model.trainable = True` and "
+        "`model.compile(keras.optimizers.Adam(1e-3), model.loss)`"
     )
     origin = "by definition"
     threshold: float = 1.0
@@ -176,7 +193,7 @@ class LearningRate(Rule):
     applies = "the learning rate as `fit` begins"
     healthy = "above 0"
     cause = "the optimizer changes no weight, or goes up the loss instead of down"
-    remedy = "use a positive rate: `model.compile(optimizer=keras.optimizers.Adam(1e-3), ...)`"
+    remedy = "use a positive rate: `model.compile(keras.optimizers.Adam(1e-3), model.loss)`"
     origin = "by definition; a warm-up from zero is healthy"
 
     def check(self, view: View) -> Iterator[Violation]:
@@ -219,8 +236,8 @@ class EqualKernels(Rule):
         "share, draws the same numbers each time"
     )
     remedy = (
-        'give each layer its own initializer: `kernel_initializer="he_normal"` in each layer, '
-        "with `keras.utils.set_random_seed(1)` once to make the run repeatable"
+        "draw the weights anew: `keras_winit.reinitialize(model)`, or give each layer an "
+        "initializer of its own"
     )
     origin = (
         "MLPs with ReLU on digits, 4 seeds: up to 12 equal kernels trained like different ones, "
@@ -242,4 +259,6 @@ class EqualKernels(Rule):
                 order_of(view, second),
                 severity="warning" if count >= self.threshold else None,
                 cause=cause,
+                remedy=f"draw its weights anew: {reinitialize_code(second)}, or give the layer an "
+                "initializer of its own",
             )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.remedies import reinitialize_code
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
 from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
 
@@ -58,7 +59,7 @@ class VanishingForward(Rule):
     )
     healthy = "0.064 .. 0.975"
     cause = "each layer shrinks the differences between samples until none are left"
-    remedy = "use the scheme that fits the activation"
+    remedy = "draw the weights anew: `keras_winit.reinitialize(model)`"
     origin = (
         "1 % quantile of healthy runs 0.064; SageMaker's PoorWeightInitialization uses a factor "
         "of 10 per layer"
@@ -81,7 +82,7 @@ class VanishingForward(Rule):
                         ratio,
                         row.order,
                         cause=self._cause(row, ratio, compared_with),
-                        remedy=scheme_advice(row.part),
+                        remedy=scheme_advice(row.layer, row.part),
                     )
                 if place == 0:
                     reference, compared_with = spread, f"those of layer {row.layer!r}"
@@ -125,7 +126,7 @@ class ExplodingForward(Rule):
     applies = "hidden layers with kernels up to step 12; not before normalization"
     healthy = "0.07 .. 1.3"
     cause = "each layer makes the signal larger"
-    remedy = "use the scheme that fits the activation"
+    remedy = "draw the weights anew: `keras_winit.reinitialize(model)`"
     origin = "99 % quantile of healthy runs 1.3"
     threshold: float = 100.0
     growth: float = 50.0
@@ -146,7 +147,8 @@ class ExplodingForward(Rule):
                 kind = "pre-activation" if signal.pre_activation else "output"
                 cause = f"the {kind} of layer {row.layer!r} has standard deviation {stddev:.3g}"
                 in_branch = (
-                    "use a smaller gain at the ends of residual branches, or normalize within them"
+                    "scale the residual branches: `keras_winit.reinitialize(model)`, or normalize "
+                    "in them"
                 )
                 yield Violation(
                     row.layer,
@@ -154,7 +156,7 @@ class ExplodingForward(Rule):
                     row.order,
                     threshold=limit,
                     cause=f"{cause}: {self.cause}",
-                    remedy=scheme_advice(part) if part.branch is None else in_branch,
+                    remedy=scheme_advice(row.layer, part) if part.branch is None else in_branch,
                 )
 
 
@@ -193,7 +195,10 @@ class DeadUnits(Rule):
     )
     healthy = "0 .. 0.385 with batches of 256"
     cause = "a unit that is zero for every sample gets no gradient, and seldom recovers"
-    remedy = "use zero or positive biases, a lower learning rate, or a leaky activation"
+    remedy = (
+        "draw the weights anew: `keras_winit.reinitialize(model)`; if units die again, use a lower "
+        "learning rate or a leaky activation"
+    )
     origin = (
         "theory: with random signs and no biases, a unit is dead as often as it is active for all "
         "samples, so at most 1 / 2 are; training adds to that, 0.70 of 128 units in a model with "
@@ -223,6 +228,7 @@ class DeadUnits(Rule):
                 continue
             all_dead = share >= 0.99
             least = min(2, self.persistence) if all_dead else self.persistence
+            again = f"draw its weights anew: {reinitialize_code(row.layer)}"
             cause = f"{dead:.0f} of {units} units of layer {row.layer!r} are zero on this batch"
             yield Violation(
                 row.layer,
@@ -232,7 +238,8 @@ class DeadUnits(Rule):
                 severity="error" if all_dead else None,
                 persistence=max(least, records_needed(units, probability)),
                 cause=f"{cause}: {self.cause}",
-                remedy=f"{self.remedy}; {scheme_advice(row.part)}",
+                remedy=f"{scheme_advice(row.layer, row.part, again)}; if units die again, use "
+                "a lower learning rate or a leaky activation",
             )
 
     def _probability(self, samples: float) -> float:
@@ -255,7 +262,7 @@ class Saturated(Rule):
     applies = "hidden layers whose activation is flat somewhere; the zeros of a rectifier excepted"
     healthy = "0 .. 0.06"
     cause = "the pre-activations lie where the activation is flat and passes hardly any gradient"
-    remedy = "use a smaller gain, and scale the inputs to standard deviation 1"
+    remedy = "draw the weights anew: `keras_winit.reinitialize(model)`"
     origin = "far above the 99 % quantile of healthy runs, 0.06, because many layers recover"
     threshold: float = 0.5
     persistence: int = 3
@@ -266,8 +273,6 @@ class Saturated(Rule):
             share, part = row["saturated_share"], row.part
             if part is None or not part.hidden or row.pre_activation or not share > self.threshold:
                 continue
-            advice = scheme_advice(part, "")
-            advice = f"{advice}, and " if advice else ""
             cause = (
                 f"{share:.0%} of the outputs of layer {row.layer!r} lie where the activation is "
                 "flat and passes hardly any gradient"
@@ -278,5 +283,5 @@ class Saturated(Rule):
                 row.order,
                 severity=None if view.step <= self.warns_until else "info",
                 cause=cause,
-                remedy=f"{advice}scale the inputs to standard deviation 1",
+                remedy=scheme_advice(row.layer, part),
             )

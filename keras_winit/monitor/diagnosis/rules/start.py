@@ -4,13 +4,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.remedies import reinitialize_code
 from keras_winit.monitor.diagnosis.rules.run_view import View, Weight
 from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
+
+
+def _anew(weight: Weight) -> str:
+    return f"draw its weights anew: {reinitialize_code(weight.layer)}"
 
 
 def _may_repeat(weight: Weight) -> bool:
     """Return whether equal units are intended, or harmless as in an output layer."""
     return weight.kernel.repeats_units or not weight.part.hidden
+
+
+def _is_zero_recurrence(view: View, weight: Weight) -> bool:
+    """Return whether a weight is of a recurrent layer whose kernels are all zero."""
+    kernels = [other for other in view.kernels if other.layer == weight.layer]
+    is_recurrent = any(other.kernel.role == "recurrent" for other in kernels)
+    return is_recurrent and all(other["weight_norm"] == 0 for other in kernels)
 
 
 @dataclass(frozen=True)
@@ -23,7 +35,7 @@ class ConstantUnits(Rule):
     statistic = "weight_repeated"
     fires = (
         "the share of units that repeat another unit reaches the threshold in a hidden kernel "
-        "that is not all zero"
+        "that is not all zero, or in a recurrent layer whose kernels are all zero"
     )
     applies = "hidden kernels at step 0; not schemes that repeat units on purpose, such as ICNR"
     healthy = "0"
@@ -31,7 +43,7 @@ class ConstantUnits(Rule):
         "units with equal weights compute the same output, and stay equal unless something tells "
         "them apart"
     )
-    remedy = "initialize the kernel with a random scheme"
+    remedy = "draw the weights anew: `keras_winit.reinitialize(model)`"
     origin = "healthy kernels have 0; a kernel with half of its units equal has just under 0.5"
     threshold: float = 0.3
     last_step: int | None = 0
@@ -39,14 +51,15 @@ class ConstantUnits(Rule):
     def check(self, view: View) -> Iterator[Violation]:
         for weight in view.kernels:
             share = weight["weight_repeated"]
-            if not _may_repeat(weight) and weight["weight_norm"] > 0 and share >= self.threshold:
+            can_tell = weight["weight_norm"] > 0 or _is_zero_recurrence(view, weight)
+            if not _may_repeat(weight) and can_tell and share >= self.threshold:
                 cause = f"{share:.0%} of the units of {weight.kernel.name!r} repeat another unit"
                 yield Violation(
                     weight.layer,
                     share,
                     weight.order,
                     cause=f"{cause}: {self.cause}",
-                    remedy=scheme_advice(weight.part),
+                    remedy=scheme_advice(weight.layer, weight.part, _anew(weight)),
                 )
 
 
@@ -66,8 +79,8 @@ class SymmetricUnits(Rule):
     healthy = "0"
     cause = "nothing tells the units apart, so they all learn the same, or nothing"
     remedy = (
-        "initialize the kernel with a random scheme; use zeros only in output layers and at the "
-        "ends of residual branches"
+        "draw the weights anew: `keras_winit.reinitialize(model)`; use zeros only in output layers "
+        "and at the ends of residual branches"
     )
     origin = (
         "as for constant_units; kernel and gradient must both repeat, because a kernel of zeros "
@@ -92,7 +105,7 @@ class SymmetricUnits(Rule):
                     weight.order,
                     persistence=2 if stuck else None,
                     cause=cause,
-                    remedy=scheme_advice(weight.part),
+                    remedy=scheme_advice(weight.layer, weight.part, _anew(weight)),
                 )
 
 
@@ -110,7 +123,10 @@ class BadInitialLoss(Rule):
     applies = "cross-entropy without penalties or sample weights, at step 0"
     healthy = "0.97 .. 2.5 times log(classes)"
     cause = "the untrained model is confident and wrong"
-    remedy = 'set kernel_initializer="winit>zeros" or a small scheme in the output layer'
+    remedy = (
+        "start the output layer from zeros: `keras_winit.reinitialize(model, 'winit>zeros', "
+        "layers=model.layers[-1])`"
+    )
     origin = (
         "healthy maximum 4.7, in residual models without normalization; Keras clips "
         "probabilities at 1e-7, so no loss of probabilities exceeds 16"
@@ -132,4 +148,18 @@ class BadInitialLoss(Rule):
                 f"the first loss is {loss:.3g}, {ratio:.2g} times the {expected:.3g} of equal "
                 f"guesses: {self.cause}"
             )
-            yield Violation("loss", ratio, len(view.rows), threshold=limit, cause=cause)
+            yield Violation(
+                "loss",
+                ratio,
+                len(view.rows),
+                threshold=limit,
+                cause=cause,
+                remedy=self._remedy(view),
+            )
+
+    def _remedy(self, view: View) -> str | None:
+        ends = [weight.layer for weight in view.kernels if not weight.part.hidden]
+        if not ends:
+            return None
+        code = reinitialize_code(ends[-1]).replace("(model, ", '(model, "winit>zeros", ')
+        return f"start the output layer from zeros: {code}"

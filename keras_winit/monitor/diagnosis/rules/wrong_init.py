@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.remedies import reinitialize_code
 from keras_winit.monitor.diagnosis.rules.run_view import View, Weight
 from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
 
-# Remedy for a layer whose kernel is not what its scheme would draw.
-NEW_WEIGHTS = (
-    "the layer has a fitting initializer, but other weights: see where they were set, or whether "
-    "`keras_winit.for_layer` must tell the initializer the fans"
-)
+# For a layer whose kernel is not what its scheme would draw.
+NEW_WEIGHTS = "the layer has a fitting initializer, but other weights; draw them anew: "
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class WrongInit(Rule):
     )
     healthy = "1/2.7 .. 2.7"
     cause = "the variance of the kernel fits neither its fans nor its activation"
-    remedy = "use the scheme that fits the activation"
+    remedy = "draw the weights anew: `keras_winit.reinitialize(model)`"
     origin = (
         "2.7 accepts Glorot where gain**2 / fan_in is 2.5 times its variance; of normal entries, "
         "1 kernel in 1000 passes the limits of chance"
@@ -64,7 +62,9 @@ class WrongInit(Rule):
                 threshold=low if ratio < 1 else high,
                 severity="warning" if far and not (ratio < 1 and is_choice) else "info",
                 cause=_stddev_mismatch(weight),
-                remedy=scheme_advice(weight.part, NEW_WEIGHTS),
+                remedy=scheme_advice(
+                    weight.layer, weight.part, NEW_WEIGHTS + reinitialize_code(weight.layer)
+                ),
             )
 
     def _ratio(self, weight: Weight) -> float | None:
