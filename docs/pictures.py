@@ -16,7 +16,6 @@ import urllib.request
 from pathlib import Path
 
 import keras
-import matplotlib
 import numpy as np
 
 import keras_winit
@@ -97,6 +96,9 @@ def wait_until_served(address):
 
 
 def main():
+    """Draw the pictures in both styles."""
+    import matplotlib.style
+
     parser = argparse.ArgumentParser()
     parser.add_argument("--tab", action="store_true", help="also take the picture of the tab")
     options = parser.parse_args()

@@ -27,7 +27,7 @@ def test_code_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch, re
     text = page.read_text()
     blocks = list(BLOCK.finditer(text))
     outputs = {}
-    for block, follower in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, follower in zip(blocks, [*blocks, None][1:], strict=True):
         if block[1] != "python":
             continue
         out = io.StringIO()

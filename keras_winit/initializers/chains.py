@@ -192,7 +192,7 @@ class LooksLinear(_ChainScheme):
 
     Example:
         >>> hidden = [
-        ...     keras.layers.Dense(64, "gelu", kernel_initializer=LooksLinear(place, "gelu"))
+        ...     keras.layers.Dense(64, "gelu", kernel_initializer=LooksLinear(place, nonlinearity="gelu"))
         ...     for place in ("first", *["hidden"] * 48)
         ... ]
         >>> output = keras.layers.Dense(10, kernel_initializer=LooksLinear("last"))
@@ -260,13 +260,18 @@ class LooksLinear(_ChainScheme):
     def _arranged(self, sizes: _Sizes, shape: Shape, axes: Axes, *matrices: Array) -> Array:
         half = matrices[0]
         if self.place != "last":
-            rest = sizes.outputs // max(shape[axes.outputs[-1]], 1)
-            half, single = (matrix.reshape(*matrix.shape[:3], rest, -1) for matrix in matrices)
+            units = shape[axes.outputs[-1]]
+            rest = sizes.outputs // max(units, 1)
+            half, single = (
+                matrix.reshape(*matrix.shape[:3], rest, columns)
+                for matrix, columns in zip(matrices, (units // 2, units % 2), strict=True)
+            )
             half = np.concatenate([half, -half, single], axis=4)
             half = half.reshape(*half.shape[:3], sizes.outputs)
         if self.place != "first":
             channels = self._paired_channels(shape, axes)
-            paired = half.reshape(sizes.kernels, sizes.taps, -1, channels // 2, sizes.outputs) / 2
+            rest = sizes.inputs // max(channels, 1)
+            paired = half.reshape(*half.shape[:2], rest, channels // 2, sizes.outputs) / 2
             unpaired = np.zeros((*paired.shape[:3], channels % 2, sizes.outputs), half.dtype)
             half = np.concatenate([paired, -paired, unpaired], axis=3)
         return half

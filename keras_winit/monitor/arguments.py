@@ -53,6 +53,7 @@ def statistics(chosen: Any) -> tuple[str, ...]:
     """Return the names of the statistics to measure."""
     if chosen is None:
         return CHEAP
+    names: tuple[str, ...]
     if isinstance(chosen, str):
         names = ALL if chosen == "all" else (chosen,)
     else:

@@ -132,7 +132,8 @@ def _require_counts(shape: Sequence[int], use: Use) -> None:
         ("strides", use.strides, 1, isinstance(use.strides, Sequence)),
     ):
         try:
-            counts = [operator.index(count) for count in (value if several else (value,))]
+            numbers: Any = value if several else (value,)
+            counts = [operator.index(count) for count in numbers]
         except TypeError:
             counts = None
         if counts is None or not all(least <= count < 2**63 for count in counts):

@@ -9,7 +9,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from support.fitting import NEEDED, fits, fitting, make
+from support.fitting import CHAIN_SCHEMES, NEEDED, fits, fitting, make
 from support.laws import numpy
 
 import keras_winit
@@ -242,20 +242,26 @@ def test_another_seed_gives_other_values(name):
     assert not np.array_equal(draw(scheme.from_config(scheme.get_config())), draw(scheme))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name
-        for name in {*RANDOM, *WRAPPERS}
-        if name not in NEEDED and fits(name, (32, 2, 16)) and fits(name, (32, 48))
-    ],
-)
-def test_kernels_that_share_a_name_start_different(name):
+def random_names(*shapes):
+    """Return the random schemes that need no argument and take kernels of these shapes."""
+    names = {*RANDOM, *WRAPPERS} - set(NEEDED)
+    return sorted(name for name in names if all(fits(name, shape) for shape in shapes))
+
+
+@pytest.mark.parametrize("name", random_names((32, 2, 16), (32, 48)))
+def test_kernels_of_attention_that_share_a_name_start_different(name):
     attention = keras.layers.MultiHeadAttention(2, 16, kernel_initializer=f"winit>{name}")
     attention.build((2, 5, 32), (2, 5, 32))
     kernels = [numpy(w) for w in attention.weights if tuple(w.shape) == (32, 2, 16)]
     assert len(kernels) == 3
     assert len({kernel.tobytes() for kernel in kernels}) == 3
+
+
+# The schemes of chains refuse gates.
+@pytest.mark.parametrize(
+    "name", [name for name in random_names((32, 48)) if name not in CHAIN_SCHEMES]
+)
+def test_kernels_of_two_layers_that_share_a_name_start_different(name):
     both = keras.layers.Bidirectional(keras.layers.GRU(16, kernel_initializer=f"winit>{name}"))
     both.build((2, 5, 32))
     kernels = [numpy(w) for w in both.weights if tuple(w.shape) == (32, 48)]

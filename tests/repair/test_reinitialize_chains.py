@@ -44,13 +44,13 @@ def test_a_convolutional_chain_goes_through_pooling_and_flatten():
     flat = [*convolutions, L.MaxPooling2D(), L.Flatten(), L.Dense(9, "relu"), L.Dense(3)]
     assert choices(*flat, shape=(8, 8, 1)) == [
         ("looks_linear(place=first)", "first of 4 kernels with relu"),
-        ("looks_linear(gain=2, noise=0.3)", "hidden of 4 kernels with relu"),
+        ("looks_linear(gain=2, noise=0.6)", "hidden of 4 kernels with relu"),
         ("looks_linear(gain=2, channels=8)", "hidden of 4 kernels with relu"),
         ("looks_linear(place=last, gain=0.1)", "last of 4 kernels with relu"),
     ]
     convolutions = [L.Conv2D(8, 3, activation="relu") for _ in range(3)]
     pooled = choices(*convolutions, L.GlobalAveragePooling2D(), L.Dense(3), shape=(8, 8, 1))
-    assert pooled[-1][0] == "looks_linear(place=last, gain=1)"
+    assert pooled[-1][0] == "looks_linear(place=last, gain=3)"
 
 
 @pytest.mark.parametrize(

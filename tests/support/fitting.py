@@ -5,6 +5,9 @@ Tests over the registry skip the other shapes or expect an error.
 
 from keras_winit.initializers import REGISTRY
 
+# Schemes of kernels in a chain, which refuse gates and depthwise channels.
+CHAIN_SCHEMES = ("looks_linear", "near_linear_orthogonal")
+
 # Required arguments of schemes.
 NEEDED = {"fan_in_bias": {"fan_in": 64}}
 

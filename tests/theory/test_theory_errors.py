@@ -69,7 +69,7 @@ ERRORS = [
     (
         lambda: kw.gain("tanh", "fan_in"),
         ValueError,
-        "`gain(mode=...)` must be one of 'second_moment', 'centered', 'backward', 'torch'. "
+        "`gain(mode=...)` must be one of 'second_moment', 'centered', 'backward', 'odd', 'torch'. "
         "Received: mode='fan_in'.",
     ),
     (

@@ -58,7 +58,8 @@ def double_softmax():
 def normalized_small_kernel():
     tiny = Dense(32, kernel_initializer=Normal(stddev=1e-7), use_bias=False, name="tiny")
     return classifier(
-        "winit>he_normal", tiny, layers.LayerNormalization(epsilon=1e-20), "he_normal"
+        *("winit>he_normal", tiny, layers.LayerNormalization(epsilon=1e-20), "he_normal"),
+        optimizer=keras.optimizers.SGD(1e-20),
     )
 
 
@@ -87,11 +88,7 @@ CASES = {
         (CLASSES[:, None] > 1).astype("float32"),
     ),
     "loss_mismatch": (lambda: classifier(loss=LOGITS), X, CLASSES),
-    "target_range": (
-        lambda: classifier(end=(1, "sigmoid"), loss=keras.losses.BinaryCrossentropy()),
-        X,
-        2.0 * (CLASSES[:, None] > 1).astype("float32") - 1,
-    ),
+    "target_range": (lambda: regression(end=(1, "tanh")), X, 10 + NUMBERS),
     "double_softmax": (double_softmax, X, CLASSES),
     "no_activation": (lambda: classifier(Dense(32, name="plain"), "he_normal"), X, CLASSES),
     "high_dropout": (lambda: classifier("he_normal", layers.Dropout(0.9)), X, CLASSES),
@@ -110,8 +107,8 @@ CASES = {
         CLASSES,
     ),
     "vanishing_forward": (lambda: classifier(*["winit>small_normal"] * 5), X, CLASSES),
-    "exploding_forward": (lambda: classifier(*["winit>large_normal"] * 3), X, CLASSES),
-    "vanishing_backward": (lambda: classifier(*["winit>small_normal"] * 5), X, CLASSES),
+    "exploding_forward": (lambda: classifier(*[Normal(stddev=2.0)] * 5), X, CLASSES),
+    "vanishing_backward": (lambda: classifier(*["winit>small_normal"] * 8), X, CLASSES),
     "exploding_backward": (normalized_small_kernel, X, CLASSES),
     "dead_units": (lambda: classifier("he_normal", NEGATIVE), X, CLASSES),
     "saturated": (

@@ -29,8 +29,9 @@ class WrongInit(Rule):
     )
     applies = (
         "kernels with known fans at step 0, unless a normalization follows; recurrent kernels, "
-        "residual branches and output layers may be smaller; only an info in models with attention "
-        "that start from a small standard deviation of about 0.02"
+        "residual branches, output layers and a first kernel before an odd activation may be "
+        "smaller; only an info in models with attention that start from a small standard "
+        "deviation of about 0.02"
     )
     healthy = "1/2.7 .. 2.7"
     cause = "the variance of the kernel fits neither its fans nor its activation"
@@ -78,8 +79,14 @@ class WrongInit(Rule):
         # A small recurrent kernel, residual branch or output is a deliberate and stable choice.
         part = weight.part
         may_be_small = kernel.role == "recurrent" or part.branch is not None or not part.hidden
-        return None if may_be_small and ratio < 1 else ratio
+        keeps_linear = part.takes_raw_input and part.activation in ODD and ratio > NEAR_LINEAR
+        return None if (may_be_small or keeps_linear) and ratio < 1 else ratio
 
+
+# A first kernel may keep what follows in the range where these are nearly linear, as
+# `winit>near_linear_orthogonal` does with a hundredth of the variance. Widths account for the rest.
+ODD = ("tanh", "softsign", "hard_tanh")
+NEAR_LINEAR = 1 / 300
 
 # Transformers start from 0.02 (BERT, GPT-2), some from half or twice of it.
 CUSTOMARY_STDDEV = 0.01, 0.04
