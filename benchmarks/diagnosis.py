@@ -27,8 +27,8 @@ must mention it. `check` is tried on the first batch, before training. After a f
     TensorFlow, 300 to 309      0 of 889        16 (1.8 %)        979 of 1040 (94.1 %)    95 of 104
     JAX, 300 and 301            0 of 178        3 (1.7 %)         196 of 208 (94.2 %)     95 of 104
 
-One healthy run of 890 did not train. Of the faulty programs, these are missed in nearly all seeds: a
-rate that decays by 10 at every step, zeros in an LSTM, kernels of numpy.random.rand, and equal
+One healthy run of 890 did not train. Of the faulty programs, these are missed in nearly all seeds:
+a rate that decays by 10 at every step, zeros in an LSTM, kernels of numpy.random.rand, and equal
 kernels in a few layers, which the rule reports as an info only. Two causes were added to the rules
 after these runs: the kernels of zeros, and a first kernel that is small on purpose.
 

@@ -191,10 +191,9 @@ class LooksLinear(_ChainScheme):
             divide the inputs, or the kernel has groups, gates or depthwise channels.
 
     Example:
-        >>> hidden = [
-        ...     keras.layers.Dense(64, "gelu", kernel_initializer=LooksLinear(place, nonlinearity="gelu"))
-        ...     for place in ("first", *["hidden"] * 48)
-        ... ]
+        >>> places = ("first", *["hidden"] * 48)
+        >>> starts = [LooksLinear(place, nonlinearity="gelu") for place in places]
+        >>> hidden = [keras.layers.Dense(64, "gelu", kernel_initializer=start) for start in starts]
         >>> output = keras.layers.Dense(10, kernel_initializer=LooksLinear("last"))
 
     Departs: The paper treats ReLU. Other activations, gains from their odd part, noise and the
