@@ -19,8 +19,8 @@ COMPOSITE = (
     keras.layers.GroupQueryAttention,
 )
 
-# What unknown sizes are taken for if a model does not run without: of the batch, and others.
-# They are small, because a table of positions may be short.
+# If a model does not run without them, these take the place of the batch size and of other
+# unknown sizes. They are small, because a table of positions may be short.
 SIZES = 2, 4
 
 

@@ -107,7 +107,7 @@ class Inspection:
 
     @property
     def sentence(self) -> str:
-        """How the kernels were found."""
+        """The way in which the kernels were found."""
         if self.method == "symbolic":
             return "The model was traced on symbolic tensors."
         raised = f"tracing it raised {type(self.error).__name__}"

@@ -1,11 +1,14 @@
 """Finds chains: kernels in a row with one activation between two, no normalization, no skip."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import keras
 
+from keras_winit.initializers.chains import EVEN_SHARE
+from keras_winit.models.graph import Call
 from keras_winit.models.nonlinearities import Nonlinearity
 from keras_winit.models.surroundings import Surroundings
 
@@ -97,16 +100,21 @@ def chain_places(at: Surroundings) -> dict[int, ChainPlace]:
 
 
 def is_odd(activation: Nonlinearity) -> bool | None:
-    """Whether an activation is odd; None if it is hardly odd at all or its share is not known."""
+    """Return whether an activation is odd; None if it is hardly odd, or that is not known."""
     share = activation.odd_share
     if share is None or share < LEAST_ODD_SHARE:
         return None
-    return share > 1 - 1e-6
+    return share > 1 - EVEN_SHARE
 
 
 def _links(at: Surroundings) -> Iterator[tuple[int, Link]]:
     """Yield the position of each kernel that a link leaves, and the link."""
-    members = {position for position in range(len(at.calls)) if _is_member(at, position)}
+    uses = Counter(id(call.operation) for call in at.calls)
+    members = {
+        position
+        for position, call in enumerate(at.calls)
+        if uses[id(call.operation)] == 1 and _is_member(call)
+    }
     for position in members:
         link = _link(at, position)
         wide_enough = at.kernels[position][0].variable.shape[-1] >= FEWEST_UNITS
@@ -114,16 +122,14 @@ def _links(at: Surroundings) -> Iterator[tuple[int, Link]]:
             yield position, link
 
 
-def _is_member(at: Surroundings, position: int) -> bool:
-    """Whether a call applies a kernel of its own that a chain may hold, to one tensor."""
-    call = at.calls[position]
+def _is_member(call: Call) -> bool:
+    """Return whether a call applies a kernel that a chain may hold, to one tensor."""
     layer = call.operation
     return (
         type(layer) in MEMBERS
         and layer.trainable
         and len(call.inputs) + call.takes_model_input == 1
         and getattr(layer, "groups", 1) == 1
-        and sum(other.operation is layer for other in at.calls) == 1
     )
 
 

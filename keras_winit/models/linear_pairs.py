@@ -23,7 +23,7 @@ LINEAR = (
     *(layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
 )
 
-# What an ordinary pair takes its input from and gives its output to. Anything else, such as
+# An ordinary pair takes its input from these and gives its output to them. Anything else, such as
 # the product of an attention or a sum of branches, may need a kernel of its own on each side.
 POOLINGS = (
     *(layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D),

@@ -19,7 +19,7 @@ OF_CLASSES = frozenset(
         "categorical_focal_crossentropy",
     )
 )
-# Of these, the ones whose value at equal probabilities is the logarithm of their number.
+# At equal probabilities these losses are the logarithm of the number of classes.
 UNWEIGHTED = frozenset(("categorical_crossentropy", "sparse_categorical_crossentropy"))
 # Losses of targets that the outputs shall equal.
 OF_REGRESSION = frozenset(("mean_squared_error", "mean_absolute_error", "huber", "log_cosh"))

@@ -195,7 +195,7 @@ def _is_looks_linear(kernel: KernelContext) -> bool:
 
 
 def _is_near_linear(kernel: KernelContext) -> bool:
-    """Whether a kernel lies in a chain of odd activations that are steep enough at zero."""
+    """Return whether a kernel lies in a chain of odd activations that are steep enough at zero."""
     is_odd = kernel.chain is not None and kernel.chain.odd
     return is_odd and LEAST_SQUARED_SLOPE < _squared_slope(kernel) < math.inf
 

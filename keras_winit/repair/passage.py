@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_winit.repair.signals import Signal
 
-# What stands for a size that the model leaves open, such as the length of a sequence.
+# This number stands for a size that the model leaves open, such as the length of a sequence.
 OPEN_SIZE = 32
 
 Shape = tuple[int | None, ...]

@@ -169,7 +169,7 @@ class Places:
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """Where inputs, layers and targets stand among all rows in `order`."""
+        """Indices of inputs, layers and targets among all rows in `order`."""
         first = len(self.inputs)
         last = first + len(self.layers)
         return slice(first), slice(first, last), slice(last, None)

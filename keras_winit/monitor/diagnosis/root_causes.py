@@ -92,7 +92,7 @@ CAUSES: dict[str, Effects] = {
     "constant_output": Effects(("nothing_learns",)),
 }
 
-# What these rules find was there before the first step, whenever they find it.
+# The faults that these rules find were there before the first step, whenever they are found.
 FROM_START = (
     *("nothing_trainable", "learning_rate", "loss_mismatch", "one_unit_softmax", "double_softmax"),
     *("no_activation", "high_dropout", "target_range", "target_scale", "input_scale"),

@@ -11,9 +11,11 @@ from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
 from keras_winit.monitor.diagnosis.rules.remedies import COMPILE, STANDARDIZE, array_code
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
 
-# Layers that scale the data, and layers that make the scale before them unimportant.
+# The name of the inputs in code that stands in a remedy.
 CODE_X = r"\bx\b"
 ALL_ZERO = "see how the data are read: `print(np.abs(x).max(axis=0))`"
+
+# Layers that scale the data, and layers that make the scale before them unimportant.
 RESCALING = "Rescaling"
 NORMALIZING = ("Normalization", "BatchNormalization", "LayerNormalization")
 
