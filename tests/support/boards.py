@@ -1,7 +1,9 @@
 """A record and a finding to write, and TensorBoard's own readers to read them back."""
 
 import json
+import resource
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +51,21 @@ FINDING = {
     "hits": 3,
     "consequences": [{"rule": "saturated", "severity": "info", "layer": "block/out", "step": 1}],
 }
+
+
+@contextmanager
+def full_disk(size):
+    """Let files grow to `size` bytes only. Python ignores the signal and raises an error.
+
+    This holds for all files of the process, so it must end before pytest reports the test: the
+    report may be longer than `size`.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def at(step, record=RECORD):

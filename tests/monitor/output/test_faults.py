@@ -2,13 +2,12 @@
 
 import gc
 import os
-import resource
 import warnings
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.boards import WRITERS, at, read, written_steps
+from support.boards import WRITERS, at, full_disk, read, written_steps
 from support.monitored import fit, steps_of, tiny
 
 from keras_winit import ActivationMonitor
@@ -17,19 +16,10 @@ from keras_winit.monitor import CsvWriter, JsonLinesWriter
 LIMIT = 20_000
 
 
-@pytest.fixture
-def small_disk():
-    """Let files grow to `LIMIT` bytes only. Python ignores the signal and raises an error."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def write_until_full(writers, steps):
     """Let writers take turns until one fails; return the steps that were written."""
     complete = []
-    with suppress(OSError):
+    with full_disk(LIMIT), suppress(OSError):
         for step in steps:
             writers[step % len(writers)].write(at(step))
             complete.append(step)
@@ -38,7 +28,6 @@ def write_until_full(writers, steps):
 
 
 @pytest.mark.backend_independent
-@pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("kind", ["json", "csv"])
 def test_two_writers_of_one_file_keep_each_complete_record(kind, tmp_path):
     writers = [WRITERS[kind](tmp_path) for _ in range(2)]
@@ -50,7 +39,6 @@ def test_two_writers_of_one_file_keep_each_complete_record(kind, tmp_path):
 
 
 @pytest.mark.backend_independent
-@pytest.mark.usefixtures("small_disk")
 def test_a_file_that_log_rotation_truncated_gets_no_gap(tmp_path):
     writer, path = WRITERS["json"](tmp_path), tmp_path / "logs" / "out.jsonl"
     for step in range(10):

@@ -3,34 +3,21 @@
 import json
 import os
 import re
-import resource
 import shutil
 import sys
 import warnings
-from contextlib import contextmanager
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from support import boards
-from support.boards import RECORD, written_steps
+from support.boards import RECORD, full_disk, written_steps
 from support.monitored import fit, tiny
 
 from keras_winit import ActivationMonitor
 from keras_winit.monitor import CsvWriter, JsonLinesWriter, TensorBoardWriter, Writer
 from keras_winit.monitor.diagnosis.rules import Rule, Violation
-
-
-@contextmanager
-def full_disk(size):
-    """Let files grow to `size` bytes only. Python ignores the signal and raises an error."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 class CallLogger(Writer):
