@@ -295,6 +295,12 @@ def test_targets_are_compared_with_the_outputs(targets, output, severity):
     assert found == ([("target_scale", severity)] if severity else [])
 
 
+@pytest.mark.parametrize(("step", "is_found"), [(12, True), (13, False)])
+def test_targets_are_compared_only_while_outputs_have_their_first_size(step, is_found):
+    records = make_records(1, start=step, targets={"mean": 0.0, "stddev": 1e6})
+    assert bool(rules_in(records, make_facts(**REGRESSION), "target_scale")) == is_found
+
+
 def test_numbers_of_classes_have_no_scale():
     records = make_records(1, targets={"mean": 5e3, "stddev": 3e3})
     assert rules_in(records, make_facts(), "target_scale") == []

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from support.planted import make_record
+from support.planted import findings_in, make_facts, make_record, make_records, rule_named
 from support.setups import found, setup_of, stack
 
 from keras_winit.models.losses import LossSetup
@@ -342,6 +342,14 @@ def test_many_equal_kernels_are_a_warning(count, severity):
     equal = (Dense(8, "relu", kernel_initializer=Normal(seed=1)) for _ in range(count))
     finding = found(setup_of(stack(*equal, Dense(1))))["equal_kernels"]
     assert (finding.severity, len(finding.consequences)) == (severity, count - 2)
+
+
+@pytest.mark.backend_independent
+def test_equal_kernels_are_reported_of_the_start_only():
+    equal = (Dense(8, "relu", kernel_initializer=Normal(seed=1)) for _ in range(2))
+    facts = make_facts(setup=setup_of(stack(*equal, Dense(1))))
+    (finding,) = findings_in(make_records(5), facts, [rule_named("equal_kernels")])
+    assert finding.hits == 1
 
 
 @pytest.mark.backend_independent
