@@ -44,10 +44,12 @@ def test_hostile_names_are_written(make_writer, tmp_path):
     assert written_steps(tmp_path) == [0, 1]
 
 
-def test_a_record_without_numbers_is_written(make_writer):
+def test_a_record_without_numbers_is_written(make_writer, tmp_path):
     writer = make_writer()
     writer.write(EMPTY_RECORD)
+    writer.write(at(1))
     writer.close()
+    assert written_steps(tmp_path)[-1] == 1
 
 
 WRITE_UNTIL_KILLED = """
