@@ -14,6 +14,7 @@ from keras_winit.initializers.implicit import Siren
 from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.scaling import HeNormal, LecunNormal, XavierNormal
 from keras_winit.models.inspect import KernelContext
+from keras_winit.models.nonlinearities import Nonlinearity
 from keras_winit.models.surroundings import UNKNOWN_SINE
 from keras_winit.theory.activations import find_activation
 
@@ -29,7 +30,13 @@ CHAIN_NOISE, MOST_NOISE = 6.0, 0.6
 # all kernels together at any depth and width; and the largest factor.
 POOLED_HEAD, MOST_POOLED_HEAD = 500.0, 1.5
 
-# Least mean squared slope at small pre-activations for a near-linear start; that of tanh is 1.
+# Standard deviation of pre-activations in a near-linear chain, before activations that are odd
+# and before those that are odd up to a constant. The latter's outputs are mostly the constant, so
+# that training moves all samples together, and a small signal would be lost in that.
+NEAR_LINEAR, NEAR_LINEAR_CONSTANT = 0.1, 1.0
+
+# Least mean squared slope for a near-linear start, times the squared gain of the odd part; that
+# of tanh is 2.5.
 LEAST_SQUARED_SLOPE = 0.1
 
 # Rules that scale residual branches, beside None.
@@ -155,39 +162,67 @@ def _chain_text(kernel: KernelContext) -> str:
     return f"{chain.place} of {chain.kernels} kernels with {chain.activation}" if chain else ""
 
 
-def _chain_scheme(kernel: KernelContext, scheme: Any, **arguments: Any) -> Any:
+def _noise(kernel: KernelContext) -> tuple[float, float]:
+    """Return the noise of a chain's kernel, and the factor that makes up for its padding.
+
+    Of the noise, a share v of the window lies on the map. Divided by v, it keeps the mean square
+    of signals.
+    """
     chain = kernel.chain
-    has_window = math.prod(kernel.kernel.variable.shape[:-2]) > 1
     assert chain is not None
-    noise = min(CHAIN_NOISE / chain.kernels, MOST_NOISE) if has_window else 0.0
-    return scheme(chain.place, noise=0.0 if chain.place == "first" else noise, **arguments)
+    if chain.place == "first" or math.prod(kernel.kernel.variable.shape[:-2]) == 1:
+        return 0.0, 1.0
+    noise = min(CHAIN_NOISE / chain.kernels, MOST_NOISE)
+    enlarged = noise / chain.valid_share
+    total = 1 - noise + enlarged
+    return enlarged / total, total**0.5
 
 
 def _looks_linear(kernel: KernelContext) -> Any:
     chain = kernel.chain
     assert chain is not None
     gain: float | None = None
+    noise, factor = _noise(kernel)
     if chain.place != "first":
-        gain = theory.gain(chain.activation.function, "odd", **dict(chain.activation.arguments))
+        gain = factor * _odd_gain(chain.activation)
         if chain.place == "last" and kernel.head:
-            size = chain.kernels * kernel.kernel.variable.shape[0]
-            factor = min((POOLED_HEAD / size) ** 0.5, MOST_POOLED_HEAD)
-            gain = gain * factor if chain.pooled else HEAD
-    return _chain_scheme(kernel, LooksLinear, gain=gain, channels=chain.channels)
+            gain = gain * _pooled_head(kernel) if chain.pooled else HEAD
+    return LooksLinear(chain.place, gain=gain, noise=noise, channels=chain.channels)
+
+
+def _pooled_head(kernel: KernelContext) -> float:
+    assert kernel.chain is not None
+    size = kernel.chain.kernels * kernel.kernel.variable.shape[0]
+    return min((POOLED_HEAD / size) ** 0.5, MOST_POOLED_HEAD)
 
 
 def _near_linear(kernel: KernelContext) -> Any:
-    is_hidden = kernel.chain is not None and kernel.chain.place == "hidden"
-    gain = _squared_slope(kernel) ** -0.5 if is_hidden else None
-    return _chain_scheme(kernel, NearLinearOrthogonal, gain=gain)
+    """Keep the slopes of a chain, between pre-activations of the sizes that suit them."""
+    chain = kernel.chain
+    assert chain is not None
+    before, after = chain.activation, kernel.activation
+    noise, factor = _noise(kernel)
+    gain = factor / _squared_slope(before) ** 0.5
+    if chain.place == "first":
+        gain = _near_linear_size(before)
+    elif chain.place == "hidden" and after is not None:
+        gain *= _near_linear_size(after) / _near_linear_size(before)
+    return NearLinearOrthogonal(chain.place, gain=gain, noise=noise, centered=bool(before.constant))
 
 
-def _squared_slope(kernel: KernelContext) -> float:
-    """Return the mean squared slope of the activation of a chain at small pre-activations."""
-    assert kernel.chain is not None
-    activation = kernel.chain.activation
+def _near_linear_size(activation: Nonlinearity) -> float:
+    """Return the standard deviation of pre-activations before an activation."""
+    return NEAR_LINEAR_CONSTANT if activation.constant else NEAR_LINEAR
+
+
+def _squared_slope(activation: Nonlinearity) -> float:
+    """Return the mean squared slope of an activation in a near-linear chain."""
     function = find_activation("gain", activation.function, dict(activation.arguments))
-    return theory.mean_field.chi_1(function, NearLinearOrthogonal.stddev**2, 1.0)
+    return theory.mean_field.chi_1(function, _near_linear_size(activation) ** 2, 1.0)
+
+
+def _odd_gain(activation: Nonlinearity) -> float:
+    return theory.gain(activation.function, "odd", **dict(activation.arguments))
 
 
 def _is_looks_linear(kernel: KernelContext) -> bool:
@@ -196,8 +231,11 @@ def _is_looks_linear(kernel: KernelContext) -> bool:
 
 def _is_near_linear(kernel: KernelContext) -> bool:
     """Return whether a kernel lies in a chain of odd activations that are steep enough at zero."""
-    is_odd = kernel.chain is not None and kernel.chain.odd
-    return is_odd and LEAST_SQUARED_SLOPE < _squared_slope(kernel) < math.inf
+    if kernel.chain is None or not kernel.chain.odd:
+        return False
+    activation = kernel.chain.activation
+    steepness = _squared_slope(activation) * _odd_gain(activation) ** 2
+    return LEAST_SQUARED_SLOPE < steepness < math.inf
 
 
 # The first row that fits a kernel decides. Every scheme is then bound to the layer, so that its
