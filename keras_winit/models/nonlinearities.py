@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_winit.initializers.chains import EVEN_SHARE
+from keras_winit.initializers.looks_linear import EVEN_SHARE
 from keras_winit.theory.activations import find_activation, unwrap
 from keras_winit.theory.formulas import FORMULAS, ROW_WISE
 from keras_winit.theory.gains import gain, mean, odd_share
