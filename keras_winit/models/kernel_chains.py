@@ -34,6 +34,8 @@ FEWEST_KERNELS = 4
 FEWEST_UNITS = 8
 # Least share of the odd part of an activation: below, its even part drowns it.
 LEAST_ODD_SHARE = 0.1
+# From this share on, as for ELU and SELU, the even part is too small to be worth half the width.
+NEARLY_ODD_SHARE = 0.9
 
 
 class Link(NamedTuple):
@@ -60,7 +62,7 @@ class ChainPlace:
         place: "first", "hidden" or "last".
         kernels: Number of kernels in the chain.
         activation: The activation before the kernel; for a first kernel, the one after it.
-        odd: Whether all activations of the chain are odd up to a constant; if not, none is.
+        odd: Whether all activations of the chain are odd, see `is_odd`; if not, none is.
         valid_share: Mean share of the kernel's window that lies on the map, not in its padding.
         channels: Number of channels before a `Flatten` whose output the kernel takes, or None.
         pooled: Whether the kernel takes the output of a global average pooling.
@@ -103,11 +105,16 @@ def chain_places(at: Surroundings) -> dict[int, ChainPlace]:
 
 
 def is_odd(activation: Nonlinearity) -> bool | None:
-    """Return whether an activation is odd up to a constant; None if it is hardly odd or unknown."""
+    """Return whether an activation is odd, nearly or up to a constant.
+
+    None if it is hardly odd, or that is not known.
+    """
     share = activation.odd_share
     if activation.constant is not None:
         return True
-    return None if share is None or share < LEAST_ODD_SHARE else False
+    if share is None or share < LEAST_ODD_SHARE:
+        return None
+    return share >= NEARLY_ODD_SHARE
 
 
 def _valid_share(at: Surroundings, position: int) -> float:

@@ -32,10 +32,11 @@ CHAIN_NOISE, MOST_NOISE = 6.0, 0.6
 # a learning rate of 0.01 and a momentum of 0.9 diverges.
 POOLED_HEAD, MOST_POOLED_HEAD = 250.0, 1.5
 
-# Standard deviation of pre-activations in a near-linear chain, before activations that are odd
-# and before those that are odd up to a constant. The latter's outputs are mostly the constant, so
-# that training moves all samples together, and a small signal would be lost in that.
-NEAR_LINEAR, NEAR_LINEAR_CONSTANT = 0.1, 1.0
+# Standard deviation of pre-activations in a near-linear chain before activations that are odd, and
+# before those that are nearly odd or odd up to a constant. A small signal would be no nearer to
+# linear if there is a kink at 0, and it would be lost where outputs are mostly a constant, since
+# training moves all samples together along that.
+NEAR_LINEAR, NEARLY_ODD = 0.1, 1.0
 
 # Least mean squared slope for a near-linear start, times the squared gain of the odd part; that
 # of tanh is 2.5.
@@ -214,7 +215,7 @@ def _near_linear(kernel: KernelContext) -> Any:
 
 def _near_linear_size(activation: Nonlinearity) -> float:
     """Return the standard deviation of pre-activations before an activation."""
-    return NEAR_LINEAR_CONSTANT if activation.constant else NEAR_LINEAR
+    return NEAR_LINEAR if activation.constant == 0 else NEARLY_ODD
 
 
 def _squared_slope(activation: Nonlinearity) -> float:

@@ -63,6 +63,20 @@ def test_activations_that_are_odd_up_to_a_constant_start_centered():
     assert "centered" in choices(*dense(*["hard_sigmoid"] * 3), L.Dense(3))[1][0]
 
 
+def test_activations_that_are_nearly_odd_keep_the_slopes_at_unit_size():
+    found = choices(*dense("selu", "selu", "selu"), L.Dense(3))
+    # E[f'(z)**2] = scale**2 (1 + alpha**2 E[exp(-2 |z|)]) / 2, and E = 2 exp(2) P(z > 2).
+    scale, alpha, tail = 1.0507009873554805, 1.6732632423543772, math.erfc(2**0.5) / 2
+    slope = scale * math.sqrt((1 + alpha**2 * 2 * math.exp(2) * tail) / 2)
+    assert [change for change, _ in found] == [
+        "near_linear_orthogonal(place=first, gain=1)",
+        f"near_linear_orthogonal(gain={1 / slope:.4g})",
+        f"near_linear_orthogonal(gain={1 / slope:.4g})",
+        f"near_linear_orthogonal(place=last, gain={1 / slope:.4g})",
+    ]
+    assert "near_linear" in choices(*dense("elu", "elu", "elu"), L.Dense(3))[1][0]
+
+
 def test_odd_activations_of_two_kinds_get_pre_activations_that_suit_each():
     found = choices(*dense("tanh", "sigmoid", "tanh"), L.Dense(3))
     # Tanh has a standard deviation of 0.1 before it, the sigmoid one of 1.
