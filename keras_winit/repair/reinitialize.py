@@ -37,7 +37,7 @@ def reinitialize(
     saturate and in attention, orthogonal recurrences, and small kernels for outputs. Chains of
     at least four dense or convolution kernels, without a normalization or a skip between them,
     start as products of orthogonal matrices: `LooksLinear`, or `NearLinearOrthogonal` if the
-    activations are odd, such as tanh, nearly odd, such as ELU, or odd up to a constant, such as
+    activations are odd, such as tanh, nearly odd, such as SELU, or odd up to a constant, such as
     the sigmoid. Biases become 0, those of an LSTM's forget gate 1. Scales and offsets of
     normalizations get the values of the layer's own initializers.
 
