@@ -2,7 +2,8 @@
 
     python docs/pictures.py [--tab]
 
-The picture of the TensorBoard tab needs a browser: `pip install ".[browser]"` and Chromium.
+`benchmarks/trainability.py --picture` draws that of the starts. The picture of the TensorBoard
+tab needs a browser: `pip install ".[browser]"` and Chromium.
 """
 
 import argparse

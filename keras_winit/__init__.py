@@ -7,7 +7,6 @@ monitor and the subpackages are loaded when they are first used.
 from typing import TYPE_CHECKING
 
 from keras_winit.initializers.bias import FanInBias, PriorBias
-from keras_winit.initializers.chains import LooksLinear, NearLinearOrthogonal
 from keras_winit.initializers.combinators import Blocks, Masked, Scaled
 from keras_winit.initializers.constants import Constant, Ones, Zeros
 from keras_winit.initializers.convolution import ConvolutionAware
@@ -21,6 +20,8 @@ from keras_winit.initializers.distributions import (
 )
 from keras_winit.initializers.identity import Dirac, Hadamard, Identity, Irnn
 from keras_winit.initializers.implicit import Siren
+from keras_winit.initializers.looks_linear import LooksLinear
+from keras_winit.initializers.near_linear import NearLinearOrthogonal
 from keras_winit.initializers.orthogonal import DeltaOrthogonal, Orthogonal, ScaledOrthogonal
 from keras_winit.initializers.recurrent import Chrono, ForgetBias, PerGate
 from keras_winit.initializers.scaling import (

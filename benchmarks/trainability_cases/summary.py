@@ -1,6 +1,5 @@
 """Sums up the measured rows: as a table, as the exceptions of `auto`, and as a picture."""
 
-import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -9,23 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from keras_winit.plots.figures import figure, save
+from keras_winit.plots.figures import figure, save, text_color
 from trainability_cases.protocol import SETTINGS, THRESHOLD
 
 Row = dict[str, Any]
 
-# Colors of Okabe and Ito, which color-blind people can tell apart, and markers.
-STYLES = (
-    ("#999999", "o"),
-    ("#e69f00", "s"),
-    ("#56b4e9", "^"),
-    ("#cc79a7", "D"),
-    ("#f0e442", "v"),
-    ("#d55e00", "P"),
-    ("#0072b2", "X"),
-    ("#009e73", "<"),
-    ("#882255", ">"),
-)
+# Colors of Okabe and Ito, which color-blind people can tell apart and which show on white and on
+# black; where one serves twice, the lines differ. Each start has its own marker.
+STYLES = {
+    "Keras' default": ("#999999", "o", "-"),
+    "Keras' He": ("#e69f00", "s", "-"),
+    "torch's default": ("#56b4e9", "^", "-"),
+    "orthogonal": ("#cc79a7", "D", "-"),
+    "identity": ("#e69f00", "v", "--"),
+    "analytic_init": ("#d55e00", "P", "-"),
+    "lsuv": ("#0072b2", "X", "-"),
+    "looks-linear": ("#009e73", "<", "-"),
+    "near-linear": ("#009e73", ">", "--"),
+}
 HEADING = "accuracy by setting, mean of the seeds   median steps to 0.9"
 
 
@@ -153,26 +153,28 @@ def _exceptions(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def draw_in_both_styles(rows: Sequence[Row], path: Path) -> None:
+    """Draw for light pages into `path`, and for dark ones into a file whose name ends in -dark."""
+    import matplotlib.style
+
+    for ending, style in (("", "default"), ("-dark", "dark_background")):
+        with matplotlib.style.context(style):
+            draw(rows, path.with_stem(path.stem + ending))
+
+
 def draw(rows: Sequence[Row], path: Path, part: str = "mlp") -> Any:
-    """Draw the share of networks and settings that train against depth, a line for each start."""
-    rows = [row for row in rows if "scores" in row and row["part"] == part]
-    picture = figure(figsize=(7, 4), layout="constrained")
+    """Draw the share of networks and settings that train against depth, a line for each start.
+
+    A depth of a start has a point only if every network there that any start was measured with
+    has a row of this start, so that all points of a depth are comparable.
+    """
+    rows = [row for row in rows if row["part"] == part]
+    picture = figure(figsize=(8, 4), layout="constrained")
     axes = picture.subplots()
-    starts = sorted({row["start"] for row in rows}, key=lambda start: start == "auto")
-    for start, (color, marker) in zip(starts, itertools.cycle(STYLES)):
-        is_auto = start == "auto"
-        chosen = sorted(
-            _grouped([row for row in rows if row["start"] == start], "depth"),
-            key=lambda group: group[0],
-        )
-        axes.plot(
-            [depth for (depth,), _ in chosen],
-            [100 * share_that_trains(group) for _, group in chosen],
-            color="#000000" if is_auto else color,
-            marker="o" if is_auto else marker,
-            linewidth=2.5 if is_auto else 1.2,
-            label="keras_winit.reinitialize(model)" if is_auto else start,
-        )
+    for start, (color, marker, dashes) in STYLES.items():
+        _draw_line(axes, rows, start, color=color, marker=marker, linestyle=dashes, linewidth=1.2)
+    # The last one, so that it lies on top.
+    _draw_line(axes, rows, "auto", color=text_color(), marker="o", linewidth=2.5)
     depths = sorted({row["depth"] for row in rows})
     axes.set_xscale("log")
     axes.set_xticks(depths, [str(depth) for depth in depths])
@@ -186,3 +188,18 @@ def draw(rows: Sequence[Row], path: Path, part: str = "mlp") -> Any:
     axes.grid(alpha=0.3)
     picture.legend(loc="outside right center", fontsize="small", frameon=False)
     return save(picture, path)
+
+
+def _draw_line(axes: Any, rows: Sequence[Row], start: str, **style: Any) -> None:
+    """Draw the line of a start, unless it has no point."""
+    points, label = [], "keras_winit.reinitialize(model)" if start == "auto" else start
+    for (depth,), group in sorted(_grouped(rows, "depth")):
+        own = [row for row in group if row["start"] == start]
+        accepted = [row for row in own if "scores" in row]
+        networks = {row["name"] for row in group}
+        if accepted and {row["name"] for row in own} == networks:
+            points.append((depth, 100 * share_that_trains(accepted)))
+            if len(accepted) < len(networks):
+                label = f"{start} ({len(accepted)} of {len(networks)} activations)"
+    if points:
+        axes.plot(*zip(*points, strict=True), label=label, **style)

@@ -4,14 +4,11 @@ A chain is a run of kernels with only activations, pooling, flatten and dropout 
 normalization and no skip. Its first, hidden and last kernels start differently.
 """
 
-import functools
 import math
-from dataclasses import field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from keras_winit.initializers.base import scheme
 from keras_winit.initializers.calling_layer import require_kernel, use_in_calling_layer
 from keras_winit.initializers.kernels import GainScheme
 from keras_winit.initializers.orthogonal import orthogonal_matrices
@@ -28,11 +25,8 @@ from keras_winit.theory.fans import Axes, Use, kernel_axes
 
 PLACES = ("first", "hidden", "last")
 
-# An activation counts as odd if its even part has less than this share of its second moment.
-EVEN_SHARE = 1e-6
 
-
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
     """The sizes of a kernel: how many independent ones it holds, its window and its two sides."""
 
     kernels: int
@@ -52,7 +46,7 @@ class _Sizes(NamedTuple):
         return sum(tap * stride for tap, stride in zip(taps, strides, strict=True))
 
 
-class _ChainScheme(GainScheme):
+class ChainScheme(GainScheme):
     """A kernel of a chain: an orthogonal matrix, at the center of the window if there is one."""
 
     place: str
@@ -73,7 +67,7 @@ class _ChainScheme(GainScheme):
             math.prod(shape[axis] for axis in side)
             for side in (axes.apart, axes.inputs, axes.outputs)
         )
-        sizes = _Sizes(kernels, tuple(shape[axis] for axis in axes.window), inputs, outputs)
+        sizes = Sizes(kernels, tuple(shape[axis] for axis in axes.window), inputs, outputs)
         rows, *columns = self._matrix_sizes(shape, axes, sizes)
         gain = self._default_gain() if self.gain is None else self.gain
         stream = self.stream()
@@ -111,7 +105,7 @@ class _ChainScheme(GainScheme):
             )
         return axes
 
-    def _matrix(self, normal: Array, sizes: _Sizes, rows: int, columns: int) -> Array:
+    def _matrix(self, normal: Array, sizes: Sizes, rows: int, columns: int) -> Array:
         """Return matrices that keep the mean square of signals, as (kernels, taps, rows, columns).
 
         In a first kernel, taps and rows together are the rows of an orthogonal matrix. Others
@@ -136,230 +130,15 @@ class _ChainScheme(GainScheme):
     def _default_gain(self) -> float:
         raise NotImplementedError
 
-    def _matrix_sizes(self, shape: Shape, axes: Axes, sizes: _Sizes) -> tuple[int, ...]:
+    def _matrix_sizes(self, shape: Shape, axes: Axes, sizes: Sizes) -> tuple[int, ...]:
         """Return the rows of the matrices to be drawn, and then the columns of each of them."""
-        return sizes.inputs, sizes.outputs
+        raise NotImplementedError
 
-    def _arranged(self, sizes: _Sizes, shape: Shape, axes: Axes, *matrices: Array) -> Array:
+    def _arranged(self, sizes: Sizes, shape: Shape, axes: Axes, *matrices: Array) -> Array:
         """Return the kernels with a gain of 1, as (kernels, taps, inputs, outputs)."""
-        return matrices[0]
-
-
-@scheme
-class LooksLinear(_ChainScheme):
-    """Units in pairs with opposite weights: the network starts as a product of rotations.
-
-    Units i and i + n/2 of a layer see opposite weights, so that the next kernel receives
-    odd(z) = (f(z) - f(-z)) / 2 of each pre-activation z. That is exactly z / 2 for ReLU, GELU,
-    SiLU and softplus, (1 + a) z / 2 for a leaky ReLU, and nearly linear for mish, ELU and SELU.
-    With matrices A and B that have orthonormal rows or columns, the kernels are
-
-    | place | kernel of (in, out) | default gain |
-    | --- | --- | --- |
-    | first | gain · [A, -A] | 1, for inputs of mean square 1 |
-    | hidden | gain / 2 · [[A, -A], [-A, A]] | `keras_winit.gain(nonlinearity, "odd")` |
-    | last | gain / 2 · [[B], [-B]] | 0.1 |
-
-    A matrix with more columns than rows is scaled by sqrt(columns / rows), which keeps the mean
-    square of signals. Give every kernel of the chain its place, and all biases zeros.
-
-    Pairs lie along the last axis of the inputs and of the outputs. A unit without a partner
-    gets a column that has none, and zeros in the next kernel. In a window the matrix lies at
-    the center, as in `DeltaOrthogonal`; a first kernel uses all taps.
-
-    Do not use it where a normalization or a skip lies between the kernels; nothing is gained.
-
-    Args:
-        place: "first", "hidden" or "last": the place of the kernel in its chain. Defaults to
-            "hidden".
-        gain: Factor of the kernel, at least 0. Defaults to None: as in the table.
-        noise: Share of the variance, from 0 to 1, that independent normal weights at all taps
-            have in A and B, except in a first kernel: A = sqrt(1 - noise) Q at the center, plus
-            weights from N(0, noise / (taps · rows)). Convolutions train better with some.
-            Defaults to 0.
-        channels: Number of channels before a `Flatten` whose output the kernel takes: channel c
-            of a position is then paired with channel c + channels/2 of the same position.
-            Defaults to None: the size of the last input axis.
-        nonlinearity: The activation between the kernels, whose outputs the kernel takes.
-            Defaults to "relu".
-        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
-
-    Raises:
-        ValueError: At construction, if an argument is out of its range, or the activation is
-            odd, such as tanh: the two units of a pair would stay the same for ever. At call, if
-            the shape has fewer than two axes, there is no pair of units, `channels` does not
-            divide the inputs, or the kernel has groups, gates or depthwise channels.
-
-    Example:
-        >>> places = ("first", *["hidden"] * 48)
-        >>> starts = [LooksLinear(place, nonlinearity="gelu") for place in places]
-        >>> hidden = [keras.layers.Dense(64, "gelu", kernel_initializer=start) for start in starts]
-        >>> output = keras.layers.Dense(10, kernel_initializer=LooksLinear("last"))
-
-    Departs: The paper treats ReLU. Other activations, gains from their odd part, noise and the
-        small last kernel are additions. A constant even part, as that of the sigmoid, is
-        accepted: the gradients of the next kernel break its symmetry.
-    """
-
-    formula = "gain/2 · [[A, -A], [-A, A]], A orthogonal, gain from odd(f) (2 for relu)"
-    use = "deep networks without normalization or skips, activations that are not odd"
-    source = "Balduzzi et al. 2017, arXiv:1702.08591, section 4"
-
-    place: str = "hidden"
-    gain: float | None = None
-    noise: float = 0.0
-    channels: int | None = None
-    nonlinearity: Any = field(default="relu", kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.channels is not None:
-            self._require_whole("channels", 2)
-        if self.nonlinearity is None or _odd_share(self.nonlinearity) > 1 - EVEN_SHARE:
-            raise ValueError(
-                f"`LooksLinear(nonlinearity=...)` must be an activation that is not odd: with "
-                f"f(-z) = -f(z), the two units of a pair never part. Received: "
-                f"nonlinearity={self.nonlinearity!r}. Use `winit>near_linear_orthogonal`."
-            )
-        self.nonlinearity_gain("odd")
-
-    def _default_gain(self) -> float:
-        if self.place == "hidden":
-            return self.nonlinearity_gain("odd")
-        return 1.0 if self.place == "first" else 0.1
-
-    def _matrix_sizes(self, shape: Shape, axes: Axes, sizes: _Sizes) -> tuple[int, ...]:
-        rows, columns = sizes.inputs, [sizes.outputs]
-        if self.place != "first":
-            channels = self._paired_channels(shape, axes)
-            self._require_pairs("inputs", channels, shape)
-            if sizes.inputs % max(channels, 1):
-                raise ValueError(
-                    f"`LooksLinear(channels=...)` must divide the number of inputs. Received: "
-                    f"channels={channels}, shape={shape}."
-                )
-            rows = sizes.inputs // max(channels, 1) * (channels // 2)
-        if self.place != "last":
-            units = shape[axes.outputs[-1]] if axes.outputs else 1
-            self._require_pairs("outputs", units, shape)
-            rest = sizes.outputs // max(units, 1)
-            columns = [rest * (units // 2), rest * (units % 2)]
-        return rows, *columns
-
-    def _paired_channels(self, shape: Shape, axes: Axes) -> int:
-        return self.channels or (shape[axes.inputs[-1]] if axes.inputs else 1)
-
-    def _require_pairs(self, side: str, units: int, shape: Shape) -> None:
-        if units == 1:
-            raise ValueError(
-                f"`LooksLinear(place={self.place!r})` needs at least two {side} along the last "
-                f"axis of them, to be paired. Received: shape={shape}."
-            )
-
-    def _arranged(self, sizes: _Sizes, shape: Shape, axes: Axes, *matrices: Array) -> Array:
-        half = matrices[0]
-        if self.place != "last":
-            units = shape[axes.outputs[-1]]
-            rest = sizes.outputs // max(units, 1)
-            half, single = (
-                matrix.reshape(*matrix.shape[:3], rest, columns)
-                for matrix, columns in zip(matrices, (units // 2, units % 2), strict=True)
-            )
-            half = np.concatenate([half, -half, single], axis=4)
-            half = half.reshape(*half.shape[:3], sizes.outputs)
-        if self.place != "first":
-            channels = self._paired_channels(shape, axes)
-            rest = sizes.inputs // max(channels, 1)
-            paired = half.reshape(*half.shape[:2], rest, channels // 2, sizes.outputs) / 2
-            unpaired = np.zeros((*paired.shape[:3], channels % 2, sizes.outputs), half.dtype)
-            half = np.concatenate([paired, -paired, unpaired], axis=3)
-        return half
-
-
-@scheme
-class NearLinearOrthogonal(_ChainScheme):
-    """Orthogonal kernels with small pre-activations, at which an odd activation is nearly linear.
-
-    A network with tanh, softsign, a sine or another odd activation then starts as a product of
-    orthogonal matrices. With a matrix Q that has orthonormal rows or columns, and q the standard
-    deviation of the pre-activations, the kernel is gain · Q; the default gain is
-
-    | place | gain |
-    | --- | --- |
-    | first | q, for inputs of mean square 1 |
-    | hidden | 1 / sqrt(E[f'(q z)**2]), z ~ N(0, 1) |
-    | last | 1 |
-
-    A matrix with more columns than rows is scaled by sqrt(columns / rows), which keeps the mean
-    square of signals. In a window the matrix lies at the center, as in `DeltaOrthogonal`; a first
-    kernel uses all taps. Give every kernel of the chain its place, and all biases zeros.
-
-    Args:
-        place: "first", "hidden" or "last": the place of the kernel in its chain. Defaults to
-            "hidden".
-        gain: Factor of the matrix, at least 0. Defaults to None: as in the table.
-        noise: Share of the variance, from 0 to 1, that independent normal weights at all taps
-            have, except in a first kernel. Defaults to 0.
-        stddev: The standard deviation q of the pre-activations, above 0. Defaults to 0.1.
-        nonlinearity: The activation between the kernels, whose outputs the kernel takes.
-            Defaults to "tanh".
-        **shared: `seed`, axes, `kind`, `groups`, `gates`, `strides`, as in `KernelScheme`.
-
-    Raises:
-        ValueError: At construction, if an argument is out of its range, or the activation has
-            a jump or no slope. At call, if the shape has fewer than two axes, or the kernel has
-            groups, gates or depthwise channels.
-
-    Example:
-        >>> first = NearLinearOrthogonal("first")
-        >>> layer = keras.layers.Dense(64, "tanh", kernel_initializer=first)
-
-    Departs: The paper takes q from the weights and biases; here the first kernel sets it, and
-        biases are zero.
-    """
-
-    formula = "gain · Q, gain = 1/√E[f'(q z)²] (q 0.1, tanh)"
-    use = "deep networks without normalization or skips, with tanh or another odd activation"
-    source = "Pennington, Schoenholz and Ganguli 2017, arXiv:1711.04735, section 2"
-
-    place: str = "hidden"
-    gain: float | None = None
-    noise: float = 0.0
-    stddev: float = 0.1
-    nonlinearity: Any = field(default="tanh", kw_only=True)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._require_real("stddev", "a number > 0", lambda value: value > 0)
-        slope = 1.0 if self.nonlinearity is None else _slope(self.nonlinearity, self.stddev)
-        self._require(
-            "nonlinearity", "an activation with a slope", 0 < slope < math.inf, ValueError
-        )
-        self._slope = slope
-
-    def _default_gain(self) -> float:
-        if self.place == "hidden":
-            return 1 / self._slope
-        return self.stddev if self.place == "first" else 1.0
+        raise NotImplementedError
 
 
 def _widening(rows: int, columns: int) -> float:
     """Return the factor that keeps the mean square if there are more columns than rows."""
     return math.sqrt(max(columns / max(rows, 1), 1))
-
-
-# Both are cached because a chain has many kernels. The theory is imported when it is needed, as
-# importing keras_winit must be fast.
-@functools.lru_cache(maxsize=64)
-def _odd_share(nonlinearity: Any) -> float:
-    from keras_winit.theory.gains import odd_share
-
-    return odd_share(nonlinearity)
-
-
-@functools.lru_cache(maxsize=64)
-def _slope(nonlinearity: Any, stddev: float) -> float:
-    """Return sqrt(E[f'(stddev z)**2])."""
-    from keras_winit.theory.mean_field import chi_1
-
-    return math.sqrt(chi_1(nonlinearity, stddev**2, 1.0))

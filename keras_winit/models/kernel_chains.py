@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import keras
 
-from keras_winit.initializers.chains import EVEN_SHARE
 from keras_winit.models.graph import Call
 from keras_winit.models.nonlinearities import Nonlinearity
 from keras_winit.models.surroundings import Surroundings
+from keras_winit.models.valid_taps import valid_share
 
 layers = keras.layers
 
@@ -34,6 +34,9 @@ FEWEST_KERNELS = 4
 FEWEST_UNITS = 8
 # Least share of the odd part of an activation: below, its even part drowns it.
 LEAST_ODD_SHARE = 0.1
+# From this share on, the even part is too small to be worth half the width. SELU has 0.983 and
+# trains better so; ELU has 0.906 and does not.
+NEARLY_ODD_SHARE = 0.95
 
 
 class Link(NamedTuple):
@@ -60,7 +63,8 @@ class ChainPlace:
         place: "first", "hidden" or "last".
         kernels: Number of kernels in the chain.
         activation: The activation before the kernel; for a first kernel, the one after it.
-        odd: Whether the activations of the chain are odd; if not, none of them is.
+        odd: Whether all activations of the chain are odd, see `is_odd`; if not, none is.
+        valid_share: Mean share of the kernel's window that lies on the map, not in its padding.
         channels: Number of channels before a `Flatten` whose output the kernel takes, or None.
         pooled: Whether the kernel takes the output of a global average pooling.
     """
@@ -69,6 +73,7 @@ class ChainPlace:
     kernels: int
     activation: Nonlinearity
     odd: bool
+    valid_share: float = 1.0
     channels: int | None = None
     pooled: bool = False
 
@@ -93,6 +98,7 @@ def chain_places(at: Surroundings) -> dict[int, ChainPlace]:
                 first,
                 place="hidden" if link.target in links else "last",
                 activation=link.activation,
+                valid_share=_valid_share(at, link.target),
                 channels=link.channels,
                 pooled=link.pooled,
             )
@@ -100,11 +106,21 @@ def chain_places(at: Surroundings) -> dict[int, ChainPlace]:
 
 
 def is_odd(activation: Nonlinearity) -> bool | None:
-    """Return whether an activation is odd; None if it is hardly odd, or that is not known."""
+    """Return whether an activation is odd, nearly or up to a constant.
+
+    None if it is hardly odd, or that is not known.
+    """
     share = activation.odd_share
+    if activation.constant is not None:
+        return True
     if share is None or share < LEAST_ODD_SHARE:
         return None
-    return share > 1 - EVEN_SHARE
+    return share >= NEARLY_ODD_SHARE
+
+
+def _valid_share(at: Surroundings, position: int) -> float:
+    (before,) = at.calls[position].inputs
+    return valid_share(at.calls[position].operation, at.calls[before].shape)
 
 
 def _links(at: Surroundings) -> Iterator[tuple[int, Link]]:

@@ -9,9 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_winit.initializers.looks_linear import EVEN_SHARE
 from keras_winit.theory.activations import find_activation, unwrap
 from keras_winit.theory.formulas import FORMULAS, ROW_WISE
-from keras_winit.theory.gains import gain, odd_share
+from keras_winit.theory.gains import gain, mean, odd_share
 
 layers = keras.layers
 
@@ -60,6 +61,18 @@ class Nonlinearity:
     def odd_share(self) -> float | None:
         """The share of its odd part in its second moment over N(0, 1). None if there is none."""
         return _odd_share(self.function, self.arguments)
+
+    @property
+    def constant(self) -> float | None:
+        """The number c for which f(z) - c is odd: 1/2 for the sigmoid. None if there is none."""
+        share = self.odd_share
+        if share is None or self.gain is None:
+            return None
+        constant = mean(self.function, **dict(self.arguments))
+        of_constant = (constant * self.gain) ** 2
+        if share <= (1 - EVEN_SHARE) * (1 - of_constant):
+            return None
+        return constant if of_constant > EVEN_SHARE else 0.0
 
     @property
     def saturates(self) -> bool:

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from keras_winit import theory
-from keras_winit.initializers.chains import LooksLinear, NearLinearOrthogonal
 from keras_winit.initializers.combinators import Scaled
 from keras_winit.initializers.constants import Zeros
 from keras_winit.initializers.depth import EmbeddingNormal
 from keras_winit.initializers.identity import Irnn
 from keras_winit.initializers.implicit import Siren
+from keras_winit.initializers.looks_linear import LooksLinear
+from keras_winit.initializers.near_linear import NearLinearOrthogonal
 from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.scaling import HeNormal, LecunNormal, XavierNormal
 from keras_winit.models.inspect import KernelContext
+from keras_winit.models.nonlinearities import Nonlinearity
 from keras_winit.models.surroundings import UNKNOWN_SINE
 from keras_winit.theory.activations import find_activation
 
@@ -21,15 +23,23 @@ from keras_winit.theory.activations import find_activation
 HEAD = 0.1
 
 # Convolutions of a chain keep positions apart without noise at all taps. The noise of all of them
-# together, and its largest share in one, as tuned on digits with 10 to 40 layers.
+# together, and its largest share in one. Networks train about equally well between 3 and 12.
 CHAIN_NOISE, MOST_NOISE = 6.0, 0.6
 
 # Behind global average pooling, which shrinks the signal, a chain's output needs more than HEAD:
 # the squared factor is this over kernels times units, which holds the size of the gradients of
-# all kernels together at any depth and width; and the largest factor.
-POOLED_HEAD, MOST_POOLED_HEAD = 500.0, 1.5
+# all kernels together at any depth and width; and the largest factor. With twice as much, SGD at
+# a learning rate of 0.01 and a momentum of 0.9 diverges.
+POOLED_HEAD, MOST_POOLED_HEAD = 250.0, 1.5
 
-# Least mean squared slope at small pre-activations for a near-linear start; that of tanh is 1.
+# Standard deviation of pre-activations in a near-linear chain before activations that are odd, and
+# before those that are nearly odd or odd up to a constant. A small signal would be no nearer to
+# linear if there is a kink at 0, and it would be lost where outputs are mostly a constant, since
+# training moves all samples together along that.
+NEAR_LINEAR, NEARLY_ODD = 0.1, 1.0
+
+# Least mean squared slope for a near-linear start, times the squared gain of the odd part; that
+# of tanh is 2.5.
 LEAST_SQUARED_SLOPE = 0.1
 
 # Rules that scale residual branches, beside None.
@@ -155,39 +165,67 @@ def _chain_text(kernel: KernelContext) -> str:
     return f"{chain.place} of {chain.kernels} kernels with {chain.activation}" if chain else ""
 
 
-def _chain_scheme(kernel: KernelContext, scheme: Any, **arguments: Any) -> Any:
+def _noise(kernel: KernelContext) -> tuple[float, float]:
+    """Return the noise of a chain's kernel, and the factor that makes up for its padding.
+
+    Of the noise, a share v of the window lies on the map. Divided by v, it keeps the mean square
+    of signals.
+    """
     chain = kernel.chain
-    has_window = math.prod(kernel.kernel.variable.shape[:-2]) > 1
     assert chain is not None
-    noise = min(CHAIN_NOISE / chain.kernels, MOST_NOISE) if has_window else 0.0
-    return scheme(chain.place, noise=0.0 if chain.place == "first" else noise, **arguments)
+    if chain.place == "first" or math.prod(kernel.kernel.variable.shape[:-2]) == 1:
+        return 0.0, 1.0
+    noise = min(CHAIN_NOISE / chain.kernels, MOST_NOISE)
+    enlarged = noise / chain.valid_share
+    total = 1 - noise + enlarged
+    return enlarged / total, total**0.5
 
 
 def _looks_linear(kernel: KernelContext) -> Any:
     chain = kernel.chain
     assert chain is not None
     gain: float | None = None
+    noise, factor = _noise(kernel)
     if chain.place != "first":
-        gain = theory.gain(chain.activation.function, "odd", **dict(chain.activation.arguments))
+        gain = factor * _odd_gain(chain.activation)
         if chain.place == "last" and kernel.head:
-            size = chain.kernels * kernel.kernel.variable.shape[0]
-            factor = min((POOLED_HEAD / size) ** 0.5, MOST_POOLED_HEAD)
-            gain = gain * factor if chain.pooled else HEAD
-    return _chain_scheme(kernel, LooksLinear, gain=gain, channels=chain.channels)
+            gain = gain * _pooled_head(kernel) if chain.pooled else HEAD
+    return LooksLinear(chain.place, gain=gain, noise=noise, channels=chain.channels)
+
+
+def _pooled_head(kernel: KernelContext) -> float:
+    assert kernel.chain is not None
+    size = kernel.chain.kernels * kernel.kernel.variable.shape[0]
+    return min((POOLED_HEAD / size) ** 0.5, MOST_POOLED_HEAD)
 
 
 def _near_linear(kernel: KernelContext) -> Any:
-    is_hidden = kernel.chain is not None and kernel.chain.place == "hidden"
-    gain = _squared_slope(kernel) ** -0.5 if is_hidden else None
-    return _chain_scheme(kernel, NearLinearOrthogonal, gain=gain)
+    """Keep the slopes of a chain, between pre-activations of the sizes that suit them."""
+    chain = kernel.chain
+    assert chain is not None
+    before, after = chain.activation, kernel.activation
+    noise, factor = _noise(kernel)
+    gain = factor / _squared_slope(before) ** 0.5
+    if chain.place == "first":
+        gain = _near_linear_size(before)
+    elif chain.place == "hidden" and after is not None:
+        gain *= _near_linear_size(after) / _near_linear_size(before)
+    return NearLinearOrthogonal(chain.place, gain=gain, noise=noise, centered=bool(before.constant))
 
 
-def _squared_slope(kernel: KernelContext) -> float:
-    """Return the mean squared slope of the activation of a chain at small pre-activations."""
-    assert kernel.chain is not None
-    activation = kernel.chain.activation
+def _near_linear_size(activation: Nonlinearity) -> float:
+    """Return the standard deviation of pre-activations before an activation."""
+    return NEAR_LINEAR if activation.constant == 0 else NEARLY_ODD
+
+
+def _squared_slope(activation: Nonlinearity) -> float:
+    """Return the mean squared slope of an activation in a near-linear chain."""
     function = find_activation("gain", activation.function, dict(activation.arguments))
-    return theory.mean_field.chi_1(function, NearLinearOrthogonal.stddev**2, 1.0)
+    return theory.mean_field.chi_1(function, _near_linear_size(activation) ** 2, 1.0)
+
+
+def _odd_gain(activation: Nonlinearity) -> float:
+    return theory.gain(activation.function, "odd", **dict(activation.arguments))
 
 
 def _is_looks_linear(kernel: KernelContext) -> bool:
@@ -196,8 +234,11 @@ def _is_looks_linear(kernel: KernelContext) -> bool:
 
 def _is_near_linear(kernel: KernelContext) -> bool:
     """Return whether a kernel lies in a chain of odd activations that are steep enough at zero."""
-    is_odd = kernel.chain is not None and kernel.chain.odd
-    return is_odd and LEAST_SQUARED_SLOPE < _squared_slope(kernel) < math.inf
+    if kernel.chain is None or not kernel.chain.odd:
+        return False
+    activation = kernel.chain.activation
+    steepness = _squared_slope(activation) * _odd_gain(activation) ** 2
+    return LEAST_SQUARED_SLOPE < steepness < math.inf
 
 
 # The first row that fits a kernel decides. Every scheme is then bound to the layer, so that its

@@ -129,6 +129,21 @@ def odd_share(activation: Any, **arguments: Any) -> float:
     return min(_odd_moment(function) / second_moment, 1.0)
 
 
+def mean(activation: Any, **arguments: Any) -> float:
+    """Return E[f(z)] for z ~ N(0, 1): 0 for an odd activation, 1/2 for the sigmoid.
+
+    Args:
+        activation: As in `gain`.
+        **arguments: As in `gain`.
+
+    Raises:
+        TypeError: As in `gain`.
+        ValueError: If Keras has no such activation, or it does not act on each entry by itself.
+    """
+    quadrature = adaptive_quadrature(find_activation("mean", activation, arguments))
+    return float(quadrature.mean(quadrature.values))
+
+
 def _odd_moment(function: Activation) -> float:
     """Return E[odd(z)**2]."""
     odd = dataclasses.replace(function, function=lambda x: (function(x) - function(-x)) / 2)

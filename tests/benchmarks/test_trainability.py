@@ -5,12 +5,21 @@ import sys
 from pathlib import Path
 
 import keras
+import matplotlib.image
 import numpy as np
 import pytest
 from trainability_cases.networks import NETWORKS, conv2d, data_of
 from trainability_cases.protocol import steps_to_threshold
 from trainability_cases.starts import STARTS, started
-from trainability_cases.summary import difference, draw, read_rows, share_that_trains, table
+from trainability_cases.summary import (
+    STYLES,
+    difference,
+    draw,
+    draw_in_both_styles,
+    read_rows,
+    share_that_trains,
+    table,
+)
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "trainability.py"
 
@@ -28,7 +37,8 @@ def row(start, *scores, name="relu"):
 def test_thirty_layers_train_from_auto_and_a_second_run_measures_nothing(tmp_path):
     file = tmp_path / "rows.jsonl"
     choice = ["--part", "mlp", "--depth", "30", "--activation", "relu", "--start", "auto"]
-    command = [sys.executable, BENCHMARK, *choice, "--seeds", "1", "--file", file]
+    command = [sys.executable, BENCHMARK, *choice, "--seeds", "1", "--first-seed", "100"]
+    command += ["--file", file]
     for expected in ("1 rows to measure", "0 rows to measure"):
         done = subprocess.run(
             command, capture_output=True, text=True, env=dict(os.environ), check=False
@@ -130,6 +140,38 @@ def test_the_picture_has_a_line_for_each_start(tmp_path):
     lines = picture.axes[0].lines
     assert [line.get_ydata()[0] for line in lines] == [50, 75]
     assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+@pytest.mark.backend_independent
+def test_the_picture_shows_no_share_of_fewer_networks_than_were_measured(tmp_path):
+    refused = {**row("near-linear"), "refused": "not odd"}
+    del refused["scores"]
+    rows = [
+        row("lsuv", 0.95, 0.95, 0.95, 0.95),
+        refused,
+        row("auto", 0.95, 0.95, 0.95, 0.5),
+        row("near-linear", 0.95, 0.5, 0.5, 0.5, name="tanh"),
+        row("auto", 0.95, 0.5, 0.5, 0.5, name="tanh"),
+    ]
+    picture = draw(rows, tmp_path / "picture.png")
+    shown = {line.get_label(): line.get_ydata()[0] for line in picture.axes[0].lines}
+    assert shown == {
+        "near-linear (1 of 2 activations)": 25,
+        "keras_winit.reinitialize(model)": 50,
+    }
+
+
+@pytest.mark.backend_independent
+def test_each_start_has_a_style_and_auto_shows_on_a_dark_page(tmp_path):
+    assert {*STYLES, "auto"} == set(STARTS)
+    draw_in_both_styles([row("auto", 0.95, 0.93, 0.5, 0.5)], tmp_path / "picture.png")
+    light, dark = (
+        matplotlib.image.imread(tmp_path / name) for name in ("picture.png", "picture-dark.png")
+    )
+    assert light[0, 0, :3].mean() > 0.9 > 0.1 > dark[0, 0, :3].mean()
+    # The line of a single start is as far from the page in both: black on white, white on black.
+    assert light[..., :3].min() < 0.1
+    assert dark[..., :3].max() > 0.9
 
 
 @pytest.mark.backend_independent

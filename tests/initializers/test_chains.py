@@ -14,6 +14,7 @@ from keras_winit import LooksLinear, NearLinearOrthogonal
 L = keras.layers
 EPS = float(np.finfo(np.float32).eps)
 DEPTH, WIDTH = 200, 32
+PAIR = ("first", "hidden")
 
 erf = np.vectorize(math.erf)
 
@@ -170,6 +171,57 @@ def test_gains_of_near_linear_kernels():
     for place, gain in (("first", 0.02), ("last", 1.0)):
         kernel = numpy(NearLinearOrthogonal(place, stddev=0.02, seed=0)((16, 16)))
         np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), gain, rtol=2e-6)
+
+
+@pytest.mark.parametrize("place", ["hidden", "last"])
+def test_a_centered_kernel_takes_no_notice_of_a_constant_at_any_tap(place):
+    scheme = NearLinearOrthogonal(place, noise=0.5, centered=True, seed=0)
+    kernel = numpy(scheme((3, 3, 12, 8))).astype(np.float64)
+    assert abs(kernel.sum(axis=2)).max() < 20 * EPS
+    assert abs(kernel).max() > 0.1
+
+
+def test_a_centered_kernel_is_a_rotation_of_vectors_that_sum_to_zero():
+    first, hidden = (
+        numpy(NearLinearOrthogonal(place, 1.0, centered=True, seed=1)((15, 15))) for place in PAIR
+    )
+    vectors = np.random.default_rng(0).normal(size=(6, 15))
+    assert abs((vectors @ first).sum(axis=1)).max() < 50 * EPS
+    vectors -= vectors.mean(axis=1, keepdims=True)
+    rotated = vectors @ hidden
+    assert abs(rotated.sum(axis=1)).max() < 50 * EPS
+    np.testing.assert_allclose(rotated @ rotated.T, vectors @ vectors.T, atol=100 * EPS)
+
+
+def test_fifty_sigmoid_layers_keep_distances_if_centered():
+    def ratios(centered):
+        # Slope 1/4 at 0; pre-activations of 1e-3, so that the sigmoid is straight.
+        gains = {"first": 1e-3, "hidden": 4.0, "last": 4e3}
+        places = ["first", *["hidden"] * 49, "last"]
+        signal = x = np.random.default_rng(0).normal(size=(4, 8))
+        for number, place in enumerate(places):
+            scheme = NearLinearOrthogonal(place, gains[place], centered=centered, seed=number)
+            kernel = numpy(scheme((8 if place == "first" else 16, 16))).astype(np.float64)
+            signal = signal @ kernel
+            signal = signal if place == "last" else logistic(signal)
+        distances = [np.linalg.norm(np.diff(each, axis=0), axis=1) for each in (signal, x)]
+        # 15 dimensions of the hidden layers carry what is spread over 16.
+        return distances[0] / distances[1] / math.sqrt(15 / 8 * 16 / 15)
+
+    np.testing.assert_allclose(ratios(True), 1, atol=2e-3)
+    # The constant 1/2 leaves the straight part of the sigmoid within a few layers.
+    assert abs(ratios(False) - 1).min() > 0.5
+
+
+def test_one_unit_cannot_be_centered():
+    for place, shape in (("hidden", (1, 8)), ("last", (1, 8)), ("first", (8, 1))):
+        expected = message(
+            f"NearLinearOrthogonal(centered=True, place={place!r})",
+            "needs at least two units on each centered side",
+            f"shape={shape}",
+        )
+        with pytest.raises(ValueError, match=expected):
+            NearLinearOrthogonal(place, centered=True)(shape)
 
 
 def message(name, requirement, received, remedy=""):

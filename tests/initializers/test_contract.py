@@ -51,7 +51,7 @@ CASES = {
     "delta_orthogonal": {"gain": 2.0, "strides": (1, 2)},
     "scaled_orthogonal": {"gain": 2.0, "groups": 2, "nonlinearity": "relu"},
     "looks_linear": {"place": "last", "gain": 2.0, "noise": 0.5, "nonlinearity": "gelu"},
-    "near_linear_orthogonal": {"place": "first", "noise": 0.5, "stddev": 0.2},
+    "near_linear_orthogonal": {"noise": 0.5, "stddev": 0.2, "centered": True},
     "per_gate": {"inner": INNER, "gates": 2},
     "forget_bias": {"value": 2.0, "gates": 3},
     "chrono": {"max_steps": 20.0, "gates": 3},

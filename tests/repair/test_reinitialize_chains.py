@@ -1,6 +1,10 @@
 """Tests of what `reinitialize` chooses for chains of kernels."""
 
+import math
+import re
+
 import keras
+import numpy as np
 import pytest
 
 from keras_winit import reinitialize
@@ -39,6 +43,52 @@ def test_odd_activations_start_near_linear():
     assert found[1][0] == "near_linear_orthogonal(gain=1.01)"
 
 
+def sigmoid_slope(q):
+    z, weights = np.polynomial.hermite_e.hermegauss(60)
+    slopes = (1 - np.tanh(q * z / 2) ** 2) / 4
+    return math.sqrt((weights * slopes**2).sum() / weights.sum())
+
+
+def test_activations_that_are_odd_up_to_a_constant_start_centered():
+    found = choices(*dense("sigmoid", "sigmoid", "sigmoid"), L.Dense(3))
+    gain = f"{1 / sigmoid_slope(1):.4g}"
+    assert [change for change, _ in found] == [
+        "near_linear_orthogonal(place=first, gain=1, centered=True)",
+        f"near_linear_orthogonal(gain={gain}, centered=True)",
+        f"near_linear_orthogonal(gain={gain}, centered=True)",
+        f"near_linear_orthogonal(place=last, gain={gain}, centered=True)",
+    ]
+    # The constant of softplus is not all of its even part; hard_sigmoid is 1/2 + z / 6 within 3.
+    assert "looks_linear" in choices(*dense("softplus", "softplus", "softplus"), L.Dense(3))[1][0]
+    assert "centered" in choices(*dense(*["hard_sigmoid"] * 3), L.Dense(3))[1][0]
+
+
+def test_activations_that_are_nearly_odd_keep_the_slopes_at_unit_size():
+    found = choices(*dense("selu", "selu", "selu"), L.Dense(3))
+    # E[f'(z)**2] = scale**2 (1 + alpha**2 E[exp(-2 |z|)]) / 2, and E = 2 exp(2) P(z > 2).
+    scale, alpha, tail = 1.0507009873554805, 1.6732632423543772, math.erfc(2**0.5) / 2
+    slope = scale * math.sqrt((1 + alpha**2 * 2 * math.exp(2) * tail) / 2)
+    assert [change for change, _ in found] == [
+        "near_linear_orthogonal(place=first, gain=1)",
+        f"near_linear_orthogonal(gain={1 / slope:.4g})",
+        f"near_linear_orthogonal(gain={1 / slope:.4g})",
+        f"near_linear_orthogonal(place=last, gain={1 / slope:.4g})",
+    ]
+    assert "looks_linear" in choices(*dense("elu", "elu", "elu"), L.Dense(3))[1][0]
+
+
+def test_odd_activations_of_two_kinds_get_pre_activations_that_suit_each():
+    found = choices(*dense("tanh", "sigmoid", "tanh"), L.Dense(3))
+    # Tanh has a standard deviation of 0.1 before it, the sigmoid one of 1.
+    slope = math.sqrt(1 - 2 * 0.01 + 17 / 3 * 3 * 0.01**2)
+    assert [change for change, _ in found] == [
+        "near_linear_orthogonal(place=first, gain=0.1)",
+        f"near_linear_orthogonal(gain={10 / slope:.4g})",
+        f"near_linear_orthogonal(gain={0.1 / sigmoid_slope(1):.4g}, centered=True)",
+        "near_linear_orthogonal(place=last, gain=1.01)",
+    ]
+
+
 def test_a_convolutional_chain_goes_through_pooling_and_flatten():
     convolutions = [L.Conv2D(8, 3, activation="relu") for _ in range(2)]
     flat = [*convolutions, L.MaxPooling2D(), L.Flatten(), L.Dense(9, "relu"), L.Dense(3)]
@@ -51,6 +101,18 @@ def test_a_convolutional_chain_goes_through_pooling_and_flatten():
     convolutions = [L.Conv2D(8, 3, activation="relu") for _ in range(3)]
     pooled = choices(*convolutions, L.GlobalAveragePooling2D(), L.Dense(3), shape=(8, 8, 1))
     assert pooled[-1][0] == "looks_linear(place=last, gain=3)"
+
+
+def test_noise_makes_up_for_the_padding():
+    convolutions = [L.Conv2D(8, 3, padding="same", activation="relu") for _ in range(4)]
+    stack = [*convolutions[:2], L.MaxPooling2D(), *convolutions[2:], L.GlobalMaxPooling2D()]
+    found = choices(*stack, L.Dense(3), shape=(8, 8, 1))
+    for (change, _), size in zip(found[1:4], (8, 8, 4), strict=True):
+        gain, noise = map(float, re.findall(r"=([\d.]+)", change))
+        # Along each side, the two outer positions lack one tap of three.
+        valid = ((3 * size - 2) / (3 * size)) ** 2
+        assert gain**2 * (1 - noise) == pytest.approx(4 * 0.4, rel=2e-3)
+        assert gain**2 * noise * valid == pytest.approx(4 * 0.6, rel=2e-3)
 
 
 @pytest.mark.parametrize(
