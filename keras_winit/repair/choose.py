@@ -1,5 +1,6 @@
 """Chooses how each kernel of a model should start, by what it is for."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from keras_winit.initializers.implicit import Siren
 from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.scaling import HeNormal, LecunNormal, XavierNormal
 from keras_winit.models.inspect import KernelContext
+from keras_winit.models.nonlinearities import Nonlinearity
 from keras_winit.models.surroundings import UNKNOWN_SINE
 from keras_winit.theory.activations import find_activation
 
@@ -185,7 +187,11 @@ def _near_linear(kernel: KernelContext) -> Any:
 def _squared_slope(kernel: KernelContext) -> float:
     """Return the mean squared slope of the activation of a chain at small pre-activations."""
     assert kernel.chain is not None
-    activation = kernel.chain.activation
+    return _squared_slope_of(kernel.chain.activation)
+
+
+@functools.lru_cache(maxsize=256)
+def _squared_slope_of(activation: Nonlinearity) -> float:
     function = find_activation("gain", activation.function, dict(activation.arguments))
     return theory.mean_field.chi_1(function, NearLinearOrthogonal.stddev**2, 1.0)
 

@@ -4,6 +4,8 @@ import re
 from typing import Any
 
 COMPILE = "`model.compile(model.optimizer, model.loss)`"
+# A built optimizer does not accept other weights on JAX.
+RECOMPILE = "`model.compile(model.optimizer.from_config(model.optimizer.get_config()), model.loss)`"
 STANDARDIZE = "x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-7)"
 LOOK = "`print(keras_winit.signal_report(model, x, y))`"
 
@@ -34,6 +36,18 @@ def set_activation(code: str, layer: str, activation: str, loss: str = "model.lo
     if not code:
         return f'set activation="{activation}" in layer {layer!r} and {compiled}'
     return f"`{code}.activation = keras.activations.{activation}` and {compiled}"
+
+
+def freeze(code: str, layer: str) -> str:
+    """Return how to freeze a layer.
+
+    Args:
+        code: Expression of the layer. Empty if there is none.
+        layer: Name of the layer.
+    """
+    if not code:
+        return f"set trainable=False in layer {layer!r} and compile the model again"
+    return f"freeze it: `{code}.trainable = False` and {RECOMPILE}"
 
 
 def array_code(name: str) -> str:
