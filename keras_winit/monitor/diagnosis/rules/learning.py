@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
-from keras_winit.monitor.diagnosis.rules.remedies import LOOK, freeze, lower_rate
+from keras_winit.monitor.diagnosis.rules.remedies import (
+    LOOK,
+    WHERE_IT_ENDS,
+    freeze,
+    lower_rate,
+)
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View, Weight
 from keras_winit.monitor.diagnosis.rules.scheme_advice import PASS_GRADIENTS, scheme_advice
 
@@ -300,21 +305,8 @@ class UpdateFrozen(Rule):
                     else f"an update of {name!r} has {ratio:.2g} times its norm: the gradient that "
                     "reaches the layer is too small"
                 )
-                yield Violation(
-                    weight.layer,
-                    ratio,
-                    weight.order,
-                    cause=cause,
-                    remedy=self._remedy(view, weight.layer),
-                )
-
-    def _remedy(self, view: View, layer: str) -> str:
-        setup = view.model.setup
-        code = "" if setup is None else setup.codes.get(layer, "")
-        return (
-            f"{self.remedy}; or, if its gradient is stopped on purpose, {freeze(code, layer)}; to "
-            f"see where the gradient ends: {LOOK}"
-        )
+                remedy = f"{self.remedy}; or, {freeze(view, weight.layer)}; {WHERE_IT_ENDS}"
+                yield Violation(weight.layer, ratio, weight.order, cause=cause, remedy=remedy)
 
     def _ratio(self, weight: Weight) -> float:
         return 0.0 if weight["update_norm"] == 0 else weight["update_ratio"]

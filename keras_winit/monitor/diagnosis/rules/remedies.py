@@ -8,6 +8,7 @@ COMPILE = "`model.compile(model.optimizer, model.loss)`"
 RECOMPILE = "`model.compile(model.optimizer.from_config(model.optimizer.get_config()), model.loss)`"
 STANDARDIZE = "x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-7)"
 LOOK = "`print(keras_winit.signal_report(model, x, y))`"
+WHERE_IT_ENDS = f"to see where the gradient ends: {LOOK}"
 
 # For a layer that has the scheme which fits its activation.
 NORMALIZE = "scale the kernels on your data: `keras_winit.lsuv(model, x)`, or add a normalization"
@@ -38,16 +39,12 @@ def set_activation(code: str, layer: str, activation: str, loss: str = "model.lo
     return f"`{code}.activation = keras.activations.{activation}` and {compiled}"
 
 
-def freeze(code: str, layer: str) -> str:
-    """Return how to freeze a layer.
-
-    Args:
-        code: Expression of the layer. Empty if there is none.
-        layer: Name of the layer.
-    """
-    if not code:
-        return f"set trainable=False in layer {layer!r} and compile the model again"
-    return f"freeze it: `{code}.trainable = False` and {RECOMPILE}"
+def freeze(view: Any, layer: str) -> str:
+    """Return how to freeze a layer that no gradient is to reach."""
+    setup = view.model.setup
+    code = "" if setup is None else setup.codes.get(layer, "")
+    set_frozen = f"`{code}.trainable = False`" if code else f"trainable=False in layer {layer!r}"
+    return f"if its gradient is stopped on purpose, freeze it: {set_frozen} and {RECOMPILE}"
 
 
 def array_code(name: str) -> str:
