@@ -216,8 +216,13 @@ def test_a_failing_layer_leaves_the_model_unpatched():
     model.layers[0].build((None, 4))
     model.built = True
     activation, call = model.layers[0].activation, keras.layers.Layer.__call__
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         signal_report(model, np.ones((4, 4), "float32"))
+    (note,) = caught.value.__notes__
+    first = model.layers[0].name
+    assert note == (
+        f"`signal_report` stopped after layer {first!r}. The model is as it was before the call."
+    )
     assert keras.layers.Layer.__call__ is call
     assert model.layers[0].activation is activation
 
@@ -331,6 +336,11 @@ def test_data_of_a_tf_data_set_is_its_first_batch():
     expected = signal_report(model, x[:4], y[:4])
     assert report.rows == expected.rows or str(report) == str(expected)
     assert report.record.loss == pytest.approx(expected.record.loss, rel=1e-6)
+
+
+def test_nested_lists_are_one_array():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    assert "5 inputs of shape (4)" in signal_report(model, np.ones((5, 4)).tolist()).title
 
 
 def test_several_inputs_get_random_data_of_their_kind():
