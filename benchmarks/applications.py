@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
@@ -142,12 +143,12 @@ def run_model(name, size):
         "kernels": len(inspection.kernels),
         "unknown": sum(kernel.kernel.use is None for kernel in inspection.kernels),
         "set": [sum(row.was_set for row in results[step].rows) for step in STEPS[2:]],
-        "left": [
-            f"{step}: {row.layer}, {row.reason}"
+        "left": Counter(
+            f"{step}: {row.reason}"
             for step in STEPS[2:]
             for row in results[step].rows
             if not row.was_set
-        ],
+        ),
         "unseen": report.unseen,
         "verdict": report.verdict,
         "deviation": float(largest_deviation(model, x)),

@@ -139,8 +139,9 @@ def inspect_kernels(model: Any, names: Names | None = None, data: Any = None) ->
         for kernel in kernels_of_call:
             context, known = reader.context(position, kernel), found.get(id(kernel.variable))
             # A table of its own for the reverse call is used by that call, the last one.
-            is_new = known is None or kernel.name == "reverse_embeddings"
-            found[id(kernel.variable)] = context if is_new else _both(known, context)
+            if known is not None and kernel.name != "reverse_embeddings":
+                context = _both(known, context)
+            found[id(kernel.variable)] = context
     for kernel in kernels(model):
         if id(kernel.variable) not in found:
             found[id(kernel.variable)] = reader.uncalled(kernel, found.values())
