@@ -1,6 +1,7 @@
 """Runs everything for whole models on every model of `keras.applications`, on small inputs.
 
-    python benchmarks/applications.py [--results FILE] [--size N] [NAME ...]
+    python benchmarks/applications.py [--file FILE] [--size N] [NAME ...]
+    python benchmarks/applications.py --table
 
 Inspection, `signal_report`, `reinitialize`, `analytic_init` and `lsuv` run on a model with random
 weights and a small batch, each model in a process of its own. For each of them the table shows CPU
@@ -9,8 +10,9 @@ memory in MiB that it takes at its peak beyond what the process holds before (on
 other columns are the kernels, those of unknown use, those that the three functions set, and the
 largest deviation of a pre-activation's variance from 1 on the batch that `lsuv` was given.
 
-Results are appended to a file, one line of JSON for each model, and models in the file are not
-run again. The backend is that of `KERAS_BACKEND`.
+Results are appended to `benchmarks/applications.jsonl`, one line of JSON for each model, and
+models in the file are not run again. The backend is that of `KERAS_BACKEND`. `--table` only shows
+the file.
 """
 
 import argparse
@@ -20,8 +22,11 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
+FILE = Path(__file__).with_suffix(".jsonl")
 MIB = 2**20
 # A model whose process needs more data than this is reported as too large.
 MOST_DATA = 10 * 1024 * MIB
@@ -138,12 +143,12 @@ def run_model(name, size):
         "kernels": len(inspection.kernels),
         "unknown": sum(kernel.kernel.use is None for kernel in inspection.kernels),
         "set": [sum(row.was_set for row in results[step].rows) for step in STEPS[2:]],
-        "left": [
-            f"{step}: {row.layer}, {row.reason}"
+        "left": Counter(
+            f"{step}: {row.reason}"
             for step in STEPS[2:]
             for row in results[step].rows
             if not row.was_set
-        ],
+        ),
         "unseen": report.unseen,
         "verdict": report.verdict,
         "deviation": float(largest_deviation(model, x)),
@@ -163,7 +168,7 @@ def print_result(name, size):
         found = {"error": f"needs more than {MOST_DATA // MIB} MiB" if too_large else repr(error)}
         if not too_large:
             traceback.print_exc()
-    print(json.dumps({"model": name, **found}))
+    print(json.dumps({"backend": BACKEND, "model": name, **found}))
 
 
 def in_own_process(name, size):
@@ -173,7 +178,8 @@ def in_own_process(name, size):
     process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     lines = process.stdout.splitlines()
     if process.returncode or not lines:
-        return json.dumps({"model": name, "error": f"ended with code {process.returncode}"})
+        error = f"ended with code {process.returncode}"
+        return json.dumps({"backend": BACKEND, "model": name, "error": error})
     return lines[-1]
 
 
@@ -195,29 +201,55 @@ def table_line(found):
     return "  ".join(cells)
 
 
+def heading(backend):
+    """Return the lines above the table of one backend."""
+    heads = [f"{'model':18} kernels unknown", f"{'set':>13}", f"{'forward':>12}"]
+    columns = "  ".join([*heads, *(step.rjust(19) for step in STEPS), "deviation"])
+    return f"{backend}, CPU seconds (forward passes) and MiB\n{columns}"
+
+
+def read_rows(file):
+    """Return the rows of a file of results, by backend and model, the newest if there are two."""
+    lines = file.read_text().splitlines() if file.exists() else []
+    rows = map(json.loads, lines)
+    return {(row["backend"], row["model"]): row for row in rows}
+
+
+def table(rows, names):
+    """Return the lines of one table for each backend, and the models that it does not measure."""
+    lines = []
+    for backend in sorted({backend for backend, _ in rows}):
+        measured = [name for name in names if (backend, name) in rows]
+        missing = [name for name in names if name not in measured]
+        lines += [heading(backend), *(table_line(rows[backend, name]) for name in measured)]
+        lines += [f"not measured: {', '.join(missing)}"] if missing else []
+    return lines
+
+
 def main():
     """Run the models that the file of results lacks, and print the table."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*")
-    parser.add_argument("--alone", metavar="NAME")
-    parser.add_argument("--size", type=int)
-    parser.add_argument("--results", type=Path, default=Path("applications.jsonl"))
+    parser.add_argument("--alone", metavar="NAME", help="run one model in this process")
+    parser.add_argument("--size", type=int, help="height and width of the images")
+    parser.add_argument("--file", type=Path, default=FILE)
+    parser.add_argument("--table", action="store_true", help="print what the file holds")
     options = parser.parse_args()
     if options.alone:
         print_result(options.alone, options.size)
         return
-    lines = options.results.read_text().splitlines() if options.results.exists() else []
-    results = {found["model"]: found for found in map(json.loads, lines)}
-    print(f"{os.environ.get('KERAS_BACKEND', 'tensorflow')}, CPU seconds (forward passes) and MiB")
-    heads = [f"{'model':18} kernels unknown", f"{'set':>13}", f"{'forward':>12}"]
-    print("  ".join([*heads, *(step.rjust(19) for step in STEPS), "deviation"]))
+    rows = read_rows(options.file)
+    if options.table:
+        print("\n".join(table(rows, model_names())))
+        return
+    print(heading(BACKEND))
     for name in options.names or model_names():
-        if name not in results:
+        if (BACKEND, name) not in rows:
             line = in_own_process(name, options.size)
-            with options.results.open("a") as file:
+            with options.file.open("a") as file:
                 file.write(line + "\n")
-            results[name] = json.loads(line)
-        print(table_line(results[name]), flush=True)
+            rows[BACKEND, name] = json.loads(line)
+        print(table_line(rows[BACKEND, name]), flush=True)
 
 
 if __name__ == "__main__":

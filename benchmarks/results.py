@@ -27,7 +27,8 @@ SECTIONS = {
     "compile_time": ["--rounds", "2"],
     "monitor": ["--rounds", "2"],
     "initializers": ["--rounds", "3"],
-    # The measurements take many hours: the section shows those in `trainability.jsonl`.
+    # The measurements of these take many hours: the sections show those in their `.jsonl`.
+    "applications": ["--table"],
     "trainability": ["--table"],
 }
 

@@ -89,7 +89,9 @@ def _trace_with_sizes(model: Any, sizes: Sequence[int]) -> Trace:
     arguments, keywords = _symbolic_arguments(model, sizes)
     # The stateless scope discards what a `call` assigns or draws from a generator.
     with keras.StatelessScope(), _composites_expanded(model), _name_counts_restored():
-        outputs = model.call(*arguments, **keywords)
+        # A layer that is no model, such as `Dense`, is a call by itself.
+        call = model.call if _is_composite(model) else model
+        outputs = call(*arguments, **keywords)
         calls, positions = _calls_behind(keras.tree.flatten(outputs))
         return Trace(calls, positions, _keys(outputs))
 
@@ -127,6 +129,8 @@ def _symbolic_arguments(model: Any, sizes: Sequence[int]) -> tuple[list[Any], di
             lambda tensor: symbolic(tensor.shape, tensor.dtype), functional._inputs_struct
         )
         return [structure], {}
+    if not model._build_shapes_dict:
+        raise ValueError("Keras could not run it on symbolic tensors either when it was built")
     tensors = {
         name.removesuffix("_shape"): keras.tree.map_shape_structure(symbolic, shape)
         for name, shape in model._build_shapes_dict.items()

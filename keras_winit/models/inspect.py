@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -42,16 +42,16 @@ class KernelContext:
             "unknown".
         calls: Number of calls of its layer in one pass of the model; 0 if none was seen.
         activations: The first activation that each path from its output meets before the next
-            kernel, the nearest one first.
-        next_kernels: Names of the kernels that its output reaches next.
-        normalized: Whether its output is normalized before the next kernel and before any sum,
-            so that its scale does not matter.
+            kernel, the nearest one first; of all calls.
+        next_kernels: Names of the kernels that its output reaches next, of all calls.
+        normalized: Whether its output is normalized before the next kernel and before any sum
+            at every call, so that its scale does not matter.
         in_product: Whether its output is a factor of a product of two matrices, as that of a
             hand-written query, or its input is such a product.
         gate: Whether its activation saturates and is multiplied with another tensor.
         summed: Number of embeddings that are summed with it, and itself, for an embedding.
         tied: Whether it is an embedding that also makes the output, or is summed with one.
-        head: Whether it makes an output of the model.
+        head: Whether every call of its layer makes an output of the model.
         takes_raw_input: Whether it takes an input of the model as it is.
         branch: Number of the residual branch that it lies in, or None.
         ends_branch: Whether it is the last kernel of its branch.
@@ -137,13 +137,26 @@ def inspect_kernels(model: Any, names: Names | None = None, data: Any = None) ->
     found: dict[int, KernelContext] = {}
     for position, kernels_of_call in enumerate(reader.surroundings.kernels):
         for kernel in kernels_of_call:
+            context, known = reader.context(position, kernel), found.get(id(kernel.variable))
             # A table of its own for the reverse call is used by that call, the last one.
-            if id(kernel.variable) not in found or kernel.name == "reverse_embeddings":
-                found[id(kernel.variable)] = reader.context(position, kernel)
+            if known is not None and kernel.name != "reverse_embeddings":
+                context = _both(known, context)
+            found[id(kernel.variable)] = context
     for kernel in kernels(model):
         if id(kernel.variable) not in found:
             found[id(kernel.variable)] = reader.uncalled(kernel, found.values())
     return Inspection(tuple(found.values()), method, reader.surroundings.branch_count, error)
+
+
+def _both(first: KernelContext, later: KernelContext) -> KernelContext:
+    """Return the surroundings of a kernel at its first call, with what follows a later one."""
+    return replace(
+        first,
+        activations=tuple(dict.fromkeys((*first.activations, *later.activations))),
+        next_kernels=tuple(dict.fromkeys((*first.next_kernels, *later.next_kernels))),
+        normalized=first.normalized and later.normalized,
+        head=first.head and later.head,
+    )
 
 
 def owning_layers(model: Any) -> dict[int, Any]:

@@ -1,5 +1,6 @@
 """Chooses how each kernel of a model should start, by what it is for."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -218,6 +219,7 @@ def _near_linear_size(activation: Nonlinearity) -> float:
     return NEAR_LINEAR if activation.constant == 0 else NEARLY_ODD
 
 
+@functools.lru_cache(maxsize=256)
 def _squared_slope(activation: Nonlinearity) -> float:
     """Return the mean squared slope of an activation in a near-linear chain."""
     function = find_activation("gain", activation.function, dict(activation.arguments))

@@ -91,7 +91,12 @@ def lsuv(
     Source: Mishkin and Matas 2015, arXiv:1511.06422, algorithm 1; for `per_channel` and
         `center`, Krähenbühl et al. 2015, arXiv:1511.06856, section 3.1.
     Departs: The paper repeats the forward pass until the variance is within a tolerance. A
-        pre-activation is linear in its kernel, so that one correction is exact.
+        pre-activation is linear in its kernel, so that one correction is exact. The step of
+        Krähenbühl et al. between layers (section 3.2), which equalizes the relative size of
+        the gradients, is left out: it keeps the function that the network computes, and with it
+        the growth that the warning is about. Tried on digits with 30 layers of ReLU, GELU and
+        tanh, dense and convolutional, it trained no network that fails without it, and none of
+        tanh, whose pre-activations it lets grow.
     """
     _check_arguments(model, target, samples)
     batch = first_batch(data, samples)

@@ -76,7 +76,10 @@ class SignalWalk:
                 first,
                 call.node.arguments.kwargs,
             )
-            after = self._signal_after(call.operation, passage)
+            if call.node.outputs[0].dtype == "bool":
+                after = signals.constant(1.0)  # A mask is taken to let everything through.
+            else:
+                after = self._signal_after(call.operation, passage)
             picks = type(call.operation).__name__ in PICKING
             for tensor in call.node.outputs:
                 self._signals[id(tensor)] = self._sources.redrawn(after) if picks else after
@@ -211,7 +214,9 @@ class SignalWalk:
         rows = [row for of_layer in self._rows.values() for row in of_layer]
         for key, owner in self._owners.items():
             if key not in self._rows:
-                reason = owner.refusal or ("no rule" if owner.is_recurrent else "not called")
+                reason = owner.refusal or (
+                    "no rule" if owner.is_recurrent else "no input of the model reaches it"
+                )
                 rows += self._rows_of_left(owner, reason)
         return rows
 

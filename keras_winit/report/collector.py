@@ -16,7 +16,7 @@ from keras_winit.monitor.capture.layout import Row
 from keras_winit.monitor.capture.measurements import rectifies, unit_axis
 from keras_winit.monitor.capture.patches import instrumented_layers
 from keras_winit.monitor.capture.traces import current_trace, is_measurable, no_gradients, trace_of
-from keras_winit.monitor.row_names import is_pre_activation
+from keras_winit.monitor.row_names import is_pre_activation, layer_of
 
 # Units are compared over this many entries at most.
 ENTRIES_COMPARED = 1024
@@ -52,6 +52,13 @@ class ReportCollector(StepCollector):
         self.places: dict[str, int] = {}
         self.cosines: dict[str, Any] = {}
         self.unit_sums: dict[str, tuple[Any, Any]] = {}
+
+    @property
+    def progress(self) -> str:
+        """A sentence on how far the pass has come."""
+        names = list(self.rows) or [name for _, name, *_ in self.postponed or ()]
+        place = f"after layer {layer_of(names[-1])!r}" if names else "before the first layer"
+        return f"`signal_report` stopped {place}. The model is as it was before the call."
 
     def as_source(self, value: Any) -> Any:
         """Return an output of a layer such that its gradient can be taken."""
@@ -146,5 +153,8 @@ def collecting(model: Any, collector: ReportCollector) -> Iterator[None]:
         # The hook that is added first is the inner one: the collector sees what it returns.
         with hooked(make_sources), instrumented_layers(model):
             yield
+    except BaseException as error:
+        error.add_note(collector.progress)
+        raise
     finally:
         THREAD.collectors = before

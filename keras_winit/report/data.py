@@ -65,6 +65,11 @@ def _unpacked(data: Any) -> tuple[Any, Any]:
             f"from an iterator. Received: data={data!r}. Pass `next(data)`."
         )
     else:
+        leaves = keras.tree.flatten(data)
+        # A list of numbers, or of lists of numbers, is one array; a list of arrays is several.
+        is_nested_list = bool(leaves) and not any(hasattr(leaf, "shape") for leaf in leaves)
+        if is_nested_list and not isinstance(data, dict):
+            return np.asarray(data), None
         return keras.tree.map_structure(_as_array, data), None
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     return x, y

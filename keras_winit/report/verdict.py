@@ -122,7 +122,8 @@ def _headline(root: Finding, rows: Sequence[LayerRow]) -> str:
 
 def percent(share: float) -> str:
     """Return a share in percent, with two digits however small it is."""
-    return f"{100 * share:.2g} %"
+    # Two digits of 100 would be 1e+02.
+    return f"{100 * share:.{3 if share >= 0.995 else 2}g} %"
 
 
 def _place(layer: str, rows: Sequence[LayerRow]) -> str:

@@ -305,6 +305,19 @@ def test_shared_and_nested_layers_are_listed_once_with_their_calls():
     }
 
 
+def test_a_shared_layer_is_followed_from_every_call():
+    shared = L.Dense(4, name="shared")
+    one, two = keras.Input((4,)), keras.Input((4,))
+    hidden = L.Dense(1, name="out")(L.Activation("tanh")(shared(two)))
+    model = keras.Model([one, two], [shared(one), hidden])
+    assert described(model, "calls", "next_kernels", "head") == {
+        "shared/kernel": (2, ("out/kernel",), False),
+        "out/kernel": (1, (), True),
+    }
+    (kernel, _) = inspect_kernels(model).kernels
+    assert [str(activation) for activation in kernel.activations] == ["tanh"]
+
+
 def test_a_separable_convolution_has_two_kernels_one_after_the_other():
     model = chain(L.SeparableConv2D(5, 3, activation="relu", name="s"), L.Flatten(), L.Dense(2))
     facts = followed_by(model)

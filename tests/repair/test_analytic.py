@@ -241,6 +241,12 @@ def test_a_convolutional_lstm():
     assert numpy(model(x)).var() == pytest.approx(1, rel=0.3)
 
 
+def test_the_mask_of_an_embedding_needs_no_rule():
+    embedding = L.Embedding(50, 64, mask_zero=True)
+    model = keras.Sequential([keras.Input((8,)), embedding, L.GRU(16), L.Dense(8)])
+    assert analytic_init(model, seed=3).notes == ()
+
+
 def test_loaded_embeddings_are_left():
     table = np.random.default_rng(3).normal(0, 3, (50, 64))
     layer = L.Embedding(50, 64, embeddings_initializer=keras.initializers.Constant(table))

@@ -237,6 +237,14 @@ def test_a_nested_model_with_shared_layers_is_set_once():
     ]
 
 
+def test_a_layer_by_itself_is_known_by_its_own_activation():
+    layer = L.Dense(64, "relu")
+    layer(np.zeros((1, 32), "float32"))
+    changes = reinitialize(layer, seed=0)
+    assert [row.reason for row in changes.rows] == ["before relu", "bias"]
+    assert_stddevs(layer, [he(32)])
+
+
 def test_sine_layers_get_the_scheme_of_siren():
     def sine(x):
         return ops.sin(30.0 * x)

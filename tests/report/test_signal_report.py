@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from keras import layers
 from support import scenarios
+from support.faulty_models import CASES
+from support.printed_code import alternatives, run_code
 
 import keras_winit
 from keras_winit import signal_report
@@ -134,6 +136,35 @@ def test_a_healthy_net_has_nothing_wrong(kind):
     assert report.changes == ()
 
 
+# The report has nothing to say of these: they show in training alone, or are only notes.
+IN_TRAINING = ("update_too_large", "update_frozen", "nothing_learns", "equal_kernels")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("fault", sorted(set(CASES) - set(IN_TRAINING)))
+def test_what_a_report_says_to_change_is_code_that_repairs_the_model(fault):
+    keras.utils.set_random_seed(0)
+    build, x, y = CASES[fault]
+    scope = {"model": build(), "x": x, "y": y}
+    report = signal_report(scope["model"], x, y)
+    found = [other.rule for one in report.findings for other in (one, *one.consequences)]
+    # The rules on a constant output and on the gradient of two kernels need training to be sure.
+    assert fault in found or fault in ("constant_output", "vanishing_backward")
+    _, what_to_change = str(report).split("\nwhat to change\n")
+    for line in what_to_change.splitlines():
+        codes = alternatives(line)[0]
+        scope = run_code(codes, scope["model"], scope["x"], scope["y"])
+    after = signal_report(scope["model"], scope["x"], scope["y"])
+    assert after.findings == ()
+    assert after.verdict.startswith("Nothing is wrong with this start")
+
+
+def test_all_units_of_a_layer_are_a_hundred_percent():
+    build, x, _ = CASES["dead_units"]
+    verdict = signal_report(build(), x).verdict
+    assert verdict.startswith("Units are dead: 100 % of those of layer 'd1' (2 of 3)")
+
+
 def test_batch_normalization_at_rest_is_explained():
     hidden = [
         part
@@ -185,8 +216,13 @@ def test_a_failing_layer_leaves_the_model_unpatched():
     model.layers[0].build((None, 4))
     model.built = True
     activation, call = model.layers[0].activation, keras.layers.Layer.__call__
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         signal_report(model, np.ones((4, 4), "float32"))
+    (note,) = caught.value.__notes__
+    first = model.layers[0].name
+    assert note == (
+        f"`signal_report` stopped after layer {first!r}. The model is as it was before the call."
+    )
     assert keras.layers.Layer.__call__ is call
     assert model.layers[0].activation is activation
 
@@ -300,6 +336,11 @@ def test_data_of_a_tf_data_set_is_its_first_batch():
     expected = signal_report(model, x[:4], y[:4])
     assert report.rows == expected.rows or str(report) == str(expected)
     assert report.record.loss == pytest.approx(expected.record.loss, rel=1e-6)
+
+
+def test_nested_lists_are_one_array():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    assert "5 inputs of shape (4)" in signal_report(model, np.ones((5, 4)).tolist()).title
 
 
 def test_several_inputs_get_random_data_of_their_kind():

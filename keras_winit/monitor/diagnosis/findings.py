@@ -113,14 +113,7 @@ class Findings(tuple[Finding, ...]):
         for finding, row in zip(self, rows, strict=True):
             lines.append(_aligned(row, widths))
             for text in _texts(finding):
-                lines += textwrap.wrap(
-                    text,
-                    LINE_WIDTH,
-                    initial_indent="  ",
-                    subsequent_indent="    ",
-                    break_long_words=False,
-                    break_on_hyphens=False,
-                )
+                lines += _wrapped(text)
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -134,6 +127,22 @@ class Findings(tuple[Finding, ...]):
             note = f'<td colspan="{len(COLUMNS)}" style="text-align:left">{texts}</td>'
             body.append(f"<tr>{cells}</tr><tr>{note}</tr>")
         return f"<table><thead><tr>{headings}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _wrapped(text: str) -> list[str]:
+    """Return the indented lines of a text; code between backticks stays on one line."""
+    parts = text.split("`")
+    # A space that does not break stands for each one in code.
+    parts[1::2] = [part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts[1::2]]
+    lines = textwrap.wrap(
+        "`".join(parts),
+        LINE_WIDTH,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -40,6 +40,15 @@ def test_the_table():
     )
 
 
+def test_code_stays_on_one_line():
+    code = "`model.compile(keras.optimizers.Adam(1e-4, clipnorm=1.0), model.loss)`"
+    remedy = f"lower the rate, and clip all gradients: {code} and {code} and train again"
+    lines = str(replace(FINDING, remedy=remedy)).splitlines()
+    assert sum(code in line for line in lines) == 2
+    assert max(map(len, lines)) <= 96
+    assert " ".join(" ".join(lines).split()).endswith(f"remedy: {remedy}")
+
+
 def test_no_findings():
     assert str(Findings()) == "nothing was found"
     assert Findings()._repr_html_() == "<p>nothing was found</p>"

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
-from keras_winit.monitor.diagnosis.rules.remedies import LOOK, lower_rate
+from keras_winit.monitor.diagnosis.rules.remedies import (
+    LOOK,
+    WHERE_IT_ENDS,
+    freeze,
+    lower_rate,
+)
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View, Weight
 from keras_winit.monitor.diagnosis.rules.scheme_advice import PASS_GRADIENTS, scheme_advice
 
@@ -276,8 +281,8 @@ class UpdateFrozen(Rule):
     healthy = "3.7e-5 .. 6.4e-2"
     cause = "no gradient reaches the layer"
     remedy = (
-        "look between the layer and the loss for dead or saturated layers, a stopped gradient or "
-        f"an unused output: {LOOK}"
+        "draw dead and saturated layers between it and the loss anew: "
+        "`keras_winit.reinitialize(model)`"
     )
     origin = "a hundredth of the 1 % quantile of healthy runs; not calibrated"
     threshold: float = 1e-7
@@ -300,7 +305,8 @@ class UpdateFrozen(Rule):
                     else f"an update of {name!r} has {ratio:.2g} times its norm: the gradient that "
                     "reaches the layer is too small"
                 )
-                yield Violation(weight.layer, ratio, weight.order, cause=cause)
+                remedy = f"{self.remedy}; or, {freeze(view, weight.layer)}; {WHERE_IT_ENDS}"
+                yield Violation(weight.layer, ratio, weight.order, cause=cause, remedy=remedy)
 
     def _ratio(self, weight: Weight) -> float:
         return 0.0 if weight["update_norm"] == 0 else weight["update_ratio"]

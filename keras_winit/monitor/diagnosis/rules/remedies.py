@@ -4,8 +4,11 @@ import re
 from typing import Any
 
 COMPILE = "`model.compile(model.optimizer, model.loss)`"
+# A built optimizer does not accept other weights on JAX.
+RECOMPILE = "`model.compile(model.optimizer.from_config(model.optimizer.get_config()), model.loss)`"
 STANDARDIZE = "x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-7)"
 LOOK = "`print(keras_winit.signal_report(model, x, y))`"
+WHERE_IT_ENDS = f"to see where the gradient ends: {LOOK}"
 
 # For a layer that has the scheme which fits its activation.
 NORMALIZE = "scale the kernels on your data: `keras_winit.lsuv(model, x)`, or add a normalization"
@@ -34,6 +37,14 @@ def set_activation(code: str, layer: str, activation: str, loss: str = "model.lo
     if not code:
         return f'set activation="{activation}" in layer {layer!r} and {compiled}'
     return f"`{code}.activation = keras.activations.{activation}` and {compiled}"
+
+
+def freeze(view: Any, layer: str) -> str:
+    """Return how to freeze a layer that no gradient is to reach."""
+    setup = view.model.setup
+    code = "" if setup is None else setup.codes.get(layer, "")
+    set_frozen = f"`{code}.trainable = False`" if code else f"trainable=False in layer {layer!r}"
+    return f"if its gradient is stopped on purpose, freeze it: {set_frozen} and {RECOMPILE}"
 
 
 def array_code(name: str) -> str:

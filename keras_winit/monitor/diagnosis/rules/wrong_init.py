@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from keras_winit.models.kernel_chains import is_odd
+from keras_winit.models.nonlinearities import Nonlinearity
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
 from keras_winit.monitor.diagnosis.rules.remedies import reinitialize_code
 from keras_winit.monitor.diagnosis.rules.run_view import View, Weight
@@ -79,17 +81,20 @@ class WrongInit(Rule):
         # A small recurrent kernel, residual branch or output is a deliberate and stable choice.
         part = weight.part
         may_be_small = kernel.role == "recurrent" or part.branch is not None or not part.hidden
-        keeps_linear = part.takes_raw_input and part.activation in ODD and ratio > NEAR_LINEAR
+        keeps_linear = part.takes_raw_input and _is_odd(part.activation) and ratio > NEAR_LINEAR
         return None if (may_be_small or keeps_linear) and ratio < 1 else ratio
 
 
 # A first kernel may keep what follows in the range where these are nearly linear, as
 # `winit>near_linear_orthogonal` does with a hundredth of the variance. Widths account for the rest.
-ODD = ("tanh", "softsign", "hard_tanh")
 NEAR_LINEAR = 1 / 300
 
 # Transformers start from 0.02 (BERT, GPT-2), some from half or twice of it.
 CUSTOMARY_STDDEV = 0.01, 0.04
+
+
+def _is_odd(activation: str | None) -> bool:
+    return activation is not None and bool(is_odd(Nonlinearity(activation, activation)))
 
 
 def _is_custom(weight: Weight) -> bool:
