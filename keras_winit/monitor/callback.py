@@ -51,6 +51,9 @@ class ActivationMonitor(keras.callbacks.Callback):
     of later steps. `history` and `findings` always hold all of them; with writers, or if
     `on_finding` is not "warn", nothing waits.
 
+    Under `tf.distribute.MirroredStrategy` a record covers the batches of all replicas, `samples`
+    counts on each of them, and quantiles are averaged over them.
+
     If several processes train together by `keras.distribution` on JAX, each keeps the records of
     the whole batch, and only the process of index 0 writes and prints. Keras' `fit` itself fails
     under `tf.distribute.MultiWorkerMirroredStrategy`.
