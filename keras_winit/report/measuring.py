@@ -12,6 +12,7 @@ from keras import ops
 from keras_winit import statistics
 from keras_winit.models.layers import unit_axes
 from keras_winit.models.names import Names
+from keras_winit.models.placed import on_host
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.compiled_state import loss_and_metrics_left_unbuilt
 from keras_winit.monitor.capture.layout import NUMBER, read
@@ -103,4 +104,4 @@ def loss_of(one_pass: Pass, outputs: Any) -> float | None:
 
 
 def _numpy(value: Any) -> npt.NDArray[np.float32]:
-    return np.asarray(ops.convert_to_numpy(value))
+    return np.asarray(on_host(value))
