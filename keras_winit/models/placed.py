@@ -37,8 +37,10 @@ def on_host(variable: Any) -> Any:
         everywhere = jax.NamedSharding(value.sharding.mesh, jax.P())
         value = jax.jit(lambda array: array, out_shardings=everywhere)(value)
     elif keras.backend.backend() == "tensorflow":
-        # Variables with a copy for each replica are no arrays.
-        value = keras.ops.convert_to_tensor(value)
+        import tensorflow as tf
+
+        # Variables with a copy for each replica cannot become arrays directly.
+        value = tf.convert_to_tensor(value)
     return keras.ops.convert_to_numpy(value)
 
 
