@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
@@ -97,10 +98,19 @@ def loss_of(one_pass: Pass, outputs: Any) -> float | None:
     try:
         with preserved_generators(), loss_and_metrics_left_unbuilt(model, BACKENDS):
             loss = model.compute_loss(one_pass.x, y, outputs, training=one_pass.training)
-            return float(_numpy(ops.stop_gradient(loss)))
+            return float(_numpy(ops.stop_gradient(loss))) * _replica_count()
     finally:
         for variable, value in before:
             variable.assign(value)
+
+
+def _replica_count() -> int:
+    """Return the number by which Keras divides a loss, within the scope of a strategy."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
 def _numpy(value: Any) -> npt.NDArray[np.float32]:

@@ -33,9 +33,9 @@ def distributed(request):
     else:
         mesh = keras.distribution.DeviceMesh(shape, ["batch", "model"], devices)
         layout = keras.distribution.LayoutMap(mesh)
-        layout["one/kernel"] = (None, "model")
-        layout["one/bias"] = ("model",)
-        layout["two/kernel"] = ("model", None)
+        layout[".*one/kernel"] = (None, "model")
+        layout[".*one/bias"] = ("model",)
+        layout[".*two/kernel"] = ("model", None)
         parallel = keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
     with parallel.scope():
         yield shards

@@ -81,7 +81,7 @@ for name, start in starts.items():
     assert [w.value.sharding for w in model.weights] == before, name
     found[name] = squares(model)
 report = keras_winit.signal_report(build(), x)
-found["report"] = float(report.record.lookup("dense", "stddev")) if report.rows else None
+found["report"] = report.rows[0].stddev
 distribution.set_distribution(None)
 for name, start in starts.items():
     model = build()
