@@ -19,7 +19,8 @@ The slopes below are those of the logarithm of the time and of the memory over t
 number of layers, or of weights, between the second largest and the largest size: 1 is linear, 2
 quadratic. Memory below 4 MiB has no slope, since the allocator rounds it.
 
-The backend is that of `KERAS_BACKEND`, PyTorch by default.
+The backend is that of `KERAS_BACKEND`, PyTorch by default. Models whose measurements are in the
+file of `--results` are not run again.
 """
 
 import argparse
@@ -218,10 +219,13 @@ def main():
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     environment.setdefault("KERAS_BACKEND", "torch")
     results = {}
+    if options.results and options.results.exists():
+        results = json.loads(options.results.read_text())
     for name, (function, arguments) in networks(options.quick).items():
         command = [sys.executable, __file__, "--one", function, json.dumps(arguments)]
-        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
-        results[name] = json.loads(done.stdout.splitlines()[-1])
+        if name not in results:
+            done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+            results[name] = json.loads(done.stdout.splitlines()[-1])
         print(f"{name}: {results[name]['layers']} layers,", end=" ")
         print(f"{results[name]['weights'] / 1e6:.1f} million weights", flush=True)
         if options.results:

@@ -207,8 +207,8 @@ def _nearest_cause(
     nearest: tuple[bool, int] | None = None
     # The kinds that were found last come first: once one of them fits, the others end at once.
     for (cause, is_strong), places in sorted(earlier.items(), key=lambda kind: -kind[1][-1]):
-        of_same_rule = ordered[places[0]].finding.rule == effect.finding.rule
-        if not of_same_rule and effect.finding.rule not in sum(CAUSES.get(cause, Effects()), ()):
+        effects, rule = CAUSES.get(cause, Effects()), ordered[places[0]].finding.rule
+        if effect.finding.rule not in (rule, *effects.at_once, *effects.later):
             continue
         for place in reversed(places):
             if nearest is not None and (is_strong, place) < nearest:
