@@ -27,6 +27,8 @@ SECTIONS = {
     "compile_time": ["--rounds", "2"],
     "monitor": ["--rounds", "2"],
     "initializers": ["--rounds", "3"],
+    # Runs once: its slopes count, not its seconds.
+    "scaling": [],
     # The measurements of these take many hours: the sections show those in their `.jsonl`.
     "applications": ["--table"],
     "trainability": ["--table"],

@@ -1,14 +1,14 @@
 """Finds kernels that start equal because their initializers draw the same numbers."""
 
-import itertools
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_winit.models.kernels import kernel_uses, kernel_variable
+from keras_winit.models.placed import on_host
 
 layers = keras.layers
 
@@ -39,11 +39,16 @@ def equal_kernels(hidden: Sequence[Any]) -> list[tuple[Any, Any]]:
         groups.setdefault(key, []).append((layer, variable))
     pairs: dict[int, tuple[Any, Any]] = {}
     for group in groups.values():
-        if len(group) > 1:
-            values = [(layer, ops.convert_to_numpy(variable)) for layer, variable in group]
-            for (first, one), (second, other) in itertools.combinations(values, 2):
-                if first is not second and _are_equal(one, other):
-                    pairs.setdefault(id(second), (first, second))
+        # The first two layers that hold each content: one of them is another layer.
+        holders: dict[bytes, list[Any]] = {}
+        for layer, variable in group if len(group) > 1 else ():
+            content = _content(on_host(variable))
+            known = holders.setdefault(content, []) if content else []
+            first = next((holder for holder in known if holder is not layer), None)
+            if first is not None:
+                pairs.setdefault(id(layer), (first, layer))
+            if len(known) < 2 and layer not in known:
+                known.append(layer)
     return list(pairs.values())
 
 
@@ -62,6 +67,9 @@ def _seeded_kernels(hidden: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:
                 yield layer, initializer, variable
 
 
-def _are_equal(one: Any, other: Any) -> bool:
-    """Return whether two kernels have the same entries, and not one constant."""
-    return bool(np.array_equal(one, other) and one.size and np.ptp(one) > 0)
+def _content(kernel: Any) -> bytes:
+    """Return a digest of a kernel's entries; empty if they are one constant or not numbers."""
+    if not kernel.size or not np.ptp(kernel) > 0:
+        return b""
+    # Adding zero makes -0 and 0 the same bytes.
+    return hashlib.blake2b(np.ascontiguousarray(kernel + 0).tobytes()).digest()

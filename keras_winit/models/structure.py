@@ -231,4 +231,7 @@ def _ancestors(calls: Sequence[Call]) -> list[int]:
 
 
 def _positions(bits: int) -> list[int]:
-    return [position for position in range(bits.bit_length()) if bits >> position & 1]
+    # Those of a branch lie close together: a loop from position 0 would be quadratic.
+    first = max((bits & -bits).bit_length() - 1, 0)
+    bits >>= first
+    return [first + place for place in range(bits.bit_length()) if bits >> place & 1]

@@ -36,6 +36,11 @@ from keras_winit.monitor.warning import warn
 # Pictures of `keras_winit.plots` that `ActivationMonitor.plot` draws.
 KINDS = ("layers", "health", "strips", "profile", "updates")
 
+OWN_LOOP = (
+    "a step that did not call the model's train function. In a training loop of your own, as for "
+    "torch's DistributedDataParallel, use `keras_winit.signal_report(model, batch)`"
+)
+
 
 class ActivationMonitor(keras.callbacks.Callback):
     """Records statistics of every layer and variable from the training step itself.
@@ -51,9 +56,13 @@ class ActivationMonitor(keras.callbacks.Callback):
     of later steps. `history` and `findings` always hold all of them; with writers, or if
     `on_finding` is not "warn", nothing waits.
 
+    Under `tf.distribute.MirroredStrategy` a record covers the batches of all replicas, `samples`
+    counts on each of them, and quantiles are averaged over them.
+
     If several processes train together by `keras.distribution` on JAX, each keeps the records of
     the whole batch, and only the process of index 0 writes and prints. Keras' `fit` itself fails
-    under `tf.distribute.MultiWorkerMirroredStrategy`.
+    under `tf.distribute.MultiWorkerMirroredStrategy`. A training loop of one's own, which torch's
+    `DistributedDataParallel` needs, cannot be watched: the monitor warns of it and ends.
 
     With another model the monitor starts anew, in memory and in the files of `log_dir`. To keep
     both runs in TensorBoard, use a monitor with its own `log_dir` for each model.
@@ -307,6 +316,9 @@ class ActivationMonitor(keras.callbacks.Callback):
         if self._batch is None:
             return
         self._batch = None
+        if self._is_recorded and self._switch.is_waiting(self._watched):
+            self._switch.disarm(self._watched)
+            self._end(OWN_LOOP)
         loss = self._logged_loss.first_non_finite(logs)
         if loss is not None and not self._is_recorded and self._looks_at_loss():
             try:

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_winit.models.placed import is_spread, spread_stddev
+
 # Entries that `stddev` reads at once.
 PIECE = 1 << 16
 
@@ -104,6 +106,8 @@ def stddev(variable: Any) -> float | None:
 
     The result is None for a variable without entries or with entries that are not real numbers.
     """
+    if is_spread(variable.value):
+        return spread_stddev(variable.value)
     values = keras.ops.convert_to_numpy(variable)
     if values.size == 0 or keras.backend.standardize_dtype(variable.dtype) in ("bool", "string"):
         return None

@@ -11,6 +11,7 @@ import numpy as np
 from keras_winit.initializers.kernels import bound_to
 from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.placement import Array
+from keras_winit.models.placed import copy_of, draw
 from keras_winit.repair.batches import first_batch
 from keras_winit.repair.changes import Change, Changes, stddev
 from keras_winit.repair.interception import (
@@ -165,7 +166,7 @@ class _Pass:
         biases = {id(owner.bias) for owner in self._owners}
         # Seeds, and statistics that a layer of the user may update.
         others = [
-            (variable, np.array(keras.ops.convert_to_numpy(variable)))
+            (variable, copy_of(variable))
             for variable in self._model.non_trainable_variables
             if id(variable) not in kernels | biases
         ]
@@ -204,7 +205,7 @@ class _Pass:
         kernels = [kernel.variable for kernel in owner.kernels]
         with variables_as_stored():
             stddevs = [stddev(variable) for variable in kernels]
-            before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in kernels]
+            before = [copy_of(variable) for variable in kernels]
             if self._start is not None:
                 self._draw(owner, self._start)
         outputs = call()
@@ -221,7 +222,7 @@ class _Pass:
 
     def _apply(self, owner: Owner, correction: Correction, stddevs: Sequence[Any]) -> None:
         for kernel, factor in zip(owner.kernels, correction.kernel_factors, strict=True):
-            value = keras.ops.convert_to_numpy(kernel.variable).astype(np.float32)
+            value = keras.ops.cast(kernel.variable.value, "float32")
             kernel.variable.assign(value * np.asarray(factor, np.float32))
         if correction.bias is not None:
             owner.bias.assign(correction.bias)
@@ -234,7 +235,7 @@ class _Pass:
             assert use is not None
             shape = tuple(variable.shape)
             scheme = bound_to(start, use, shape).for_block(number)
-            variable.assign(scheme(shape, variable.dtype))
+            draw(variable, scheme)
 
     def _note(
         self, owner: Owner, changes: Sequence[str], reason: str, stddevs: Sequence[float | None]

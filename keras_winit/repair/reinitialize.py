@@ -6,17 +6,17 @@ from typing import Any
 
 import keras
 
-from keras_winit.initializers import Scheme
 from keras_winit.initializers.arguments import as_index, find_initializer
 from keras_winit.models.inspect import Inspection, inspect_kernels
 from keras_winit.models.names import Names
+from keras_winit.models.placed import draw
 from keras_winit.models.selection import selection
 from keras_winit.repair.changes import Change, Changes, stddev
 from keras_winit.repair.choose import RESIDUAL, Choice
 from keras_winit.repair.output_bias import output_biases
 from keras_winit.repair.scheme_text import scheme_text
 from keras_winit.repair.transaction import restored_on_error
-from keras_winit.repair.weight_plans import WeightPlan, Wishes, weight_plans
+from keras_winit.repair.weight_plans import Wishes, weight_plans
 
 
 def reinitialize(
@@ -116,7 +116,7 @@ def reinitialize(
         order = {layer: i for i, layer in enumerate(dict.fromkeys(p.layer for p in to_set), 1)}
         for plan in to_set:
             progress.reach(plan.layer, order[plan.layer], len(order))
-            _set(plan)
+            draw(plan.variable, plan.initializer)
         if optimizer:
             _reset_optimizer(optimizer)
     rows = [
@@ -196,15 +196,6 @@ def _output_bias_choices(
 ) -> dict[int, Choice]:
     heads = {names.of(kernel.owner): kernel for kernel in inspection.kernels if kernel.head}
     return output_biases(model, heads, y)
-
-
-def _set(plan: WeightPlan) -> None:
-    """Draw a weight in its own dtype and, on JAX, on the devices that hold it."""
-    variable, initializer = plan.variable, plan.initializer
-    placement = {}
-    if keras.backend.backend() == "jax" and isinstance(initializer, Scheme):
-        placement = {"layout": variable.value.sharding}
-    variable.assign(initializer(variable.shape, dtype=variable.dtype, **placement))
 
 
 def _reset_optimizer(optimizer: Any) -> None:

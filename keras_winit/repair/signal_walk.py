@@ -14,6 +14,7 @@ from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.placement import Array
 from keras_winit.models.graph import Call
 from keras_winit.models.kernels import Kernel
+from keras_winit.models.placed import on_host
 from keras_winit.models.valid_taps import valid_share
 from keras_winit.repair import signals
 from keras_winit.repair.changes import Change, stddev
@@ -244,7 +245,7 @@ def _reason_if_table_is_given(owner: Owner) -> str:
 def _values(variable: Any) -> Array:
     if variable is None:
         return np.zeros(1)
-    return np.asarray(keras.ops.convert_to_numpy(variable)).astype(np.float64)
+    return np.asarray(on_host(variable)).astype(np.float64)
 
 
 def _name(scheme: Any) -> str:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import keras
+from keras_winit.models.placed import copy_of
 
 
 class Progress:
@@ -41,7 +41,7 @@ def restored_on_error(function: str, variables: Iterable[Any]) -> Iterator[Progr
     Yields:
         The progress, which the body must update before each layer.
     """
-    saved = [(variable, _copy(variable)) for variable in {id(v): v for v in variables}.values()]
+    saved = [(variable, copy_of(variable)) for variable in {id(v): v for v in variables}.values()]
     progress = Progress(function)
     try:
         yield progress
@@ -53,15 +53,6 @@ def restored_on_error(function: str, variables: Iterable[Any]) -> Iterator[Progr
             _restore(saved)
         error.add_note(str(progress))
         raise
-
-
-def _copy(variable: Any) -> Any:
-    """Return the value of a variable, safe from later assignments to it."""
-    backend = keras.backend.backend()
-    if backend == "torch":
-        return variable.value.detach().clone()
-    # Arrays of JAX never change.
-    return variable.value.read_value() if backend == "tensorflow" else variable.value
 
 
 def _restore(saved: Iterable[tuple[Any, Any]]) -> None:

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
@@ -12,6 +13,7 @@ from keras import ops
 from keras_winit import statistics
 from keras_winit.models.layers import unit_axes
 from keras_winit.models.names import Names
+from keras_winit.models.placed import on_host
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.compiled_state import loss_and_metrics_left_unbuilt
 from keras_winit.monitor.capture.layout import NUMBER, read
@@ -96,11 +98,20 @@ def loss_of(one_pass: Pass, outputs: Any) -> float | None:
     try:
         with preserved_generators(), loss_and_metrics_left_unbuilt(model, BACKENDS):
             loss = model.compute_loss(one_pass.x, y, outputs, training=one_pass.training)
-            return float(_numpy(ops.stop_gradient(loss)))
+            return float(_numpy(ops.stop_gradient(loss))) * _replica_count()
     finally:
         for variable, value in before:
             variable.assign(value)
 
 
+def _replica_count() -> int:
+    """Return the number by which Keras divides a loss, within the scope of a strategy."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
 def _numpy(value: Any) -> npt.NDArray[np.float32]:
-    return np.asarray(ops.convert_to_numpy(value))
+    return np.asarray(on_host(value))

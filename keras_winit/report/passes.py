@@ -118,7 +118,9 @@ def _on_tensorflow(one_pass: Pass, capture: Capture) -> Measured:
             outputs = one_pass.outputs()
         ends = differentiable(outputs)
         product = _product(ends, one_pass.cotangents(ends))
-    sources = [*collector.sources, *(variable.value for variable in variables)]
+    # Within the scope of a `MirroredStrategy`, only the copy of one replica has gradients.
+    copies = tf.distribute.get_strategy().experimental_local_results
+    sources = [*collector.sources, *(copies(variable.value)[0] for variable in variables)]
     gradients = tape.gradient(product, sources) if ends else [None] * len(sources)
     gradients = [
         tf.convert_to_tensor(one) if isinstance(one, tf.IndexedSlices) else one for one in gradients

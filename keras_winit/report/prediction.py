@@ -14,13 +14,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_winit import theory
 from keras_winit.models.activation_chains import KEEPING_VALUES, is_from_keras
 from keras_winit.models.graph import Call, Trace
 from keras_winit.models.kernels import kernel_uses, kernel_variable
 from keras_winit.models.names import Names
+from keras_winit.models.placed import on_host
 from keras_winit.models.valid_taps import valid_share
 from keras_winit.monitor.row_names import row_name
 from keras_winit.theory.activations import Activation, find_activation
@@ -216,7 +216,7 @@ def _after_kernel(layer: Any, before: Signal) -> Signal | None:
 
 
 def _values(variable: Any) -> Any:
-    return ops.convert_to_numpy(variable).astype(np.float64)
+    return np.asarray(on_host(variable)).astype(np.float64)
 
 
 def _after_activation(function: Any, before: Signal) -> Signal | None:

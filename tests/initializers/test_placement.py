@@ -193,7 +193,9 @@ def test_generators_in_a_jax_program():
 def test_shards_are_built_one_by_one(spec, name, drawn):
     from jax.sharding import PartitionSpec
 
-    mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"))
+    mesh = keras.distribution.DeviceMesh(
+        (2, 2), ("batch", "model"), keras.distribution.list_devices()[:4]
+    )
     layout_map = keras.distribution.LayoutMap(mesh)
     layout_map[".*kernel"] = spec
     initializer = REGISTRY[name]
@@ -217,7 +219,9 @@ def test_shards_are_built_one_by_one(spec, name, drawn):
 
 @only["jax"]
 def test_replicas_do_not_share_the_memory_that_they_came_from():
-    mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"))
+    mesh = keras.distribution.DeviceMesh(
+        (2, 2), ("batch", "model"), keras.distribution.list_devices()[:4]
+    )
     distribution = keras.distribution.ModelParallel(
         layout_map=keras.distribution.LayoutMap(mesh), batch_dim_name="batch"
     )
@@ -239,7 +243,9 @@ def test_generators_under_a_distribution(kind):
     if kind == "DataParallel":
         distribution = keras.distribution.DataParallel(devices=keras.distribution.list_devices())
     else:
-        mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"))
+        mesh = keras.distribution.DeviceMesh(
+            (2, 2), ("batch", "model"), keras.distribution.list_devices()[:4]
+        )
         layout_map = keras.distribution.LayoutMap(mesh)
         layout_map[".*kernel"] = (None, "model")
         distribution = keras.distribution.ModelParallel(
@@ -261,7 +267,7 @@ def test_generators_under_a_distribution(kind):
 def test_in_a_jax_program_under_a_mesh():
     import jax
 
-    with jax.set_mesh(jax.make_mesh((4,), ("all",))):
+    with jax.set_mesh(jax.make_mesh((4,), ("all",), devices=jax.devices()[:4])):
         value = jax.jit(lambda: scheme()(SHAPE))()
     np.testing.assert_array_equal(value, expected())
 
@@ -287,11 +293,13 @@ def test_a_traced_generator_raises_an_error_with_a_remedy():
 def test_a_layout_may_be_passed_directly():
     import jax
 
-    mesh = jax.make_mesh((4,), ("all",))
+    mesh = jax.make_mesh((4,), ("all",), devices=jax.devices()[:4])
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("all"))
     by_jax = scheme()(SHAPE, layout=sharding)
     assert by_jax.sharding == sharding
-    keras_mesh = keras.distribution.DeviceMesh((4,), ("all",))
+    keras_mesh = keras.distribution.DeviceMesh(
+        (4,), ("all",), keras.distribution.list_devices()[:4]
+    )
     by_keras = scheme()(SHAPE, layout=keras.distribution.TensorLayout(("all", None), keras_mesh))
     for value in (by_jax, by_keras):
         np.testing.assert_array_equal(np.asarray(value), expected())

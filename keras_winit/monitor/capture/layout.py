@@ -247,8 +247,7 @@ def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any, Any]:
     spread = packed[:, :, places.spread : places.end].reshape(steps, replicas, number, -1)
     cut = spread.shape[3] - plan.bins
     if cut:
-        # The quantiles of the replicas are averaged.
-        chosen += [*np.moveaxis(spread[..., :cut].mean(axis=1), 2, 0)]
+        chosen += _averaged(spread[..., :cut], units, places.starts)
     with np.errstate(over="ignore"):
         values = np.array(chosen, np.float32).reshape(-1, steps, number)
     return (
@@ -256,6 +255,19 @@ def _layers(plan: Plan, places: Places, packed: Any) -> tuple[Any, Any, Any]:
         spread[..., cut:].sum(axis=1)[:, places.order],
         units.samples.sum(axis=1)[:, places.order],
     )
+
+
+def _averaged(quantiles: Any, units: statistics.Units, starts: Any) -> list[Any]:
+    """Return quantiles of shape (steps, rows), averaged over replicas by their finite entries."""
+    if quantiles.shape[1] == 1:
+        return [*np.moveaxis(quantiles[:, 0], 2, 0)]
+    widths = np.diff([*starts, units.low.shape[-1]])
+    entries = widths * units.samples - np.add.reduceat(units.missing, starts, axis=-1)
+    # A replica without entries has no quantiles: the last batch may be too small for all.
+    known = np.where(entries[..., None] > 0, quantiles, 0)
+    with np.errstate(invalid="ignore"):
+        means = (entries[..., None] * known).sum(axis=1) / entries.sum(axis=1)[..., None]
+    return [*np.moveaxis(means, 2, 0)]
 
 
 def _variables(

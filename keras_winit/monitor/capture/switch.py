@@ -82,6 +82,11 @@ class Switch:
         _put(model, SingleCall(model, original, function, receivers, (*keepers, keeper)))
 
     @staticmethod
+    def is_waiting(model: Any) -> bool:
+        """Return whether the call of the train function that was exchanged is yet to come."""
+        return isinstance(getattr(model, "train_function", None), SingleCall)
+
+    @staticmethod
     def disarm(model: Any) -> None:
         """Put back the train function that an interrupted `fit` has left exchanged."""
         function = getattr(model, "train_function", None)

@@ -1,7 +1,7 @@
 """Folds findings under the findings that cause them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -179,23 +179,44 @@ def fold_consequences(located: Sequence[LocatedFinding]) -> Findings:
     """
     ordered = sorted(_with_joint_values(located), key=lambda one: one.cause_order)
     roots: list[int] = []
+    consequences: dict[int, list[Finding]] = {}
+    # Places of the findings so far, by cause and by whether they are more than infos. A deep
+    # model may have thousands, of which an effect looks at few.
+    earlier: dict[tuple[str, bool], list[int]] = {}
     for place, effect in enumerate(ordered):
-        causes = [other for other in range(place) if _can_cause(ordered[other], effect)]
-        nearest = max(
-            causes, key=lambda other: (ordered[other].finding.severity != "info", other), default=-1
-        )
-        roots.append(roots[nearest] if causes else place)
+        nearest = _nearest_cause(ordered, earlier, effect)
+        roots.append(place if nearest is None else roots[nearest])
+        if nearest is not None:
+            consequences.setdefault(roots[place], []).append(effect.finding)
+        key = effect.cause, effect.finding.severity != "info"
+        earlier.setdefault(key, []).append(place)
     folded = []
-    for place, one in enumerate(ordered):
-        if roots[place] == place:
-            consequences = tuple(
-                other.finding
-                for other, root in zip(ordered, roots, strict=True)
-                if root == place and other is not one
-            )
-            severity = worst_severity(one.finding, *consequences)
-            folded.append(replace(one.finding, severity=severity, consequences=consequences))
+    for place in dict.fromkeys(roots):
+        finding, explained = ordered[place].finding, consequences.get(place, [])
+        severity = worst_severity(finding, *explained)
+        folded.append(replace(finding, severity=severity, consequences=tuple(explained)))
     return Findings(sorted(folded, key=lambda finding: -SEVERITIES.index(finding.severity)))
+
+
+def _nearest_cause(
+    ordered: Sequence[LocatedFinding],
+    earlier: Mapping[tuple[str, bool], Sequence[int]],
+    effect: LocatedFinding,
+) -> int | None:
+    """Return the place of the nearest earlier finding that can cause a finding, if any."""
+    nearest: tuple[bool, int] | None = None
+    # The kinds that were found last come first: once one of them fits, the others end at once.
+    for (cause, is_strong), places in sorted(earlier.items(), key=lambda kind: -kind[1][-1]):
+        effects, rule = CAUSES.get(cause, Effects()), ordered[places[0]].finding.rule
+        if effect.finding.rule not in (rule, *effects.at_once, *effects.later):
+            continue
+        for place in reversed(places):
+            if nearest is not None and (is_strong, place) < nearest:
+                break
+            if _can_cause(ordered[place], effect):
+                nearest = is_strong, place
+                break
+    return None if nearest is None else nearest[1]
 
 
 def _can_cause(cause: LocatedFinding, effect: LocatedFinding) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 
 from keras_winit.monitor import RULES, Finding
+from keras_winit.monitor.diagnosis import root_causes
 from keras_winit.monitor.diagnosis.root_causes import (
     CAUSES,
     FROM_START,
@@ -201,3 +202,27 @@ def test_a_root_has_the_worst_severity_of_what_it_explains():
     located = found("input_scale", 0, 300.0, "info", -1), found("saturated", 0, 0.9, "warning")
     (finding,) = fold_consequences(located)
     assert (finding.rule, finding.severity) == ("input_scale", "warning")
+
+
+def test_the_work_grows_with_the_number_of_findings_not_with_its_square(monkeypatch):
+    rules = ("saturated", "dead_units", "wrong_init_for_activation", "update_too_large")
+    looked_at = []
+    can_cause = root_causes._can_cause
+
+    def counting(cause, effect):
+        looked_at.append(effect)
+        return can_cause(cause, effect)
+
+    monkeypatch.setattr(root_causes, "_can_cause", counting)
+    counts = []
+    for layers in (100, 200):
+        looked_at.clear()
+        fold_consequences(
+            [
+                found(rule, order % 3, 20.0, order=order, layer=f"d{order}")
+                for order in range(layers)
+                for rule in rules
+            ]
+        )
+        counts.append(len(looked_at))
+    assert 0 < counts[1] <= 2.2 * counts[0]

@@ -10,6 +10,7 @@ from keras import layers, ops
 from support.planted import findings_in, make_facts, make_record, make_records, rule_named
 from support.setups import found, setup_of, stack
 
+from keras_winit.models import equal_kernels
 from keras_winit.models.losses import LossSetup
 from keras_winit.models.setup import ModelSetup, OutputSetup
 from keras_winit.monitor import ActivationMonitor, check
@@ -334,6 +335,20 @@ def test_equal_kernels(name):
     if is_found:
         assert findings["equal_kernels"].layer == "second"
         assert "'first'" in findings["equal_kernels"].cause
+
+
+@pytest.mark.backend_independent
+def test_each_of_many_equal_kernels_is_looked_at_once(monkeypatch):
+    shared = Normal(seed=1)
+    equal = [Dense(6, "relu", kernel_initializer=shared, name=f"d{i}") for i in range(5)]
+    model = keras.Sequential([keras.Input((6,)), *equal])
+    digests = []
+    content = equal_kernels._content
+    monkeypatch.setattr(equal_kernels, "_content", lambda k: digests.append(k) or content(k))
+    pairs = equal_kernels.equal_kernels(model.layers)
+    expected = [("d0", f"d{number}") for number in range(1, 5)]
+    assert [(one.name, other.name) for one, other in pairs] == expected
+    assert len(digests) == 5
 
 
 @pytest.mark.backend_independent
