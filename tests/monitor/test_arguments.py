@@ -8,7 +8,7 @@ from support.scenarios import X, Y
 
 import keras_winit
 from keras_winit import ActivationMonitor
-from keras_winit.monitor import STATISTICS
+from keras_winit.monitor import STATISTICS, JsonLinesWriter
 
 
 def test_the_default_schedule():
@@ -120,6 +120,19 @@ def test_variables_are_recorded_without_layers():
             "writers=['a.jsonl'].",
         ),
         (
+            {"statistics": np.array("mean")},
+            TypeError,
+            "`ActivationMonitor(statistics=...)` must be names out of "
+            f"{', '.join(STATISTICS)}. Received: statistics=array('mean', dtype='<U4').",
+        ),
+        (
+            {"writers": [JsonLinesWriter]},
+            TypeError,
+            "`ActivationMonitor(writers=...)` must be a list of writers, such as "
+            "`JsonLinesWriter(path)` of `keras_winit.monitor`. Received: "
+            f"writers=[{JsonLinesWriter!r}].",
+        ),
+        (
             {"rules": None},
             TypeError,
             "`ActivationMonitor(rules=...)` must be a list of instances of "
@@ -140,13 +153,23 @@ def test_errors(options, error, message):
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("verbose", ["x", None, -1, 3, 1.5])
+@pytest.mark.parametrize("verbose", ["x", None, -1, 3, 1.5, np.array(1), np.array([1, 2])])
 def test_verbose_has_four_values(verbose):
     with pytest.raises(ValueError, match="verbose") as caught:
         ActivationMonitor(verbose=verbose)
     assert str(caught.value) == (
         "`ActivationMonitor(verbose=...)` must be 'auto', 0, 1 or 2. "
         f"Received: verbose={verbose!r}."
+    )
+
+
+@pytest.mark.parametrize("on_finding", ["x", None, np.array("warn"), np.array([1, 2])])
+def test_on_finding_has_three_names_or_is_a_function(on_finding):
+    with pytest.raises(ValueError, match="on_finding") as caught:
+        ActivationMonitor(on_finding=on_finding)
+    assert str(caught.value) == (
+        "`ActivationMonitor(on_finding=...)` must be 'warn', 'raise', 'stop' or a function. "
+        f"Received: on_finding={on_finding!r}."
     )
 
 
