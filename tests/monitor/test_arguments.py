@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import layers
+from support.hostile import anything, assert_refusal
 from support.monitored import dense_pair, fit, steps_of, tiny
 from support.scenarios import X, Y
 
@@ -183,3 +186,18 @@ def test_check_takes_a_whole_number_of_steps(steps, kind):
 def test_writers_are_attributes_of_the_monitor_package(fresh_process):
     code = "import keras_winit; print(keras_winit.monitor.JsonLinesWriter('log.jsonl'))"
     assert "JsonLinesWriter" in fresh_process(code)
+
+
+OPTIONS = ("every", "layers", "statistics", "samples", "keep", "writers", "verbose", "on_finding")
+
+
+@pytest.mark.backend_independent
+@settings(max_examples=60)
+@given(options=st.dictionaries(st.sampled_from((*OPTIONS, "rules", "log_dir")), anything()))
+def test_any_arguments_are_accepted_or_refused_at_construction(options):
+    try:
+        monitor = ActivationMonitor(**options)
+    except (ValueError, TypeError) as error:
+        assert_refusal(error)
+        return
+    assert monitor.every == options.get("every")

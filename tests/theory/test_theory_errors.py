@@ -177,7 +177,8 @@ ERRORS = [
     (
         lambda: kw.critical_point("tanh", 10**320),
         ValueError,
-        f"`critical_point(bias_stddev=...)` must be a number >= 0. Received: bias_stddev={10**320}.",
+        "`critical_point(bias_stddev=...)` must be a number >= 0. "
+        f"Received: bias_stddev={10**320}.",
     ),
     (
         lambda: kw.critical_point("tanh", q="1"),
