@@ -28,8 +28,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from support.boards import WRITERS, at, full_disk, read, written_steps
+from support import boards
+from support.boards import at, full_disk, read, written_steps
 
+from keras_winit.monitor import TensorBoardWriter
+
+# Images are drawn for minutes, and are no records.
+WRITERS = {
+    **boards.WRITERS,
+    "tensorboard": lambda path: TensorBoardWriter(path / "logs", images=False),
+}
 KINDS = tuple(WRITERS)
 
 
@@ -215,7 +223,8 @@ def run_fits(fits):
     """Print how resources grow with the number of trainings; return whether files or threads do."""
     spawn = multiprocessing.get_context("spawn")
     grows = False
-    print(f"{fits} trainings in one process: after {fits // 10}, after {fits}")
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    print(f"{fits} trainings in one process, {backend}: after {fits // 10}, after {fits}")
     for watched in (False, True):
         receiver, sender = spawn.Pipe(duplex=False)
         process = spawn.Process(target=fit_often, args=(watched, fits, sender))

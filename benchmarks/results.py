@@ -27,6 +27,7 @@ SECTIONS = {
     "compile_time": ["--rounds", "2"],
     "monitor": ["--rounds", "2"],
     "initializers": ["--rounds", "3"],
+    "faults": ["--kills", "200", "--tries", "10", "--fits", "1000"],
     # The measurements take many hours: the section shows those in `trainability.jsonl`.
     "trainability": ["--table"],
 }
