@@ -29,6 +29,7 @@ SECTIONS = {
     "initializers": ["--rounds", "3"],
     # Runs once: its slopes count, not its seconds.
     "scaling": [],
+    "faults": ["--kills", "200", "--tries", "10", "--fits", "1000"],
     # The measurements of these take many hours: the sections show those in their `.jsonl`.
     "applications": ["--table"],
     "trainability": ["--table"],

@@ -50,7 +50,12 @@ def run(options: Namespace) -> None:
     from keras_winit_commands.library import keras_winit
 
     model, data = _load(options.model), None if options.data is None else _batch(options.data)
-    before = keras_winit.signal_report(model, data, seed=options.seed)
+    try:
+        before = keras_winit.signal_report(model, data, seed=options.seed)
+    except (ValueError, TypeError, OSError, MemoryError):
+        raise
+    except Exception as error:  # A backend's own, or one of a layer that is not Keras'.
+        raise CommandError(f"{options.model} cannot be run. Received: {error!r}") from None
     print(before)
     if options.plot:
         before.plot(options.plot)

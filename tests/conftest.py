@@ -1,9 +1,11 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from contextlib import ExitStack
+import warnings
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 # Set before a backend is loaded: few log lines, and several devices on JAX for sharding tests.
@@ -14,10 +16,25 @@ os.environ["XLA_FLAGS"] = (
 
 import keras
 import pytest
+from hypothesis import HealthCheck, settings
 from support.browser import FLAGS, require, watched_page
 from support.server import tensorboard
 
 HERE = Path(__file__).parent
+
+# The same few examples in each run: a failure is that of a change, and CI stays fast.
+settings.register_profile(
+    "few",
+    max_examples=30,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("few")
+
+# How a monitor says that it or one of its writers has given up. The training goes on.
+GAVE_UP = "`.*` (watches|writes) no more, training goes on"
 
 # Files and folders in which no test depends on the backend. See the marker in setup.cfg.
 BACKEND_INDEPENDENT = (
@@ -48,6 +65,38 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if any(item.path.is_relative_to(HERE / place) for place in BACKEND_INDEPENDENT):
             item.add_marker("backend_independent")
+
+
+@contextmanager
+def monitors_must_not_give_up():
+    """Fail if a monitor or a writer gives up and the test does not expect the warning."""
+    with warnings.catch_warnings(record=True) as caught:
+        # Where a warning is an error, the monitor prints it.
+        warnings.filterwarnings("always", GAVE_UP, RuntimeWarning)
+        yield
+    for warning in caught:
+        if re.match(GAVE_UP, str(warning.message)):
+            pytest.fail(str(warning.message))
+        warnings.warn_explicit(
+            warning.message,
+            warning.category,
+            warning.filename,
+            warning.lineno,
+            source=warning.source,
+        )
+
+
+# Fixtures of a whole module train before its first test.
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup():
+    with monitors_must_not_give_up():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    with monitors_must_not_give_up():
+        return (yield)
 
 
 def pytest_report_header():

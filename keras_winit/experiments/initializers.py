@@ -1,6 +1,7 @@
 """Initializers of an experiment: copies with seeds of their own, and the name in a title."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from keras_winit.initializers import Scheme
@@ -14,9 +15,14 @@ def seeded_initializers(initializer: Any, seeds: Sequence[int]) -> list[Any]:
 
 
 def require_initializer(caller: str, initializer: Any) -> None:
-    """Refuse None, which Keras takes for its default initializer, without our seed."""
-    if initializer is None:
-        raise ValueError(f"`{caller}(initializer=...)` must be an initializer. Received: None.")
+    """Refuse what is none, and None, which Keras takes for its default without our seed."""
+    found = None
+    with suppress(ValueError, TypeError):
+        found = None if initializer is None else find_initializer(initializer)
+    if found is None:
+        raise ValueError(
+            f"`{caller}(initializer=...)` must be an initializer. Received: {initializer!r}."
+        )
 
 
 def display_name(initializer: Any) -> str:

@@ -157,7 +157,13 @@ def propagate(
 
 
 def _elementwise_activation(activation: Any) -> Any:
-    function = keras.activations.get(activation)
+    try:
+        function = keras.activations.get(activation)
+    except (ValueError, TypeError):
+        raise ValueError(
+            "`propagate(activation=...)` must be an activation of Keras or a function. "
+            f"Received: activation={activation!r}."
+        ) from None
     if not statistics.elementwise(function):
         raise ValueError(
             "`propagate(activation=...)` must act on each entry by itself. "

@@ -1,5 +1,6 @@
 """The base classes of all schemes: registered names, seeds, configs and argument checks."""
 
+import contextlib
 import copy
 import dataclasses
 import operator
@@ -174,7 +175,7 @@ class Scheme(CheckedArguments, keras.initializers.Initializer):
     def _checked_dtype(self, dtype: Any) -> str:
         try:
             name = str(keras.backend.standardize_dtype(dtype))
-        except ValueError:
+        except (ValueError, TypeError):
             name = "unknown"
         if name not in self.dtypes:
             *others, last = self.dtypes
@@ -213,7 +214,9 @@ class RandomScheme(Scheme):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.seed, dict):
-            self.seed = keras.saving.deserialize_keras_object(self.seed)
+            # A config that is none of a `SeedGenerator` is refused below.
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                self.seed = keras.saving.deserialize_keras_object(self.seed)
         self._seeded = self.seed is not None
         if self.seed is None:
             # Keras' own initializers take the same number from Python's generator. Replacing

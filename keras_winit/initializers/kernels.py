@@ -164,7 +164,10 @@ class GainScheme(KernelScheme):
             # A function of Keras is stored by its name, as in Keras' layers. A function of
             # another module stays a function, even if one of Keras has the same name; Keras
             # writes its name when it saves the config.
-            function = keras.activations.get(self.nonlinearity)
+            try:
+                function = keras.activations.get(self.nonlinearity)
+            except (ValueError, TypeError):
+                self._require("nonlinearity", "an activation or None", False, ValueError)
             name = getattr(function, "__name__", None)
             known = isinstance(name, str) and getattr(keras.activations, name, None) is function
             self.nonlinearity = name if known else function

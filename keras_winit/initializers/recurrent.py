@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from keras_winit.initializers.arguments import as_index
 from keras_winit.initializers.base import RandomScheme, Scheme, scheme
 from keras_winit.initializers.calling_layer import require_kernel
 from keras_winit.initializers.kernels import WrappingScheme, bound_to, for_block, plan_of
@@ -83,7 +84,9 @@ class _GateBias(Scheme):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require("gates", "4 (LSTM) or 3 (GRU)", self.gates in KEEPING_GATE, ValueError)
+        number = as_index(self.gates)
+        self._require("gates", "4 (LSTM) or 3 (GRU)", number in KEEPING_GATE, ValueError)
+        self.gates = number
 
     def bound(self, use: Use, shape: Shape | None = None) -> Self:
         if use.gates not in KEEPING_GATE:

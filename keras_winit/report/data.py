@@ -12,6 +12,9 @@ from keras import ops
 # not say how many samples to take.
 MOST_SAMPLES, LEAST_SAMPLES, MOST_NUMBERS = 256, 8, 2**18
 
+# Limit of the numbers in all random inputs together: 4 GiB of float32.
+MOST_RANDOM_NUMBERS = 2**30
+
 # Length of axes whose size varies, such as timesteps, in random inputs.
 VARYING_LENGTH = 16
 
@@ -93,6 +96,11 @@ def random_inputs(model: Any, samples: int | None, seed: int) -> Any:
     count = _samples(samples, sum(math.prod(size) for size in sizes))
     if flat and flat[0].shape[0] is not None and samples is None:
         count = flat[0].shape[0]
+    if count * sum(map(math.prod, sizes)) > MOST_RANDOM_NUMBERS:
+        raise ValueError(
+            f"`signal_report` makes at most {MOST_RANDOM_NUMBERS} random inputs. Received: "
+            f"shapes={[(count, *size) for size in sizes]}. Pass a batch, or fewer `samples`."
+        )
     generator = np.random.default_rng(seed)
 
     def draw(spec: Any) -> Any:

@@ -161,7 +161,7 @@ def _critical_point_at(function: Activation, q: float, sigma_b: float) -> Critic
     near_q = max(q, _NEAR_ZERO)
     quadrature = adaptive_quadrature(function, near_q)
     sigma_w = 1 / math.sqrt(mean_squared_slope(quadrature))
-    variance_growth = sigma_w**2 * second_moment_slope(quadrature, near_q)
+    variance_growth = float(sigma_w**2 * second_moment_slope(quadrature, near_q))
     return CriticalPoint(
         activation=function.name,
         sigma_w=sigma_w,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 KINDS = ("dense", "depthwise", "transposed")
 
 
@@ -89,8 +91,9 @@ def fans(
         Two counts: integers where they are whole, zero where a size is zero.
 
     Raises:
-        TypeError: If a size, a stride or a number of groups or gates is not an integer.
-        ValueError: If one of them is too small or not below 2**63, the kind is unknown, an axis
+        TypeError: If a size, a stride, an axis or a number of groups or gates is not an integer.
+        ValueError: If one of them is too small or not below 2**63, a fan is too large for a
+            float, the kind is unknown, an axis
             lies outside the shape or is given twice, the kernel has too few axes for its kind,
             its outputs cannot be split into so many groups and gates, or the strides do not fit
             its window.
@@ -115,7 +118,16 @@ def fans(
     blocks = split_outputs(shape, kernel_use, axes)
     positions = _stride_product(kernel_use, len(axes.window))
     by_input, by_output = (positions, 1) if kernel_use.kind == "transposed" else (1, positions)
-    return _mean_count(window * fan_in, by_input), _mean_count(window * fan_out, blocks * by_output)
+    try:
+        return (
+            _mean_count(window * fan_in, by_input),
+            _mean_count(window * fan_out, blocks * by_output),
+        )
+    except OverflowError:
+        raise ValueError(
+            "the fans of a kernel must be finite numbers. "
+            f"Received: shape={tuple(shape)}, strides={kernel_use.strides!r}."
+        ) from None
 
 
 def _require_counts(shape: Sequence[int], use: Use) -> None:
@@ -133,7 +145,8 @@ def _require_counts(shape: Sequence[int], use: Use) -> None:
     ):
         try:
             numbers: Any = value if several else (value,)
-            counts = [operator.index(count) for count in numbers]
+            # An iterator could not be read again: it has no length.
+            counts = [operator.index(count) for count in numbers] if len(numbers) else []
         except TypeError:
             counts = None
         if counts is None or not all(least <= count < 2**63 for count in counts):
@@ -206,6 +219,11 @@ def _input_and_output_axes(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Count both from 0, and replace one that is None by the axes that the other leaves."""
     rank = len(shape)
+    if not (_are_axes(input_axes) and _are_axes(output_axes)):
+        raise TypeError(
+            "`input_axes` and `output_axes` must be lists of integers, or None. "
+            f"Received: input_axes={input_axes!r}, output_axes={output_axes!r}."
+        )
     given = [*(input_axes or ()), *(output_axes or ())]
     if any(not -rank <= axis < rank for axis in given) or len(
         {axis % rank for axis in given}
@@ -223,3 +241,9 @@ def _input_and_output_axes(
         return tuple(axis for axis in range(rank) if axis not in taken)
 
     return resolved(input_axes, output_axes), resolved(output_axes, input_axes)
+
+
+def _are_axes(given: Any) -> bool:
+    return given is None or (
+        isinstance(given, Sequence) and all(isinstance(axis, int | np.integer) for axis in given)
+    )

@@ -78,7 +78,7 @@ def gain(activation: Any, mode: str = "second_moment", **arguments: Any) -> floa
 
     Source: He et al. 2015, arXiv:1502.01852, section 2.2, for any activation.
     """
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise ValueError(
             f"`gain(mode=...)` must be one of {', '.join(map(repr, MODES))}. "
             f"Received: mode={mode!r}."

@@ -129,7 +129,17 @@ def test_ctrl_c_gives_exit_code_130(run, monkeypatch):
     assert run("propagate --init zeros") == 130
 
 
-@pytest.mark.parametrize("line", ["gain gleu", "gain gleu --mode torch", "critical sigmoid --q 1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gain gleu",
+        "gain gleu --mode torch",
+        "critical sigmoid --q 1",
+        "critical tanh --bias-stddev 1e308",
+        "critical tanh --q 1e308",
+        "critical tanh --q nan",
+    ],
+)
 def test_an_error_of_the_theory_is_one_line_and_exit_code_2(run, line, capsys):
     assert run(line) == 2
     out, err = capsys.readouterr()

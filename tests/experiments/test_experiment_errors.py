@@ -4,6 +4,9 @@ import re
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.hostile import anything, assert_refusal
 
 from keras_winit import experiments, propagate, symmetry
 
@@ -30,6 +33,12 @@ ERRORS = [
         "Received: activation='softmax'.",
     ),
     (
+        lambda: propagate("winit>zeros", "nope"),
+        ValueError,
+        "`propagate(activation=...)` must be an activation of Keras or a function. "
+        "Received: activation='nope'.",
+    ),
+    (
         lambda: symmetry("winit>zeros", units=1),
         ValueError,
         "`symmetry(units=...)` must be an integer >= 2. Received: units=1.",
@@ -52,7 +61,8 @@ ERRORS = [
         (
             lambda experiment=experiment: experiment("function"),
             ValueError,
-            "Could not interpret initializer identifier: function",
+            f"`{experiment.__name__}(initializer=...)` must be an initializer. "
+            "Received: 'function'.",
         )
         for experiment in (propagate, symmetry)
     ),
@@ -70,3 +80,27 @@ def test_digits_without_scikit_learn(monkeypatch):
     sentence = "`digits` needs scikit-learn. Install it with `pip install scikit-learn`."
     with pytest.raises(ModuleNotFoundError, match=f"^{re.escape(sentence)}$"):
         experiments.digits()
+
+
+@settings(max_examples=60)
+@given(
+    initializer=st.one_of(st.sampled_from(["zeros", "winit>he_normal"]), anything()),
+    activation=st.one_of(st.sampled_from(["relu", "tanh"]), anything()),
+    options=st.dictionaries(
+        st.sampled_from(["depth", "width", "samples", "seed"]),
+        # Numbers up to which memory suffices.
+        anything().filter(lambda value: not isinstance(value, int) or value < 100),
+    ),
+)
+def test_any_arguments_of_propagate_are_measured_or_refused(initializer, activation, options):
+    options = {"depth": 2, "width": 3, "samples": 4, **options}
+    try:
+        result = propagate(initializer, activation, **options)
+    except (ValueError, TypeError) as error:
+        assert_refusal(error)
+        return
+    assert len(result.layers) == options["depth"]
+    # Each output has an entry for each sample and unit: counted, or not finite.
+    for layer in result.layers:
+        counted = sum(layer.counts) + layer.nonfinite
+        assert counted == options["width"] * options["samples"]

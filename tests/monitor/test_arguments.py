@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import layers
+from support.hostile import anything, assert_refusal
 from support.monitored import dense_pair, fit, steps_of, tiny
 from support.scenarios import X, Y
 
 import keras_winit
 from keras_winit import ActivationMonitor
-from keras_winit.monitor import STATISTICS
+from keras_winit.monitor import STATISTICS, JsonLinesWriter
 
 
 def test_the_default_schedule():
@@ -120,6 +123,19 @@ def test_variables_are_recorded_without_layers():
             "writers=['a.jsonl'].",
         ),
         (
+            {"statistics": np.array("mean")},
+            TypeError,
+            "`ActivationMonitor(statistics=...)` must be names out of "
+            f"{', '.join(STATISTICS)}. Received: statistics=array('mean', dtype='<U4').",
+        ),
+        (
+            {"writers": [JsonLinesWriter]},
+            TypeError,
+            "`ActivationMonitor(writers=...)` must be a list of writers, such as "
+            "`JsonLinesWriter(path)` of `keras_winit.monitor`. Received: "
+            f"writers=[{JsonLinesWriter!r}].",
+        ),
+        (
             {"rules": None},
             TypeError,
             "`ActivationMonitor(rules=...)` must be a list of instances of "
@@ -140,13 +156,23 @@ def test_errors(options, error, message):
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("verbose", ["x", None, -1, 3, 1.5])
+@pytest.mark.parametrize("verbose", ["x", None, -1, 3, 1.5, np.array(1), np.array([1, 2])])
 def test_verbose_has_four_values(verbose):
     with pytest.raises(ValueError, match="verbose") as caught:
         ActivationMonitor(verbose=verbose)
     assert str(caught.value) == (
         "`ActivationMonitor(verbose=...)` must be 'auto', 0, 1 or 2. "
         f"Received: verbose={verbose!r}."
+    )
+
+
+@pytest.mark.parametrize("on_finding", ["x", None, np.array("warn"), np.array([1, 2])])
+def test_on_finding_has_three_names_or_is_a_function(on_finding):
+    with pytest.raises(ValueError, match="on_finding") as caught:
+        ActivationMonitor(on_finding=on_finding)
+    assert str(caught.value) == (
+        "`ActivationMonitor(on_finding=...)` must be 'warn', 'raise', 'stop' or a function. "
+        f"Received: on_finding={on_finding!r}."
     )
 
 
@@ -160,3 +186,18 @@ def test_check_takes_a_whole_number_of_steps(steps, kind):
 def test_writers_are_attributes_of_the_monitor_package(fresh_process):
     code = "import keras_winit; print(keras_winit.monitor.JsonLinesWriter('log.jsonl'))"
     assert "JsonLinesWriter" in fresh_process(code)
+
+
+OPTIONS = ("every", "layers", "statistics", "samples", "keep", "writers", "verbose", "on_finding")
+
+
+@pytest.mark.backend_independent
+@settings(max_examples=60)
+@given(options=st.dictionaries(st.sampled_from((*OPTIONS, "rules", "log_dir")), anything()))
+def test_any_arguments_are_accepted_or_refused_at_construction(options):
+    try:
+        monitor = ActivationMonitor(**options)
+    except (ValueError, TypeError) as error:
+        assert_refusal(error)
+        return
+    assert monitor.every == options.get("every")

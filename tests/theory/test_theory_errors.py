@@ -14,6 +14,8 @@ AXES = (
     "for shape=(3, 4). Received: input_axes={}, output_axes={}."
 )
 
+ITERATOR = iter((3, 4))
+
 
 def not_for_arrays(x):
     raise RuntimeError("one number at a time")
@@ -25,6 +27,25 @@ def without_second_moment(x):
 
 ERRORS = [
     (lambda: fans((3, 4), [0, 0]), ValueError, AXES.format("[0, 0]", "None")),
+    *(
+        (
+            lambda axes=axes: fans((3, 4), axes),
+            TypeError,
+            "`input_axes` and `output_axes` must be lists of integers, or None. "
+            f"Received: input_axes={axes!r}, output_axes=None.",
+        )
+        for axes in (1, "ab", [1.0], [None], {})
+    ),
+    (
+        lambda: fans(ITERATOR),
+        TypeError,
+        f"`fans(shape=...)` must be integers >= 0 and below 2**63. Received: shape={ITERATOR!r}.",
+    ),
+    (
+        lambda: fans((2**62,) * 20, strides=7),
+        ValueError,
+        f"the fans of a kernel must be finite numbers. Received: shape={(2**62,) * 20}, strides=7.",
+    ),
     (
         lambda: kernel_axes((3,), Use(kind="depthwise")),
         ValueError,
@@ -71,6 +92,12 @@ ERRORS = [
         ValueError,
         "`gain(mode=...)` must be one of 'second_moment', 'centered', 'backward', 'odd', 'torch'. "
         "Received: mode='fan_in'.",
+    ),
+    (
+        lambda: kw.gain("tanh", np.array(["torch", "odd"])),
+        ValueError,
+        "`gain(mode=...)` must be one of 'second_moment', 'centered', 'backward', 'odd', 'torch'. "
+        "Received: mode=array(['torch', 'odd'], dtype='<U5').",
     ),
     (
         lambda: kw.gain("leaky_relu", "torch", negative_slope=True),
@@ -140,6 +167,18 @@ ERRORS = [
         lambda: kw.critical_point("tanh", -0.1),
         ValueError,
         "`critical_point(bias_stddev=...)` must be a number >= 0. Received: bias_stddev=-0.1.",
+    ),
+    (
+        lambda: kw.critical_point("tanh", 1e308),
+        ValueError,
+        "`critical_point(bias_stddev=...)` must be a number whose square is finite. "
+        "Received: bias_stddev=1e+308.",
+    ),
+    (
+        lambda: kw.critical_point("tanh", 10**320),
+        ValueError,
+        "`critical_point(bias_stddev=...)` must be a number >= 0. "
+        f"Received: bias_stddev={10**320}.",
     ),
     (
         lambda: kw.critical_point("tanh", q="1"),

@@ -1,9 +1,12 @@
 """JSON lines and CSV files: their content, and files that exist already."""
 
+import csv
 import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.boards import FINDING, RECORD, WRITERS, at, written_steps
 
 from keras_winit.monitor import CsvWriter, JsonLinesWriter
@@ -101,3 +104,38 @@ def test_files_of_others_are_left_unchanged(kind, content, tmp_path):
         f"[Errno 17] is not a file of this writer and was left unchanged: '{file}'"
     )
     assert file.read_text() == content
+
+
+NAMES = st.lists(
+    st.text(st.characters(exclude_characters="@")), min_size=4, max_size=4, unique=True
+)
+
+
+@given(names=NAMES)
+def test_json_lines_keep_any_layer_name(names, tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.unlink(missing_ok=True)
+    writer = JsonLinesWriter(path)
+    for step in range(2):
+        writer.write(at(step, replace(RECORD, layers=tuple(names))))
+    writer.close()
+    for line in path.read_text().splitlines():
+        record = parse_strictly(line)
+        assert list(record["layers"]) == list(record["counts"]) == names
+
+
+@given(names=NAMES)
+def test_csv_keeps_the_rows_of_any_layer_name(names, tmp_path):
+    path = tmp_path / "out.csv"
+    path.unlink(missing_ok=True)
+    writer = CsvWriter(path)
+    for step in range(2):
+        writer.write(at(step, replace(RECORD, layers=tuple(names))))
+    writer.close()
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert all(len(row) == len(header) for row in rows)
+    # Line breaks become spaces; what UTF-8 cannot encode becomes a question mark.
+    kept = [" ".join(name.splitlines()).encode(errors="replace").decode() for name in names]
+    read_back = [row[1] for row in rows if row[3] == "stddev"]
+    assert read_back == kept * 2
