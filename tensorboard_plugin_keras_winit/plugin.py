@@ -66,16 +66,22 @@ class Plugin(base_plugin.TBPlugin):
         return {route: wrappers.Request.application(app) for route, app in apps.items()}
 
     def _serve_runs(self, request: wrappers.Request) -> wrappers.Response:
-        """Answer with the layout of every table, and the last step of tables and findings."""
-        tables, findings = [], []
+        """Answer with the layout of every table, and the last step of tables and findings.
+
+        The entries of `skipped` name the series whose descriptions are not those of the monitor.
+        """
+        tables, findings, skipped = [], [], []
         for run, tag, series, content in self._list_series(request):
+            if content is None:
+                skipped.append({"run": run, "tag": tag})
+                continue
             progress = {"run": run, "step": series.max_step, "time": series.max_wall_time}
             if content["kind"] == "findings":
                 findings.append(progress)
             else:
                 layout = {key: content[key] for key in ("kind", "rows", "tags", "columns")}
                 tables.append({**progress, "tag": tag, **layout})
-        return _json_response(request, {"tables": tables, "findings": findings})
+        return _json_response(request, {"tables": tables, "findings": findings, "skipped": skipped})
 
     def _serve_table(self, request: wrappers.Request) -> wrappers.Response:
         """Answer with one column, or one row, of a table over all its steps.
@@ -87,7 +93,7 @@ class Plugin(base_plugin.TBPlugin):
         """
         run, tag = _text_argument(request, "run"), _text_argument(request, "tag")
         contents = [content for *key, _, content in self._list_series(request) if key == [run, tag]]
-        if not contents or contents[0]["kind"] == "findings":
+        if not contents or contents[0] is None or contents[0]["kind"] == "findings":
             raise exceptions.NotFound("no such table")
         shape = len(contents[0]["rows"]), len(contents[0]["columns"])
         steps, values = self._read_table(request, run, tag, shape)
@@ -105,7 +111,9 @@ class Plugin(base_plugin.TBPlugin):
     ) -> tuple[Any, Any]:
         """Return the n steps, and the values with shape `(n, rows, columns)`."""
         data = self._read_tensors(request, NAME, run, tag, MAX_STEPS)
-        tables = {datum.step: datum.numpy for datum in data if datum.numpy.shape == shape}
+        tables = {datum.step: datum.numpy for datum in data if _holds_numbers(datum, shape)}
+        if data and not tables:
+            raise exceptions.UnprocessableEntity(f"its steps are no numbers of shape {shape}")
         steps = sorted(tables)
         values = np.array([tables[step] for step in steps], np.float32)
         return np.array(steps, np.float64), values.reshape(len(steps), *shape)
@@ -114,32 +122,103 @@ class Plugin(base_plugin.TBPlugin):
         """Answer with one layer's `[{"step": ..., "bins": [[left, right, count], ...]}, ...]`."""
         run, tag = _text_argument(request, "run"), _text_argument(request, "tag")
         data = self._read_tensors(request, "histograms", run, HISTOGRAM_PREFIX + tag, MAX_STEPS)
-        return _json_response(request, [{"step": d.step, "bins": d.numpy.tolist()} for d in data])
+        histograms = [
+            {"step": datum.step, "bins": datum.numpy.tolist()}
+            for datum in data
+            if _holds_numbers(datum, (len(datum.numpy), 3) if np.ndim(datum.numpy) else ())
+            and len(datum.numpy)
+            and np.isfinite(datum.numpy).all()
+        ]
+        if len(data) and not histograms:
+            raise exceptions.UnprocessableEntity("its steps are no bins of three finite numbers")
+        return _json_response(request, histograms)
 
     def _serve_findings(self, request: wrappers.Request) -> wrappers.Response:
         """Answer with the newest findings of a run, as they were written."""
         data = self._read_tensors(request, NAME, _text_argument(request, "run"), FINDINGS_TAG, 1)
-        return _json_response(request, json.loads(data[-1].numpy.item()) if data else [])
+        findings = _parsed(_only_entry(data[-1])) if data else []
+        if not _is_findings(findings):
+            raise exceptions.UnprocessableEntity("its findings are not those of the monitor")
+        return _json_response(request, findings)
 
     def _list_series(self, request: wrappers.Request) -> Iterator[tuple[str, str, Any, Any]]:
-        """Yield run, tag, time series and content of everything with this format version."""
+        """Yield run, tag, time series and content of everything with this format version.
+
+        The content is None if it is not one that the monitor writes.
+        """
         runs = self._provider.list_tensors(**_experiment(request), plugin_name=NAME)
         for run, tags in runs.items():
             for tag, series in tags.items():
-                content = json.loads(series.plugin_content)
-                if content["version"] == VERSION:
-                    yield run, tag, series, content
+                content = _parsed(series.plugin_content)
+                if not isinstance(content, dict) or "version" not in content:
+                    yield run, tag, series, None
+                elif content["version"] == VERSION:
+                    yield run, tag, series, content if _is_description(content) else None
 
     def _read_tensors(
         self, request: wrappers.Request, plugin: str, run: str, tag: str, max_steps: int
     ) -> Any:
-        runs: Mapping[str, Any] = self._provider.read_tensors(
-            **_experiment(request),
-            plugin_name=plugin,
-            downsample=max_steps,
-            run_tag_filter=provider.RunTagFilter([run], [tag]),
-        )
+        try:
+            runs: Mapping[str, Any] = self._provider.read_tensors(
+                **_experiment(request),
+                plugin_name=plugin,
+                downsample=max_steps,
+                run_tag_filter=provider.RunTagFilter([run], [tag]),
+            )
+        except (ValueError, TypeError) as error:
+            # The bytes of a tensor do not fit its dtype and shape.
+            raise exceptions.UnprocessableEntity("its steps are no tensors") from error
         return runs.get(run, {}).get(tag, [])
+
+
+def _parsed(text: Any) -> Any:
+    """Return the value of a JSON text, or None if it is none that can be read."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _is_description(content: dict[str, Any]) -> bool:
+    """Return whether a parsed description is one that the monitor writes."""
+    kind, names = content.get("kind"), [content.get(key) for key in ("rows", "tags", "columns")]
+    if not isinstance(kind, str) or kind == "findings":
+        return kind == "findings"
+    listed = all(isinstance(each, list) for each in names)
+    return (
+        listed
+        and len(names[0]) == len(names[1])
+        and all(isinstance(name, str) for each in names for name in each)
+    )
+
+
+def _holds_numbers(datum: Any, shape: tuple[int, ...]) -> bool:
+    return datum.numpy.shape == shape and datum.numpy.dtype.kind in "fiu"
+
+
+def _only_entry(datum: Any) -> Any:
+    return datum.numpy.item() if datum.numpy.size == 1 else None
+
+
+def _is_findings(findings: Any, consequences: bool = True) -> bool:
+    """Return whether a parsed value is a list of findings, whose consequences have none."""
+    return isinstance(findings, list) and all(
+        isinstance(finding, dict)
+        and all(
+            _is_findings(value, False)
+            if name == "consequences" and consequences
+            else _is_plain(value)
+            for name, value in finding.items()
+        )
+        for finding in findings
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value is no list of lists and no object."""
+    if isinstance(value, list):
+        return not any(isinstance(entry, list | dict) for entry in value)
+    return not isinstance(value, dict)
 
 
 def _experiment(request: wrappers.Request) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 // Fetches and decodes what the server of the tab offers.
 
+// The server answers, but a run holds what no monitor has written.
+export class Unreadable extends Error {}
+
 async function request(route, query = {}) {
   const address = new URL(`./${route}?${new URLSearchParams(query)}`, import.meta.url);
   const response = await fetch(address);
+  if (response.status === 422) throw new Unreadable(`${query.run}, ${route}`);
   if (!response.ok) throw new Error(`${route}: ${response.status}`);
   return response;
 }
@@ -30,6 +34,15 @@ async function fetchSlice(table, axis, index, width) {
     absent: new Uint8Array(bytes, (8 + 4 * width) * count, width),
   };
 }
+
+// Stands for a slice that cannot be read.
+export const emptySlice = (width) => ({
+  width,
+  count: 0,
+  steps: new Float64Array(0),
+  values: new Float32Array(0),
+  absent: new Uint8Array(width),
+});
 
 // One statistic of all rows.
 export const fetchColumn = (table, index) => fetchSlice(table, "column", index, table.rows.length);

@@ -1,6 +1,6 @@
 // Entry point of the tab: shows what the user has chosen, and follows a run while it is written.
 
-import { fetchColumn, fetchFindings, fetchHistograms, fetchRow, fetchRuns } from "./data.js";
+import { Unreadable, emptySlice, fetchColumn, fetchFindings, fetchHistograms, fetchRow, fetchRuns } from "./data.js";
 import { detailElements } from "./detail.js";
 import { element, setOptions } from "./dom.js";
 import { findingList, worstSeverities } from "./findings.js";
@@ -29,6 +29,8 @@ const state = {
   step: Infinity,
 };
 let page;
+// What of the runs cannot be read, as texts.
+const unreadable = new Set();
 const panes = [];
 // One for each run on the page: {table, keys, findings, slice}.
 let views = [];
@@ -79,6 +81,8 @@ function refresh() {
     if (JSON.stringify(runs) === shownRuns) return;
     shownRuns = JSON.stringify(runs);
     state.tables = runs.tables;
+    unreadable.clear();
+    for (const { run, tag } of runs.skipped ?? []) unreadable.add(`${run}, ${tag}`);
     await load();
   });
 }
@@ -88,11 +92,29 @@ async function load() {
   const tables = chooseTables();
   if (!tables.length) return showEmpty();
   const loaded = await Promise.all(tables.map(loadView));
+  showUnreadable();
   if (request !== latestLoad) return;
   views = loaded.filter(Boolean);
   draw();
   await showDetail();
   document.body.dataset.ready = String(Number(document.body.dataset.ready ?? 0) + 1);
+}
+
+// Resolves to a substitute, and notes what is missing, if a run cannot be read.
+async function orSubstitute(fetched, substitute) {
+  try {
+    return await fetched;
+  } catch (error) {
+    if (!(error instanceof Unreadable)) throw error;
+    unreadable.add(error.message);
+    return substitute;
+  }
+}
+
+function showUnreadable() {
+  page.unreadable.textContent = unreadable.size
+    ? `Skipped, because it cannot be read: ${[...unreadable].join("; ")}`
+    : "";
 }
 
 // Replaces choices that the data does not offer, updates the controls to match, and returns the
@@ -120,13 +142,17 @@ function chooseTables() {
 async function loadView(table) {
   const column = table.columns.indexOf(state.statistic);
   if (column < 0) return null;
-  const [findings, slice] = await Promise.all([fetchFindings(table.run), fetchColumn(table, column)]);
+  const [findings, slice] = await Promise.all([
+    orSubstitute(fetchFindings(table.run), []),
+    orSubstitute(fetchColumn(table, column), emptySlice(table.rows.length)),
+  ]);
   return { table, keys: rowKeys(table.rows), findings, slice };
 }
 
 function showEmpty() {
   page.status.textContent =
     "No data yet. Train with ActivationMonitor(log_dir=...) and point TensorBoard at that directory.";
+  showUnreadable();
   document.body.dataset.ready = "1";
 }
 
@@ -236,8 +262,9 @@ async function showDetail() {
 async function loadRow({ table }, row) {
   const hasHistograms = table.kind === "layers";
   const [slice, histograms] = await Promise.all([
-    fetchRow(table, row),
-    hasHistograms ? fetchHistograms(table.run, table.tags[row]) : null,
+    orSubstitute(fetchRow(table, row), emptySlice(table.columns.length)),
+    hasHistograms ? orSubstitute(fetchHistograms(table.run, table.tags[row]), []) : null,
   ]);
+  showUnreadable();
   return { table, slice, histograms };
 }

@@ -25,6 +25,7 @@ export function buildPage(onChoose) {
   const page = {
     selects,
     status: element("p", { id: "status", role: "status", class: "faint" }),
+    unreadable: element("p", { id: "unreadable", role: "status" }),
     legend: element("div", { id: "legend" }),
     maps: element("section", { id: "maps", "aria-label": "Heat maps" }),
     readout: element("p", { id: "readout", "aria-live": "polite" }),
@@ -33,7 +34,7 @@ export function buildPage(onChoose) {
   };
   const left = element("div", {}, page.legend, page.maps, page.readout, page.detail);
   document.body.append(
-    element("header", {}, ...controls, page.status),
+    element("header", {}, ...controls, page.status, page.unreadable),
     element("main", {}, left, page.findings),
   );
   return page;
