@@ -1,10 +1,11 @@
 """Serves the page of the tab, and the tables, histograms and findings that a run has written.
 
 TensorBoard imports this module when it starts, and an exception here would stop TensorBoard. The
-module therefore imports only packages that TensorBoard itself needs.
+module therefore imports only packages that TensorBoard itself needs. What cannot be read is
+answered with status 422, which the page tells apart from a TensorBoard that has stopped.
 """
 
-import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,17 @@ from tensorboard.data import provider
 from tensorboard.plugins import base_plugin
 from werkzeug import exceptions, wrappers
 
+from tensorboard_plugin_keras_winit import contents
+
 NAME = "keras_winit"
-VERSION = 1
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 FINDINGS_TAG = "winit/findings"
 HISTOGRAM_PREFIX = "winit_hist/"
+
+# The directories that monitors write.
+RUN_NAME = re.compile(r"(.*/)?winit(_\d+)?", re.DOTALL)
 
 # TensorBoard keeps this many steps of each table. Its default for tensors is 10 or 100.
 MAX_STEPS = 2000
@@ -68,7 +73,8 @@ class Plugin(base_plugin.TBPlugin):
     def _serve_runs(self, request: wrappers.Request) -> wrappers.Response:
         """Answer with the layout of every table, and the last step of tables and findings.
 
-        The entries of `skipped` name the series whose descriptions are not those of the monitor.
+        The entries of `skipped` name what this version cannot read, those of `waiting` the runs
+        that a monitor has started but not yet filled.
         """
         tables, findings, skipped = [], [], []
         for run, tag, series, content in self._list_series(request):
@@ -81,7 +87,11 @@ class Plugin(base_plugin.TBPlugin):
             else:
                 layout = {key: content[key] for key in ("kind", "rows", "tags", "columns")}
                 tables.append({**progress, "tag": tag, **layout})
-        return _json_response(request, {"tables": tables, "findings": findings, "skipped": skipped})
+        known = {entry["run"] for entry in (*tables, *findings, *skipped)}
+        runs = [run.run_name for run in self._provider.list_runs(**_experiment(request))]
+        waiting = [run for run in runs if RUN_NAME.fullmatch(run) and run not in known]
+        answer = {"tables": tables, "findings": findings, "skipped": skipped, "waiting": waiting}
+        return _json_response(request, answer)
 
     def _serve_table(self, request: wrappers.Request) -> wrappers.Response:
         """Answer with one column, or one row, of a table over all its steps.
@@ -92,10 +102,11 @@ class Plugin(base_plugin.TBPlugin):
         columns.
         """
         run, tag = _text_argument(request, "run"), _text_argument(request, "tag")
-        contents = [content for *key, _, content in self._list_series(request) if key == [run, tag]]
-        if not contents or contents[0] is None or contents[0]["kind"] == "findings":
+        only = provider.RunTagFilter([run], [tag])
+        layout = next((content for *_, content in self._list_series(request, only)), None)
+        if layout is None or layout["kind"] == "findings":
             raise exceptions.NotFound("no such table")
-        shape = len(contents[0]["rows"]), len(contents[0]["columns"])
+        shape = len(layout["rows"]), len(layout["columns"])
         steps, values = self._read_table(request, run, tag, shape)
         axis = 2 if "column" in request.args else 1
         index = _index_argument(request, "column" if axis == 2 else "row", shape[axis - 1])
@@ -111,49 +122,45 @@ class Plugin(base_plugin.TBPlugin):
     ) -> tuple[Any, Any]:
         """Return the n steps, and the values with shape `(n, rows, columns)`."""
         data = self._read_tensors(request, NAME, run, tag, MAX_STEPS)
-        tables = {datum.step: datum.numpy for datum in data if _holds_numbers(datum, shape)}
+        tables = {d.step: d.numpy for d in data if contents.is_table(d.numpy, shape)}
         if data and not tables:
-            raise exceptions.UnprocessableEntity(f"its steps are no numbers of shape {shape}")
+            raise exceptions.UnprocessableEntity(f"no step holds numbers of shape {shape}")
         steps = sorted(tables)
-        values = np.array([tables[step] for step in steps], np.float32)
+        with np.errstate(over="ignore"):
+            values = np.array([tables[step] for step in steps], np.float32)
         return np.array(steps, np.float64), values.reshape(len(steps), *shape)
 
     def _serve_histogram(self, request: wrappers.Request) -> wrappers.Response:
         """Answer with one layer's `[{"step": ..., "bins": [[left, right, count], ...]}, ...]`."""
         run, tag = _text_argument(request, "run"), _text_argument(request, "tag")
         data = self._read_tensors(request, "histograms", run, HISTOGRAM_PREFIX + tag, MAX_STEPS)
-        histograms = [
-            {"step": datum.step, "bins": datum.numpy.tolist()}
-            for datum in data
-            if _holds_numbers(datum, (len(datum.numpy), 3) if np.ndim(datum.numpy) else ())
-            and len(datum.numpy)
-            and np.isfinite(datum.numpy).all()
-        ]
-        if len(data) and not histograms:
-            raise exceptions.UnprocessableEntity("its steps are no bins of three finite numbers")
-        return _json_response(request, histograms)
+        steps = [d for d in data if contents.is_histogram(d.numpy)]
+        if data and not steps:
+            raise exceptions.UnprocessableEntity("no step holds the bins of a histogram")
+        return _json_response(request, [{"step": d.step, "bins": d.numpy.tolist()} for d in steps])
 
     def _serve_findings(self, request: wrappers.Request) -> wrappers.Response:
         """Answer with the newest findings of a run, as they were written."""
         data = self._read_tensors(request, NAME, _text_argument(request, "run"), FINDINGS_TAG, 1)
-        findings = _parsed(_only_entry(data[-1])) if data else []
-        if not _is_findings(findings):
-            raise exceptions.UnprocessableEntity("its findings are not those of the monitor")
+        findings = contents.parsed_findings(data[-1].numpy) if data else []
+        if findings is None:
+            raise exceptions.UnprocessableEntity("the findings are not those of a monitor")
         return _json_response(request, findings)
 
-    def _list_series(self, request: wrappers.Request) -> Iterator[tuple[str, str, Any, Any]]:
-        """Yield run, tag, time series and content of everything with this format version.
+    def _list_series(
+        self, request: wrappers.Request, only: provider.RunTagFilter | None = None
+    ) -> Iterator[tuple[str, str, Any, Any]]:
+        """Yield run, tag, time series and content of everything that is meant for the tab.
 
-        The content is None if it is not one that the monitor writes.
+        The content is None if this version cannot read it.
         """
-        runs = self._provider.list_tensors(**_experiment(request), plugin_name=NAME)
+        runs = self._provider.list_tensors(
+            **_experiment(request), plugin_name=NAME, run_tag_filter=only
+        )
         for run, tags in runs.items():
             for tag, series in tags.items():
-                content = _parsed(series.plugin_content)
-                if not isinstance(content, dict) or "version" not in content:
-                    yield run, tag, series, None
-                elif content["version"] == VERSION:
-                    yield run, tag, series, content if _is_description(content) else None
+                content = contents.parsed_json(series.plugin_content)
+                yield run, tag, series, content if contents.is_layout(content) else None
 
     def _read_tensors(
         self, request: wrappers.Request, plugin: str, run: str, tag: str, max_steps: int
@@ -165,60 +172,10 @@ class Plugin(base_plugin.TBPlugin):
                 downsample=max_steps,
                 run_tag_filter=provider.RunTagFilter([run], [tag]),
             )
-        except (ValueError, TypeError) as error:
-            # The bytes of a tensor do not fit its dtype and shape.
-            raise exceptions.UnprocessableEntity("its steps are no tensors") from error
+        except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
+            # The bytes of a tensor do not fit its dtype and shape, or there is no such dtype.
+            raise exceptions.UnprocessableEntity("a step holds no tensor") from error
         return runs.get(run, {}).get(tag, [])
-
-
-def _parsed(text: Any) -> Any:
-    """Return the value of a JSON text, or None if it is none that can be read."""
-    try:
-        return json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        return None
-
-
-def _is_description(content: dict[str, Any]) -> bool:
-    """Return whether a parsed description is one that the monitor writes."""
-    kind, names = content.get("kind"), [content.get(key) for key in ("rows", "tags", "columns")]
-    if not isinstance(kind, str) or kind == "findings":
-        return kind == "findings"
-    listed = all(isinstance(each, list) for each in names)
-    return (
-        listed
-        and len(names[0]) == len(names[1])
-        and all(isinstance(name, str) for each in names for name in each)
-    )
-
-
-def _holds_numbers(datum: Any, shape: tuple[int, ...]) -> bool:
-    return datum.numpy.shape == shape and datum.numpy.dtype.kind in "fiu"
-
-
-def _only_entry(datum: Any) -> Any:
-    return datum.numpy.item() if datum.numpy.size == 1 else None
-
-
-def _is_findings(findings: Any, consequences: bool = True) -> bool:
-    """Return whether a parsed value is a list of findings, whose consequences have none."""
-    return isinstance(findings, list) and all(
-        isinstance(finding, dict)
-        and all(
-            _is_findings(value, False)
-            if name == "consequences" and consequences
-            else _is_plain(value)
-            for name, value in finding.items()
-        )
-        for finding in findings
-    )
-
-
-def _is_plain(value: Any) -> bool:
-    """Return whether a value is no list of lists and no object."""
-    if isinstance(value, list):
-        return not any(isinstance(entry, list | dict) for entry in value)
-    return not isinstance(value, dict)
 
 
 def _experiment(request: wrappers.Request) -> dict[str, Any]:
