@@ -2,7 +2,7 @@
 
     python docs/pictures.py [--tab]
 
-The picture of the TensorBoard tab needs a browser: `pip install ".[browser]"` and Chromium.
+The pictures of the TensorBoard tab need a browser: `pip install ".[browser]"` and Chromium.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def train(log_dir):
 
 
 def tab(path):
-    """Take a picture of the tab in a real TensorBoard."""
+    """Take pictures of the tab in a real TensorBoard, light and dark."""
     from playwright.sync_api import sync_playwright
 
     with socket.socket() as unused:
@@ -74,9 +74,12 @@ def tab(path):
             page = browser.new_page(
                 viewport={"width": 1280, "height": 760}, device_scale_factor=1.5
             )
-            page.goto(f"http://{address}/#keras_winit")
-            page.wait_for_timeout(8000)
-            page.screenshot(path=path)
+            page.goto(f"http://{address}/#keras_winit", timeout=300_000)
+            page.frame_locator("iframe").locator("body[data-ready]").wait_for(timeout=300_000)
+            for ending in STYLES:
+                page.wait_for_timeout(1000)
+                page.screenshot(path=path.with_stem(f"tab{ending}"))
+                page.evaluate("document.body.classList.toggle('dark-mode')")
             browser.close()
         finally:
             server.terminate()
@@ -100,7 +103,7 @@ def main():
     import matplotlib.style
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tab", action="store_true", help="also take the picture of the tab")
+    parser.add_argument("--tab", action="store_true", help="also take the pictures of the tab")
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     for ending, style in STYLES.items():

@@ -18,7 +18,8 @@ export function detailElements(name, runs) {
   ];
 }
 
-function runColors(runs) {
+// Names the runs in the colors and with the lines of their curves.
+export function runColors(runs) {
   const names = runs.map(({ table }, i) => element("span", { class: COLORS[i] }, table.run));
   return element("p", { class: "key" }, ...names);
 }

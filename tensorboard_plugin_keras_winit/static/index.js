@@ -4,7 +4,7 @@ import { curveFigure } from "./curve.js";
 import {
   fetchColumn, fetchColumns, fetchFindings, fetchHistograms, fetchRow, fetchRuns, unreadable,
 } from "./data.js";
-import { detailElements, seriesOf } from "./detail.js";
+import { detailElements, runColors, seriesOf } from "./detail.js";
 import { element, setOptions } from "./dom.js";
 import { findingList } from "./findings.js";
 import { currentTheme, followReloads, followTheme } from "./host.js";
@@ -218,6 +218,7 @@ function showCurve(scales) {
   page.curve.replaceChildren(
     element("h2", {}, state.row),
     figure ?? element("p", { class: "faint" }, `${state.statistic} does not apply to this row.`),
+    figure && views.length > 1 ? runColors(views) : "",
     element("p", { class: "faint" }, figure ? note : ""),
   );
 }

@@ -21,6 +21,6 @@ export function legendElements(scale, theme) {
     element("div", { class: "scale" }, bar, element("div", { class: "ticks faint" }, ...ticks)),
     element("span", { class: "nan" }),
     element("span", {}, "NaN or infinite"),
-    element("span", { class: "faint" }, "dotted line: does not apply"),
+    element("span", { class: "faint" }, "dotted line or no color: does not apply"),
   ];
 }
