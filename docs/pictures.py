@@ -86,8 +86,8 @@ def tab(path):
 
 
 def wait_until_served(address):
-    """Wait up to a minute until TensorBoard has found the run."""
-    for _ in range(120):
+    """Wait up to five minutes until TensorBoard has found the run."""
+    for _ in range(600):
         time.sleep(0.5)
         try:
             with urllib.request.urlopen(address) as response:

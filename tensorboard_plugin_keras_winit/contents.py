@@ -25,12 +25,10 @@ def is_layout(content: Any) -> bool:
         return False
     if content.get("kind") == "findings":
         return True
-    rows, tags, columns = (content.get(key) for key in ("rows", "tags", "columns"))
-    return (
-        content.get("kind") in KINDS
-        and all(map(_is_list_of_names, (rows, tags, columns)))
-        and len(rows) == len(tags)
-    )
+    names = [content.get(key) for key in ("rows", "tags", "columns")]
+    if content.get("kind") not in KINDS or not all(map(_is_list_of_names, names)):
+        return False
+    return len(content["rows"]) == len(content["tags"])
 
 
 def _is_list_of_names(value: Any) -> bool:
