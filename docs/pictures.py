@@ -2,8 +2,8 @@
 
     python docs/pictures.py [--tab]
 
-`benchmarks/trainability.py --picture` draws that of the starts. The picture of the TensorBoard
-tab needs a browser: `pip install ".[browser]"` and Chromium.
+`benchmarks/trainability.py --picture` draws that of the starts. The pictures of the TensorBoard
+tab need a browser: `pip install ".[browser]"` and Chromium.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def train(log_dir):
 
 
 def tab(path):
-    """Take a picture of the tab in a real TensorBoard."""
+    """Take pictures of the tab in a real TensorBoard, light and dark."""
     from playwright.sync_api import sync_playwright
 
     with socket.socket() as unused:
@@ -75,17 +75,20 @@ def tab(path):
             page = browser.new_page(
                 viewport={"width": 1280, "height": 760}, device_scale_factor=1.5
             )
-            page.goto(f"http://{address}/#keras_winit")
-            page.wait_for_timeout(8000)
-            page.screenshot(path=path)
+            page.goto(f"http://{address}/#keras_winit", timeout=300_000)
+            page.frame_locator("iframe").locator("body[data-ready]").wait_for(timeout=300_000)
+            for ending in STYLES:
+                page.wait_for_timeout(1000)
+                page.screenshot(path=path.with_stem(f"tab{ending}"))
+                page.evaluate("document.body.classList.toggle('dark-mode')")
             browser.close()
         finally:
             server.terminate()
 
 
 def wait_until_served(address):
-    """Wait up to a minute until TensorBoard has found the run."""
-    for _ in range(120):
+    """Wait up to five minutes until TensorBoard has found the run."""
+    for _ in range(600):
         time.sleep(0.5)
         try:
             with urllib.request.urlopen(address) as response:
@@ -101,7 +104,7 @@ def main():
     import matplotlib.style
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("--tab", action="store_true", help="also take the picture of the tab")
+    parser.add_argument("--tab", action="store_true", help="also take the pictures of the tab")
     options = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     for ending, style in STYLES.items():

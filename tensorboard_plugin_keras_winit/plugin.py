@@ -1,10 +1,11 @@
 """Serves the page of the tab, and the tables, histograms and findings that a run has written.
 
 TensorBoard imports this module when it starts, and an exception here would stop TensorBoard. The
-module therefore imports only packages that TensorBoard itself needs.
+module therefore imports only packages that TensorBoard itself needs. What cannot be read is
+answered with status 422, which the page tells apart from a TensorBoard that has stopped.
 """
 
-import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,17 @@ from tensorboard.data import provider
 from tensorboard.plugins import base_plugin
 from werkzeug import exceptions, wrappers
 
+from tensorboard_plugin_keras_winit import contents
+
 NAME = "keras_winit"
-VERSION = 1
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 FINDINGS_TAG = "winit/findings"
 HISTOGRAM_PREFIX = "winit_hist/"
+
+# The directories that monitors write.
+RUN_NAME = re.compile(r"(.*/)?winit(_\d+)?", re.DOTALL)
 
 # TensorBoard keeps this many steps of each table. Its default for tensors is 10 or 100.
 MAX_STEPS = 2000
@@ -66,16 +71,27 @@ class Plugin(base_plugin.TBPlugin):
         return {route: wrappers.Request.application(app) for route, app in apps.items()}
 
     def _serve_runs(self, request: wrappers.Request) -> wrappers.Response:
-        """Answer with the layout of every table, and the last step of tables and findings."""
-        tables, findings = [], []
+        """Answer with the layout of every table, and the last step of tables and findings.
+
+        The entries of `skipped` name what this version cannot read, those of `waiting` the runs
+        that a monitor has started but not yet filled.
+        """
+        tables, findings, skipped = [], [], []
         for run, tag, series, content in self._list_series(request):
+            if content is None:
+                skipped.append({"run": run, "tag": tag})
+                continue
             progress = {"run": run, "step": series.max_step, "time": series.max_wall_time}
             if content["kind"] == "findings":
                 findings.append(progress)
             else:
                 layout = {key: content[key] for key in ("kind", "rows", "tags", "columns")}
                 tables.append({**progress, "tag": tag, **layout})
-        return _json_response(request, {"tables": tables, "findings": findings})
+        known = {entry["run"] for entry in (*tables, *findings, *skipped)}
+        runs = [run.run_name for run in self._provider.list_runs(**_experiment(request))]
+        waiting = [run for run in runs if RUN_NAME.fullmatch(run) and run not in known]
+        answer = {"tables": tables, "findings": findings, "skipped": skipped, "waiting": waiting}
+        return _json_response(request, answer)
 
     def _serve_table(self, request: wrappers.Request) -> wrappers.Response:
         """Answer with one column, or one row, of a table over all its steps.
@@ -86,10 +102,11 @@ class Plugin(base_plugin.TBPlugin):
         columns.
         """
         run, tag = _text_argument(request, "run"), _text_argument(request, "tag")
-        contents = [content for *key, _, content in self._list_series(request) if key == [run, tag]]
-        if not contents or contents[0]["kind"] == "findings":
+        only = provider.RunTagFilter([run], [tag])
+        layout = next((content for *_, content in self._list_series(request, only)), None)
+        if layout is None or layout["kind"] == "findings":
             raise exceptions.NotFound("no such table")
-        shape = len(contents[0]["rows"]), len(contents[0]["columns"])
+        shape = len(layout["rows"]), len(layout["columns"])
         steps, values = self._read_table(request, run, tag, shape)
         axis = 2 if "column" in request.args else 1
         index = _index_argument(request, "column" if axis == 2 else "row", shape[axis - 1])
@@ -105,40 +122,59 @@ class Plugin(base_plugin.TBPlugin):
     ) -> tuple[Any, Any]:
         """Return the n steps, and the values with shape `(n, rows, columns)`."""
         data = self._read_tensors(request, NAME, run, tag, MAX_STEPS)
-        tables = {datum.step: datum.numpy for datum in data if datum.numpy.shape == shape}
+        tables = {d.step: d.numpy for d in data if contents.is_table(d.numpy, shape)}
+        if data and not tables:
+            raise exceptions.UnprocessableEntity(f"no step holds numbers of shape {shape}")
         steps = sorted(tables)
-        values = np.array([tables[step] for step in steps], np.float32)
+        with np.errstate(over="ignore"):
+            values = np.array([tables[step] for step in steps], np.float32)
         return np.array(steps, np.float64), values.reshape(len(steps), *shape)
 
     def _serve_histogram(self, request: wrappers.Request) -> wrappers.Response:
         """Answer with one layer's `[{"step": ..., "bins": [[left, right, count], ...]}, ...]`."""
         run, tag = _text_argument(request, "run"), _text_argument(request, "tag")
         data = self._read_tensors(request, "histograms", run, HISTOGRAM_PREFIX + tag, MAX_STEPS)
-        return _json_response(request, [{"step": d.step, "bins": d.numpy.tolist()} for d in data])
+        steps = [d for d in data if contents.is_histogram(d.numpy)]
+        if data and not steps:
+            raise exceptions.UnprocessableEntity("no step holds the bins of a histogram")
+        return _json_response(request, [{"step": d.step, "bins": d.numpy.tolist()} for d in steps])
 
     def _serve_findings(self, request: wrappers.Request) -> wrappers.Response:
         """Answer with the newest findings of a run, as they were written."""
         data = self._read_tensors(request, NAME, _text_argument(request, "run"), FINDINGS_TAG, 1)
-        return _json_response(request, json.loads(data[-1].numpy.item()) if data else [])
+        findings = contents.parsed_findings(data[-1].numpy) if data else []
+        if findings is None:
+            raise exceptions.UnprocessableEntity("the findings are not those of a monitor")
+        return _json_response(request, findings)
 
-    def _list_series(self, request: wrappers.Request) -> Iterator[tuple[str, str, Any, Any]]:
-        """Yield run, tag, time series and content of everything with this format version."""
-        runs = self._provider.list_tensors(**_experiment(request), plugin_name=NAME)
+    def _list_series(
+        self, request: wrappers.Request, only: provider.RunTagFilter | None = None
+    ) -> Iterator[tuple[str, str, Any, Any]]:
+        """Yield run, tag, time series and content of everything that is meant for the tab.
+
+        The content is None if this version cannot read it.
+        """
+        runs = self._provider.list_tensors(
+            **_experiment(request), plugin_name=NAME, run_tag_filter=only
+        )
         for run, tags in runs.items():
             for tag, series in tags.items():
-                content = json.loads(series.plugin_content)
-                if content["version"] == VERSION:
-                    yield run, tag, series, content
+                content = contents.parsed_json(series.plugin_content)
+                yield run, tag, series, content if contents.is_layout(content) else None
 
     def _read_tensors(
         self, request: wrappers.Request, plugin: str, run: str, tag: str, max_steps: int
     ) -> Any:
-        runs: Mapping[str, Any] = self._provider.read_tensors(
-            **_experiment(request),
-            plugin_name=plugin,
-            downsample=max_steps,
-            run_tag_filter=provider.RunTagFilter([run], [tag]),
-        )
+        try:
+            runs: Mapping[str, Any] = self._provider.read_tensors(
+                **_experiment(request),
+                plugin_name=plugin,
+                downsample=max_steps,
+                run_tag_filter=provider.RunTagFilter([run], [tag]),
+            )
+        except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
+            # The bytes of a tensor do not fit its dtype and shape, or there is no such dtype.
+            raise exceptions.UnprocessableEntity("a step holds no tensor") from error
         return runs.get(run, {}).get(tag, [])
 
 

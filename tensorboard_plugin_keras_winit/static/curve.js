@@ -1,36 +1,37 @@
 // Curves of one statistic over the recorded steps, one for each run.
 
+import { roundTicks, valueAxis } from "./axis.js";
 import { element, formatNumber, resizeCanvas, themeColor } from "./dom.js";
 
 // In CSS pixels.
-const WIDTH = 230;
-const HEIGHT = 96;
-const LEFT = 46;
-const RIGHT = 4;
-const TOP = 6;
-const BOTTOM = 14;
-const PLOT_WIDTH = WIDTH - LEFT - RIGHT;
-const PLOT_HEIGHT = HEIGHT - TOP - BOTTOM;
+const SIZE = { width: 236, height: 116 };
+const LEFT = 50;
+const RIGHT = 8;
+const TOP = 7;
+const BOTTOM = 18;
+const TICK = 4;
+const LABEL_GAP = 6;
 
-// The axis is linear if the largest value is less than this many times the smallest.
-const LOGARITHMIC_FROM = 20;
+// Dashes of the curve of each run, which tell them apart without colors.
+const DASHES = [[], [5, 3]];
 
 // series: [{slice, index, color}], the series `index` of a slice and the name of its color; the
-// series of the main run first. Returns null if no value is a finite number.
-export function curveFigure(statistic, series) {
+// series of the main run first. `range`, the lowest and the highest expected value, is shaded.
+// Returns null if no value is a finite number.
+export function curveFigure(statistic, series, { size = SIZE, range = null } = {}) {
   const curves = series.map(({ slice, index, color }) => ({ points: pointsOf(slice, index), color }));
   const values = curves.flatMap(({ points }) => finiteValues(points));
   if (!values.length) return null;
   const axis = valueAxis(statistic, values);
   const steps = curves.flatMap(({ points }) => points.map(([step]) => step));
-  const [first, last] = [Math.min(...steps), Math.max(...steps)];
-  const x = (step) => LEFT + ((step - first) / (last - first || 1)) * PLOT_WIDTH;
-  const y = (value) => TOP + (1 - axis.position(value)) * PLOT_HEIGHT;
+  const ends = [Math.min(...steps), Math.max(...steps)];
   const label = describeCurve(statistic, curves[0].points);
   const canvas = element("canvas", { role: "img", "aria-label": label });
-  const context = resizeCanvas(canvas, WIDTH, HEIGHT);
-  drawAxes(context, [axis.low, axis.high], [first, last]);
-  for (const { points, color } of curves) drawCurve(context, points, themeColor(color), x, y);
+  const context = resizeCanvas(canvas, size.width, size.height);
+  const plot = plotOf(axis, ends, size);
+  if (range) drawRange(context, plot, axis, range);
+  drawAxes(context, plot, axis, ends);
+  curves.forEach(({ points, color }, i) => drawCurve(context, plot, points, themeColor(color), DASHES[i]));
   const caption = axis.logarithmic ? `${statistic} (log)` : statistic;
   return element("figure", {}, element("figcaption", {}, caption), canvas);
 }
@@ -43,21 +44,6 @@ function finiteValues(points) {
   return points.map(([, value]) => value).filter(Number.isFinite);
 }
 
-// `position(value)` is 0 for the lowest value and 1 for the highest; a constant is at 0.5.
-function valueAxis(statistic, values) {
-  let low = Math.min(...values);
-  const high = Math.max(...values);
-  const smallest = Math.min(...values.filter((value) => value > 0));
-  // Shares are between 0 and 1, where a linear axis is easier to read.
-  const logarithmic = low >= 0 && high / smallest > LOGARITHMIC_FROM && !/share/.test(statistic);
-  if (logarithmic) low = smallest;
-  const transform = logarithmic ? Math.log10 : (value) => value;
-  const [bottom, top] = [transform(low), transform(high)];
-  const position = (value) =>
-    low < high ? (transform(Math.max(value, low)) - bottom) / (top - bottom) : 0.5;
-  return { low, high, logarithmic, position };
-}
-
 function describeCurve(statistic, points) {
   const values = finiteValues(points);
   if (!values.length) return `${statistic}: no finite values`;
@@ -67,31 +53,63 @@ function describeCurve(statistic, points) {
   return `${statistic}: ${ends}, ${range}`;
 }
 
-function drawAxes(context, [low, high], [first, last]) {
+// The rectangle of a plot, and the functions `x` of a step and `y` of a value.
+function plotOf(axis, [first, last], { width, height }) {
+  const [right, bottom] = [width - RIGHT, height - BOTTOM];
+  const x = (step) => LEFT + ((step - first) / (last - first || 1)) * (right - LEFT);
+  const y = (value) => TOP + (1 - axis.position(value)) * (bottom - TOP);
+  return { right, bottom, x, y };
+}
+
+function drawRange(context, { right, y }, axis, [low, high]) {
+  if (high < axis.low || low > axis.high) return;
+  context.fillStyle = themeColor("range");
+  context.fillRect(LEFT, y(high), right - LEFT, y(low) - y(high));
+}
+
+function drawAxes(context, { right, bottom, x, y }, axis, ends) {
   context.font = "10px Roboto, sans-serif";
   context.fillStyle = themeColor("faint");
   context.strokeStyle = themeColor("line");
-  context.strokeRect(LEFT + 0.5, TOP + 0.5, PLOT_WIDTH, PLOT_HEIGHT);
+  context.lineWidth = 1;
+  context.beginPath();
   context.textAlign = "right";
+  context.textBaseline = "middle";
+  for (const [tick, label] of axis.ticks) {
+    const height = Math.round(y(tick)) + 0.5;
+    context.moveTo(LEFT - TICK, height);
+    context.lineTo(right, height);
+    context.fillText(label, LEFT - TICK - 2, height);
+  }
+  context.textAlign = "center";
   context.textBaseline = "top";
-  context.fillText(formatNumber(high), LEFT - 4, TOP);
-  context.textBaseline = "bottom";
-  context.fillText(formatNumber(low), LEFT - 4, TOP + PLOT_HEIGHT);
-  context.textAlign = "left";
-  context.fillText(String(first), LEFT, HEIGHT);
-  context.textAlign = "right";
-  context.fillText(String(last), LEFT + PLOT_WIDTH, HEIGHT);
+  let free = -Infinity;
+  for (const step of roundTicks(...ends, 5).filter(Number.isInteger)) {
+    const text = String(step);
+    const width = context.measureText(text).width;
+    const place = Math.round(x(step)) + 0.5;
+    context.moveTo(place, bottom);
+    context.lineTo(place, bottom + TICK);
+    const middle = Math.min(place, right + RIGHT - width / 2);
+    if (middle - width / 2 < free) continue;
+    context.fillText(text, middle, bottom + TICK + 2);
+    free = middle + width / 2 + LABEL_GAP;
+  }
+  context.stroke();
+  context.strokeRect(LEFT + 0.5, TOP + 0.5, right - LEFT, bottom - TOP);
 }
 
 // A value that is not finite leaves a gap in the curve, and a tick on the step axis.
-function drawCurve(context, points, color, x, y) {
+function drawCurve(context, { bottom, x, y }, points, color, dashes) {
   context.strokeStyle = color;
   context.fillStyle = themeColor("ink");
+  context.lineWidth = 1.5;
+  context.setLineDash(dashes);
   context.beginPath();
   let connected = false;
   for (const [step, value] of points) {
     if (!Number.isFinite(value)) {
-      context.fillRect(x(step) - 1, HEIGHT - BOTTOM - 5, 2, 5);
+      context.fillRect(x(step) - 1, bottom - 5, 2, 5);
     } else if (connected) {
       context.lineTo(x(step), y(value));
     } else {
@@ -102,4 +120,5 @@ function drawCurve(context, points, color, x, y) {
     connected = Number.isFinite(value);
   }
   context.stroke();
+  context.setLineDash([]);
 }

@@ -1,7 +1,7 @@
 // Shows everything about one row: a curve of each statistic, and the histograms of a layer.
 
 import { curveFigure } from "./curve.js";
-import { element } from "./dom.js";
+import { element, isolate } from "./dom.js";
 import { histogramStrip, valueRange } from "./histogram.js";
 
 const COLORS = ["accent", "second"];
@@ -11,28 +11,29 @@ const COLORS = ["accent", "second"];
 export function detailElements(name, runs) {
   const statistics = runs[0]?.table.columns ?? [];
   return [
-    element("h2", {}, name),
+    element("h2", {}, `All statistics of ${isolate(name)}`),
     runs.length > 1 ? runColors(runs) : "",
     element("div", { class: "curves" }, ...statistics.map((statistic) => curveOf(statistic, runs))),
     ...histogramElements(name, runs),
   ];
 }
 
-function runColors(runs) {
+// Names the runs in the colors and with the lines of their curves.
+export function runColors(runs) {
   const names = runs.map(({ table }, i) => element("span", { class: COLORS[i] }, table.run));
   return element("p", { class: "key" }, ...names);
 }
 
 function curveOf(statistic, runs) {
-  const series = runs.map(({ table, slice }, i) => ({
-    slice,
-    index: table.columns.indexOf(statistic),
-    color: COLORS[i],
-  }));
-  return curveFigure(
-    statistic,
-    series.filter(({ slice, index }) => index >= 0 && !slice.absent[index]),
-  );
+  const indexed = runs.map(({ table, slice }) => ({ slice, index: table.columns.indexOf(statistic) }));
+  return curveFigure(statistic, seriesOf(indexed));
+}
+
+// Gives the series of each run the color of the run, without those that do not apply. `index` is
+// -1 if a run lacks the series.
+export function seriesOf(runs) {
+  const series = runs.map((run, i) => ({ ...run, color: COLORS[i] }));
+  return series.filter(({ slice, index }) => index >= 0 && !slice.absent[index]);
 }
 
 function histogramElements(name, runs) {

@@ -2,9 +2,12 @@
 
 import { element, formatNumber } from "./dom.js";
 
-const SEVERITIES = ["error", "warning", "info"]; // the worst first
+export const SEVERITIES = ["error", "warning", "info"]; // the worst first
 
-const severityOf = ({ severity }) => (SEVERITIES.includes(severity) ? severity : "info");
+// Shapes that tell severities apart without colors.
+export const MARKS = { error: "✖", warning: "▲", info: "●" };
+
+export const severityOf = ({ severity }) => (SEVERITIES.includes(severity) ? severity : "info");
 
 const consequencesOf = (finding) => finding.consequences ?? [];
 
@@ -21,7 +24,7 @@ export function worstSeverities(findings) {
   return worst;
 }
 
-// `onSelect(layer, step)` is called when the user clicks on the layer of a finding.
+// `onSelect(finding)` is called when the user clicks on the layer of a finding.
 export function findingList(run, findings, onSelect) {
   const items = findings.map((finding) => findingItem(finding, onSelect));
   return [
@@ -41,7 +44,7 @@ function findingItem(finding, onSelect) {
   return element(
     "li",
     { class: severity },
-    element("div", {}, element("span", { class: "badge" }, severity), " ", ...ruleAndLayer(finding, onSelect)),
+    element("div", {}, element("span", { class: "badge" }, `${MARKS[severity]} ${severity}`), " ", ...ruleAndLayer(finding, onSelect)),
     element("p", { class: "faint" }, describeNumbers(finding)),
     element("p", {}, String(finding.cause ?? "")),
     finding.remedy ? element("p", { class: "remedy" }, `Remedy: ${finding.remedy}`) : null,
@@ -52,7 +55,7 @@ function findingItem(finding, onSelect) {
 }
 
 function ruleAndLayer(finding, onSelect) {
-  const onclick = () => onSelect(finding.layer, finding.step);
+  const onclick = () => onSelect(finding);
   return [
     element("bdi", {}, String(finding.rule ?? "")),
     " ",

@@ -1,9 +1,9 @@
 // Legend of the colors of the heat maps.
 
-import { element, formatNumber } from "./dom.js";
+import { element } from "./dom.js";
 import { colorAt } from "./scale.js";
 
-const WIDTH = 200;
+const WIDTH = 260; // of the bar, in pixels
 
 export function legendElements(scale, theme) {
   const bar = element("canvas", { width: WIDTH + 1, height: 1, "aria-hidden": "true" });
@@ -13,14 +13,14 @@ export function legendElements(scale, theme) {
     context.fillStyle = `rgb(${colorAt(position, theme)})`;
     context.fillRect(x, 0, 1, 1);
   }
-  const [low, middle, high] = scale.ends.map((end) => (typeof end === "number" ? formatNumber(end) : end));
+  const ticks = scale.ticks.map(([position, label]) => {
+    const share = (position - scale.from) / (1 - scale.from);
+    return element("span", { style: `left: ${100 * share}%` }, label);
+  });
   return [
-    element("span", {}, low),
-    bar,
-    element("span", {}, high),
-    element("span", { class: "faint" }, `middle: ${middle}`),
+    element("div", { class: "scale" }, bar, element("div", { class: "ticks faint" }, ...ticks)),
     element("span", { class: "nan" }),
     element("span", {}, "NaN or infinite"),
-    element("span", { class: "faint" }, "dotted line: does not apply"),
+    element("span", { class: "faint" }, "dotted line or no color: does not apply"),
   ];
 }

@@ -1,25 +1,34 @@
 // Heat map of one statistic: one line for each row of the table, one column for each recorded step.
 
 import { element, formatNumber, isolate, resizeCanvas, shorten, themeColor } from "./dom.js";
+import { MARKS } from "./findings.js";
 import { colorAt } from "./scale.js";
 
 // All lengths are in CSS pixels.
 const NAMES_WIDTH = 190;
-const STEPS_HEIGHT = 20;
+const STEPS_HEIGHT = 24;
+const TICK = 4;
 const NAME_HEIGHT = 15;
 const STEP_GAP = 8;
 const ROWS_PER_PAGE = 10;
 
 export class HeatMap {
-  // `onSelect(row, record)` is called when the user chooses a cell by pointer or keyboard.
-  constructor(onSelect) {
-    this.onSelect = onSelect;
+  // `onSelect(row, record)` is called when the user chooses a cell by pointer or keyboard, and
+  // `onKey(letter)` when the user presses a letter.
+  constructor(onSelect, onKey) {
+    Object.assign(this, { onSelect, onKey });
     this.canvas = element("canvas", { "aria-hidden": "true" });
     this.tip = element("div", { class: "tip", hidden: true });
     this.list = element("div", { class: "screen-reader" });
     this.element = element(
       "div",
-      { class: "map", tabindex: 0, role: "listbox", onkeydown: (event) => this._handleKey(event) },
+      {
+        class: "map",
+        tabindex: 0,
+        role: "listbox",
+        "aria-describedby": "keys",
+        onkeydown: (event) => this._handleKey(event),
+      },
       this.canvas,
       this.list,
       this.tip,
@@ -27,6 +36,7 @@ export class HeatMap {
     this.canvas.addEventListener("click", (event) => {
       const cell = this._cellAt(event.offsetX, event.offsetY);
       if (cell) this.onSelect(cell.row, cell.record);
+      this.element.focus({ preventScroll: true });
     });
     this.canvas.addEventListener("pointermove", (event) => this._showTip(event));
     this.canvas.addEventListener("pointerleave", () => (this.tip.hidden = true));
@@ -54,9 +64,8 @@ export class HeatMap {
     const value = slice.values[record * slice.width + row];
     const start = `${isolate(table.rows[row])}, step ${slice.steps[record]}: ${statistic} `;
     if (slice.absent[row]) return `${start}does not apply`;
-    const ratio = value / (scale.middle?.(row) ?? NaN);
-    const comparison = Number.isFinite(ratio) ? `, ${formatNumber(ratio)} times the reference` : "";
-    return `${start}${formatNumber(value)}${comparison}`;
+    const comparison = scale.compare(value, row, record);
+    return `${start}${formatNumber(value)}${comparison && `, ${comparison}`}`;
   }
 
   // The last record whose cell covers a pixel, `x` pixels from the left end of the cells.
@@ -96,12 +105,14 @@ export class HeatMap {
       const last = Math.max(first, this._recordAt(x + 1) - 1);
       for (let row = 0; row < slice.width; row++) {
         if (slice.absent[row]) continue;
-        let farthest = 0;
+        let farthest = null;
         for (let record = first; record <= last && !Number.isNaN(farthest); record++) {
-          const position = scale.position(slice.values[record * slice.width + row], row);
+          const position = scale.position(slice.values[record * slice.width + row], row, record);
+          if (position === null) continue;
           // The negation makes NaN win.
-          if (!(Math.abs(position) <= Math.abs(farthest))) farthest = position;
+          if (farthest === null || !(Math.abs(position) <= Math.abs(farthest))) farthest = position;
         }
+        if (farthest === null) continue;
         const offset = 4 * (row * this.cellsWidth + x);
         image.data.set(colorAt(farthest, theme), offset);
         image.data[offset + 3] = 255;
@@ -143,11 +154,7 @@ export class HeatMap {
     context.textAlign = "right";
     context.textBaseline = "middle";
     table.rows.forEach((name, row) => {
-      const severity = severities.get(name);
-      if (severity) {
-        context.fillStyle = themeColor(severity);
-        context.fillRect(NAMES_WIDTH - 9, row * this.rowHeight, 6, Math.max(2, this.rowHeight - 1));
-      }
+      this._drawMark(context, severities.get(name), row);
       // The selected name is always drawn, and its neighbours make room for it.
       const crowded = Math.abs(row - selected) < interval;
       if (row !== selected && (row % interval || crowded)) return;
@@ -157,39 +164,60 @@ export class HeatMap {
     });
   }
 
+  // Where there is no room for a shape, a bar marks the row.
+  _drawMark(context, severity, row) {
+    if (!severity) return;
+    context.fillStyle = themeColor(severity);
+    if (this.rowHeight < 10) {
+      context.fillRect(NAMES_WIDTH - 9, row * this.rowHeight, 6, Math.max(2, this.rowHeight - 1));
+    } else {
+      context.fillText(MARKS[severity], NAMES_WIDTH - 2, (row + 0.5) * this.rowHeight);
+    }
+  }
+
   // Draws the numbers of the steps, as many as there is room for, and always the last.
   _drawSteps(context) {
     const { count, steps } = this.view.slice;
     const end = NAMES_WIDTH + this.cellsWidth;
     context.fillStyle = themeColor("faint");
-    context.textAlign = "left";
+    context.textAlign = "right";
     context.textBaseline = "top";
+    const top = this.cellsHeight + TICK + 3;
+    context.fillText("step", NAMES_WIDTH - 13, top);
+    context.textAlign = "left";
     const labels = Array.from(steps, (step, record) => {
       const text = String(step);
       const width = context.measureText(text).width;
-      const left = NAMES_WIDTH + ((record + 0.5) * this.cellsWidth) / count - width / 2;
-      return { text, left: Math.min(left, end - width), width };
+      const middle = NAMES_WIDTH + ((record + 0.5) * this.cellsWidth) / count;
+      return { text, middle, left: Math.min(middle - width / 2, end - width), width };
     });
+    const draw = ({ text, left, middle }) => {
+      context.fillRect(Math.floor(middle), this.cellsHeight + 1, 1, TICK);
+      context.fillText(text, left, top);
+    };
     const last = labels.pop();
     if (!last) return;
-    let free = -Infinity;
+    let free = NAMES_WIDTH;
     for (const label of labels) {
       if (label.left < free || label.left + label.width + STEP_GAP > last.left) continue;
-      context.fillText(label.text, label.left, this.cellsHeight + 5);
+      draw(label);
       free = label.left + label.width + STEP_GAP;
     }
-    context.fillText(last.text, last.left, this.cellsHeight + 5);
+    draw(last);
   }
 
   _drawSelection(context) {
     const { slice, row, record } = this.view;
     if (row < 0 || !slice.count) return;
-    context.strokeStyle = themeColor("accent");
-    context.lineWidth = 2;
     const top = row * this.rowHeight;
-    context.strokeRect(NAMES_WIDTH + 1, top, this.cellsWidth - 2, Math.max(3, this.rowHeight));
     const left = NAMES_WIDTH + (record * this.cellsWidth) / slice.count;
-    context.strokeRect(left, 0, Math.max(3, this.cellsWidth / slice.count), this.cellsHeight);
+    // A line of the page's color around each line makes it visible on cells of any color.
+    for (const [color, width] of [["back", 4], ["ink", 2]]) {
+      context.strokeStyle = themeColor(color);
+      context.lineWidth = width;
+      context.strokeRect(NAMES_WIDTH + 1, top, this.cellsWidth - 2, Math.max(3, this.rowHeight));
+      context.strokeRect(left, 1, Math.max(3, this.cellsWidth / slice.count), this.cellsHeight - 2);
+    }
     context.lineWidth = 1;
   }
 
@@ -215,18 +243,21 @@ export class HeatMap {
   _handleKey(event) {
     const { slice, row, record } = this.view ?? {};
     if (!slice?.count) return;
+    const last = slice.count - 1;
     const targets = {
       ArrowDown: [row + 1, record],
       ArrowUp: [row - 1, record],
       PageDown: [row + ROWS_PER_PAGE, record],
       PageUp: [row - ROWS_PER_PAGE, record],
-      Home: [0, record],
-      End: [slice.width - 1, record],
+      Home: [event.ctrlKey ? row : 0, event.ctrlKey ? 0 : record],
+      End: [event.ctrlKey ? row : slice.width - 1, event.ctrlKey ? last : record],
       ArrowLeft: [row, record - 1],
       ArrowRight: [row, record + 1],
     };
+    if (event.metaKey || event.altKey) return;
+    if (/^[a-z]$/i.test(event.key) && !event.ctrlKey) this.onKey(event.key.toLowerCase());
     const target = targets[event.key];
-    if (!target || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!target) return;
     event.preventDefault();
     const clamp = (index, count) => Math.max(0, Math.min(count - 1, index));
     this.onSelect(clamp(target[0], slice.width), clamp(target[1], slice.count));

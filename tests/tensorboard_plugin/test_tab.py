@@ -14,7 +14,9 @@ from werkzeug.test import Client
 
 import tensorboard_plugin_keras_winit
 from keras_winit.monitor import TensorBoardWriter
+from keras_winit.monitor.diagnosis.rules import RULES
 from keras_winit.monitor.output import events
+from tensorboard_plugin_keras_winit import contents, plugin
 from tensorboard_plugin_keras_winit.plugin import Loader
 
 HOME = Path(tensorboard_plugin_keras_winit.__file__).parent
@@ -197,11 +199,31 @@ def test_only_histograms_of_the_monitor_are_served(tmp_path):
         assert tab.get("/histogram", run="winit", tag=tag).json == []
 
 
-def test_tables_of_a_later_version_are_ignored(monkeypatch, tmp_path):
+def test_tables_of_a_later_version_are_skipped(monkeypatch, tmp_path):
     monkeypatch.setattr(events, "VERSION", 2)
     write(tmp_path, RECORD)
     tab = Tab(boards.python_provider(tmp_path))
-    assert tab.get("/runs").json == {"tables": [], "findings": []}
+    answer = tab.get("/runs").json
+    assert {entry["run"] for entry in answer.pop("skipped")} == {"winit"}
+    assert answer == {"tables": [], "findings": [], "waiting": []}
+
+
+def test_a_run_without_a_record_is_waited_for(tmp_path):
+    for name in ("a/winit", "b/winit_2", "train"):
+        events.EventFile(tmp_path / name, 0).close()
+    tab = Tab(boards.python_provider(tmp_path))
+    answer = tab.get("/runs").json
+    assert sorted(answer.pop("waiting")) == ["a/winit", "b/winit_2"]
+    assert answer == {"tables": [], "findings": [], "skipped": []}
+
+
+def test_each_finding_is_shown_by_the_statistic_of_its_rule():
+    source = (HOME / "static" / "opening.js").read_text()
+    shown = dict(re.findall(r'\["(\w+)", \["(\w+)"', source))
+    statistics = {rule.id: rule.statistic for rule in RULES}
+    # The weights that this rule compares are no row of a table.
+    assert (shown.pop("wrong_init_for_activation"), len(shown)) == ("stddev", 14)
+    assert {rule: statistics[rule] for rule in shown} == shown
 
 
 def test_the_loader():
@@ -215,10 +237,10 @@ def test_the_loader():
 
 
 def test_the_plugin():
-    plugin = Loader().load(SimpleNamespace(data_provider=object()))
-    assert plugin.plugin_name == "keras_winit"
-    assert plugin.frontend_metadata().es_module_path in plugin.get_plugin_apps()
-    assert not plugin.is_active()
+    loaded = Loader().load(SimpleNamespace(data_provider=object()))
+    assert loaded.plugin_name == "keras_winit"
+    assert loaded.frontend_metadata().es_module_path in loaded.get_plugin_apps()
+    assert not loaded.is_active()
 
 
 LIGHT = """
@@ -234,13 +256,18 @@ def test_importing_the_plugin_loads_no_framework(fresh_process):
 
 
 def test_plugin_imports_only_what_tensorboard_needs():
-    tree = ast.parse((HOME / "plugin.py").read_text())
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    nodes = [node for path in HOME.glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    imported |= {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
     assert {module.partition(".")[0] for module in imported} == {
         "collections",
         "functools",
+        "json",
+        "numpy",
         "pathlib",
+        "re",
         "tensorboard",
+        "tensorboard_plugin_keras_winit",
         "typing",
         "werkzeug",
     }
@@ -254,5 +281,5 @@ def test_the_page_makes_no_markup_and_names_no_other_server(path):
 
 
 def test_versions_agree():
-    assert tensorboard_plugin_keras_winit.plugin.VERSION == events.VERSION
-    assert tensorboard_plugin_keras_winit.plugin.NAME == events.PLUGIN
+    assert contents.VERSION == events.VERSION
+    assert plugin.NAME == events.PLUGIN
