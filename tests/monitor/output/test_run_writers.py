@@ -56,7 +56,7 @@ class WandbRun:
 class MlflowRun:
     def __init__(self, folder):
         mlflow = pytest.importorskip("mlflow")
-        mlflow.set_tracking_uri(folder.as_uri())
+        mlflow.set_tracking_uri((folder / "mlruns").as_uri())
         self.run, self.end = mlflow.start_run(), mlflow.end_run
         self.load_text = mlflow.artifacts.load_text
         self.history = mlflow.MlflowClient().get_metric_history
