@@ -26,6 +26,7 @@ def train(place):
         for seed in range(3):
             scheme = keras_winit.HeNormal(seed=seed)
             model.add(keras.layers.Dense(32, "relu", kernel_initializer=scheme, name=f"h{seed}"))
+        model.add(keras.layers.Dense(32, kernel_initializer=keras_winit.LecunNormal(seed=3)))
         model.compile("sgd", "mse")
         monitor = keras_winit.ActivationMonitor(every=1, verbose=0)
         model.fit(x, x, batch_size=64, shuffle=False, callbacks=[monitor], verbose=0)
