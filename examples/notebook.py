@@ -51,6 +51,9 @@ def run(notebook):
     with tempfile.TemporaryDirectory() as folder:
         options = {"timeout": 600, "resources": {"metadata": {"path": folder}}}
         NotebookClient(notebook, record_timing=False, **options).execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":  # Log lines of the backend go to the standard error.
+            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
 
 
 if __name__ == "__main__":
