@@ -17,8 +17,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 EXAMPLES = Path(__file__).parent
 NOTEBOOK = EXAMPLES / "notes.ipynb"
 TITLE = "# The chapters of the CS231n notes on weight initialization, with `keras_winit`"
-SETUP = """%matplotlib inline
-%config InlineBackend.rc = {"figure.dpi": 60}"""
+SETUP = "%matplotlib inline"
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 def chapters():
@@ -41,7 +41,7 @@ def build():
             cells.append(new_code_cell(code.strip()))
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"
-    return new_notebook(cells=cells)
+    return new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
 
 
 def run(notebook):

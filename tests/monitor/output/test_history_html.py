@@ -4,9 +4,12 @@ import html
 import re
 from dataclasses import replace
 
+import keras
+import numpy as np
 import pytest
 from support.boards import RECORD
-from support.monitored import fit, tiny
+from support.monitored import fit
+from support.scenarios import X, compiled
 
 from keras_winit import ActivationMonitor
 from keras_winit.monitor.output.history_table import format_html, format_table
@@ -39,9 +42,9 @@ def test_names_and_notes_are_escaped():
 def test_a_monitor_shows_its_table_and_its_findings():
     monitor = ActivationMonitor(verbose=0)
     assert "nothing was measured yet" in monitor._repr_html_()
-    model = tiny()
-    model.layers[0].kernel.assign(0.0 * model.layers[0].kernel)
-    fit(model, monitor)
+    # A softmax over one unit is found at the first step.
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1, "softmax")])
+    fit(compiled(model, "sgd"), monitor, y=np.zeros((len(X), 1)))
     text = monitor._repr_html_()
     assert [row[0] for row in cells_of(text)][:2] == ["layer", model.layers[0].name]
     assert monitor.findings
