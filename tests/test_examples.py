@@ -1,5 +1,6 @@
 """The examples run, and their numbers are as their texts say."""
 
+import ast
 import re
 import runpy
 from pathlib import Path
@@ -157,8 +158,19 @@ CLAIMS = {
 NUMBERED = {path.name[:2]: path for path in sorted(EXAMPLES.glob("[0-9]*.py"))}
 
 
+@pytest.mark.backend_independent
 def test_each_example_is_tested():
     assert {*NUMBERED} == {*CLAIMS, "14"}
+
+
+@pytest.mark.backend_independent
+def test_the_index_lists_the_examples_with_their_titles():
+    titles = {
+        path.name: ast.get_docstring(ast.parse(path.read_text())).splitlines()[0].rstrip(".")
+        for path in NUMBERED.values()
+    }
+    rows = [f"| [{name}]({name}) | {title} |" for name, title in titles.items()]
+    assert "\n".join(rows) + "\n" in (EXAMPLES / "README.md").read_text()
 
 
 @pytest.mark.backend_independent
