@@ -43,7 +43,9 @@ default, started = network(), network()
 changes = keras_winit.lsuv(started, data.train_images, seed=0)
 print(changes.title)
 
-reports = [keras_winit.signal_report(model, data.train_images) for model in (default, started)]
+reports = [
+    keras_winit.signal_report(model, data.train_images, samples=64) for model in (default, started)
+]
 print("layer       default   LSUV     standard deviation of the output")
 stddevs = {}
 for row, other in zip(*(report.rows for report in reports), strict=True):
