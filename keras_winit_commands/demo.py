@@ -72,7 +72,7 @@ def run(options: Namespace) -> None:
 def _print_verdict(name: str, model: Any, images: Any) -> None:
     from keras_winit_commands.library import keras_winit
 
-    print(f"{name}: {keras_winit.signal_report(model, images).verdict}\n", flush=True)
+    print(f"{name}: {keras_winit.signal_report(model, images, verbose=0).verdict}\n", flush=True)
 
 
 def _repair(model: Any, options: Namespace) -> None:

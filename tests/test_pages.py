@@ -2,7 +2,6 @@
 
 import io
 import re
-import runpy
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -99,9 +98,3 @@ def test_the_error_of_a_forgotten_import_is_quoted(tmp_path, fresh_process):
     output = fresh_process(LOAD, tmp_path / "model.keras", check=False)
     assert f"\n{error}: " in output
     assert beginning in output.strip().splitlines()[-1]
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
-def test_examples_run(path, capsys):
-    runpy.run_path(str(path), run_name="__main__")
-    assert capsys.readouterr().out.count("\n# ") >= 12

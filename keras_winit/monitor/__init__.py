@@ -13,7 +13,10 @@ from keras_winit.monitor.diagnosis.rules import Violation as Violation
 from keras_winit.monitor.output.history import History as History
 from keras_winit.monitor.output.writers.csv_file import CsvWriter as CsvWriter
 from keras_winit.monitor.output.writers.json_lines import JsonLinesWriter as JsonLinesWriter
+from keras_winit.monitor.output.writers.mlflow import MlflowWriter as MlflowWriter
 from keras_winit.monitor.output.writers.tensorboard import TensorBoardWriter as TensorBoardWriter
+from keras_winit.monitor.output.writers.trackio import TrackioWriter as TrackioWriter
+from keras_winit.monitor.output.writers.wandb import WandbWriter as WandbWriter
 from keras_winit.monitor.output.writers.writer import Writer as Writer
 from keras_winit.monitor.records import Record as Record
 
@@ -27,11 +30,14 @@ __all__ = [
     "Findings",
     "History",
     "JsonLinesWriter",
+    "MlflowWriter",
     "Record",
     "Rule",
     "TensorBoardWriter",
+    "TrackioWriter",
     "View",
     "Violation",
+    "WandbWriter",
     "Writer",
     "check",
 ]

@@ -211,9 +211,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         return self._recording.findings
 
     def _repr_html_(self) -> str:
-        if not self.history.records:
-            return "<p>nothing was measured yet</p>"
-        return self.findings._repr_html_()
+        return self.history._repr_html_()
 
     def reset(self) -> None:
         """Forget everything measured and found."""

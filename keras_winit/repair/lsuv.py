@@ -11,6 +11,7 @@ import numpy as np
 from keras_winit.initializers.kernels import bound_to
 from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.placement import Array
+from keras_winit.models.elapsed import elapsed, require_verbosity
 from keras_winit.models.placed import copy_of, draw
 from keras_winit.repair.batches import first_batch
 from keras_winit.repair.changes import Change, Changes, stddev
@@ -38,6 +39,7 @@ def lsuv(
     layers: Any = None,
     samples: int = 64,
     seed: Any = None,
+    verbose: int | str = "auto",
 ) -> Changes:
     """Give the pre-activations of every layer the same variance on a batch of data.
 
@@ -74,6 +76,8 @@ def lsuv(
             Defaults to 64.
         seed: An integer, a `keras.random.SeedGenerator` or None, for the orthogonal kernels.
             Every kernel has a stream of its own, which is the same on each backend.
+        verbose: 0 prints nothing. "auto", 1 and 2 print how far a call is that takes longer than
+            a second, to the standard error. Defaults to "auto".
 
     Returns:
         A table with one row for each kernel, which prints.
@@ -100,6 +104,7 @@ def lsuv(
         tanh, whose pre-activations it lets grow.
     """
     _check_arguments(model, target, samples)
+    require_verbosity("lsuv", verbose)
     batch = first_batch(data, samples)
     with without_gradients():
         if not model.built:
@@ -112,7 +117,10 @@ def lsuv(
                 return unit_correction(owner, outputs, target, per_channel, center)
             return common_correction(owner, outputs, target)
 
-        with restored_on_error("lsuv", model.variables) as progress:
+        with (
+            restored_on_error("lsuv", model.variables) as progress,
+            elapsed("lsuv", verbose, lambda: f"{progress.place} "),
+        ):
             rows = _Pass(model, owners, start, correction, progress).run(batch)
     notes = growth_note(model) if per_channel or center else ()
     return Changes("lsuv", rows, notes)

@@ -22,6 +22,11 @@ class Progress:
         """Note that layer `number` of `total`, counted from 1, is next."""
         self._place = f"at layer {name!r} ({number} of {total})"
 
+    @property
+    def place(self) -> str:
+        """How far the function has come, such as "at layer 'conv' (3 of 8)"."""
+        return self._place
+
     def __str__(self) -> str:
         """Say where the function stopped."""
         return f"`{self._function}` stopped {self._place}. The model is as it was before the call."

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_winit import statistics
+from keras_winit.models.elapsed import elapsed, require_verbosity
 from keras_winit.models.graph import Trace, try_trace
 from keras_winit.models.layers import describe_layers
 from keras_winit.models.names import Names
@@ -98,6 +99,7 @@ def signal_report(
     samples: int | None = None,
     seed: int = 0,
     rules: Sequence[Rule] = RULES,
+    verbose: int | str = "auto",
 ) -> SignalReport:
     """Report what happens to the signal and the gradient in each layer, before any training.
 
@@ -125,6 +127,8 @@ def signal_report(
             large.
         seed: Seed of random inputs and of the cotangent. Defaults to 0.
         rules: Rules to apply. Defaults to `keras_winit.monitor.RULES`.
+        verbose: 0 prints nothing. "auto", 1 and 2 print the elapsed time of a call that takes
+            longer than a second, to the standard error. Defaults to "auto".
 
     Returns:
         A `SignalReport`.
@@ -147,12 +151,26 @@ def signal_report(
     if samples is not None:
         require_integer("signal_report", "samples", samples, 1)
     require_integer("signal_report", "seed", seed, 0)
+    require_verbosity("signal_report", verbose)
     if data is None and not model.built:
         raise ValueError(
             f"`signal_report` needs a built model, or data. Received: {model.name!r}, not built, "
             "data=None. Pass a batch, `signal_report(model, data)`."
         )
     x, y = report_batch(model, data, y, samples, seed)
+    with elapsed("signal_report", verbose):
+        return _report(model, x, y, training, seed, rules, data is None)
+
+
+def _report(
+    model: Any,
+    x: Any,
+    y: Any,
+    training: bool | None,
+    seed: int,
+    rules: Sequence[Rule],
+    is_random: bool,
+) -> SignalReport:
     if not model.built:
         model(x)
     normalizes = any(map(is_batch_normalization, model._flatten_layers()))
@@ -169,7 +187,7 @@ def signal_report(
     if trace is None:
         unseen["model"] = "it does not run on symbolic tensors, so theory predicts nothing of it"
     return SignalReport(
-        title=_title(model, x, data is None, training),
+        title=_title(model, x, is_random, training),
         verdict=verdict(diagnosis.findings, rows, normalizes and not training),
         rows=rows,
         findings=diagnosis.findings,

@@ -70,9 +70,8 @@ class SummaryBuilder:
         self.proto = summary_pb2.Summary()
 
     def add_scalar(self, tag: str, value: float) -> None:
-        """Add a point of a curve, unless the value is NaN."""
-        if not np.isnan(value):
-            self.proto.value.add(tag=tag, simple_value=float(value))
+        """Add a point of a curve."""
+        self.proto.value.add(tag=tag, simple_value=value)
 
     def add_histogram(self, tag: str, edges: Any, counts: Any) -> None:
         """Add the bins from the first to the last that is not empty.

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 import keras
 
+from keras_winit.models.elapsed import require_verbosity
 from keras_winit.monitor.diagnosis.findings import Finding, FindingError, Findings
 from keras_winit.monitor.processes import is_chief
 
@@ -23,12 +24,7 @@ class FindingReporter:
     """
 
     def __init__(self, verbose: int | str, on_finding: str | Callable[[Finding], Any]) -> None:
-        # Arrays are not compared: they have no truth value.
-        if not isinstance(verbose, int | str) or verbose not in ("auto", 0, 1, 2):
-            raise ValueError(
-                "`ActivationMonitor(verbose=...)` must be 'auto', 0, 1 or 2. "
-                f"Received: verbose={verbose!r}."
-            )
+        require_verbosity("ActivationMonitor", verbose)
         named = isinstance(on_finding, str) and on_finding in ("warn", "raise", "stop")
         if not named and not callable(on_finding):
             raise ValueError(

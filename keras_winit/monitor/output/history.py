@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_winit.monitor.output.history_table import format_table
+from keras_winit.monitor.output.history_table import format_html, format_table
 from keras_winit.monitor.output.long_format import FIELDS, long_rows
 from keras_winit.monitor.output.strict_json import dumps
 from keras_winit.monitor.records import Record
@@ -36,7 +36,7 @@ class History:
     def __init__(self, keep: int | None = None) -> None:
         self.records: list[Record] = []
         self.unseen: dict[str, str] = {}
-        self.findings: tuple[Any, ...] = ()
+        self.findings: Any = ()
         self.keep = keep
 
     def append(self, record: Record) -> None:
@@ -58,6 +58,10 @@ class History:
     def __str__(self) -> str:
         table = format_table(self.records[-1] if self.records else None, self.unseen)
         return f"{table}\n\n{self.findings}" if self.findings else table
+
+    def _repr_html_(self) -> str:
+        table = format_html(self.records[-1] if self.records else None, self.unseen)
+        return table + (self.findings._repr_html_() if self.findings else "")
 
     def curve(
         self, layer: str, statistic: str

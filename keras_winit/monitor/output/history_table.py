@@ -1,5 +1,6 @@
 """The table that `print(monitor.history)` shows: a line for each layer output."""
 
+import html
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from keras_winit.monitor.row_names import is_pre_activation
 from keras_winit.plots.labels import shortened
 
 MAX_NAME_LENGTH = 60
+
+NOTHING = "nothing was measured yet"
 
 
 class Column(NamedTuple):
@@ -63,9 +66,45 @@ def format_table(record: Record | None, unseen: Mapping[str, str]) -> str:
         unseen: Reasons why something, such as a layer, could not be recorded, by its name;
             listed below the table.
     """
-    notes = [f"{shortened(name, MAX_NAME_LENGTH)}: not seen, {why}" for name, why in unseen.items()]
+    notes = _notes(unseen)
     if record is None:
-        return "\n".join(["nothing was measured yet", *notes])
+        return "\n".join([NOTHING, *notes])
+    table = _cells(record)
+    width = max(len(name) for name, *_ in table)
+    lines = [name.ljust(width) + "".join(cells) for name, *cells in table]
+    return "\n".join([_title(record), *lines, *notes])
+
+
+def format_html(record: Record | None, unseen: Mapping[str, str]) -> str:
+    """Format a record as `format_table` does, as HTML for notebooks."""
+    notes = "".join(f"<br>{html.escape(note)}" for note in _notes(unseen))
+    if record is None:
+        return f"<p>{NOTHING}{notes}</p>"
+    heading, *rows = ([cell.strip() for cell in row] for row in _cells(record))
+    head = "".join(f"<th>{cell}</th>" for cell in heading)
+    body = "".join(
+        f'<tr><td style="text-align:left">{html.escape(name)}</td>'
+        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + "</tr>"
+        for name, *cells in rows
+    )
+    return (
+        f"<p>{_title(record)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        + (f"<p><small>{notes.removeprefix('<br>')}</small></p>" if notes else "")
+    )
+
+
+def _title(record: Record) -> str:
+    loss = "" if record.loss is None else f", loss {record.loss:.4g}"
+    return f"step {record.step}{loss}"
+
+
+def _notes(unseen: Mapping[str, str]) -> list[str]:
+    return [f"{shortened(name, MAX_NAME_LENGTH)}: not seen, {why}" for name, why in unseen.items()]
+
+
+def _cells(record: Record) -> list[list[str]]:
+    """Return the headings, then a row for each layer output: its name and aligned cells."""
     row_names = [name for name in record.layers if not is_pre_activation(name)]
     variables = _first_variables(record)
     columns = _layer_columns(record)
@@ -73,17 +112,14 @@ def format_table(record: Record | None, unseen: Mapping[str, str]) -> str:
     if not row_names:
         row_names, columns = [*record.variables], []
         variables = dict(zip(row_names, row_names, strict=True))
-    shown_names = [shortened(name, MAX_NAME_LENGTH) for name in row_names]
     name_heading = "layer" if record.layers else "variable"
-    name_width = max(map(len, [name_heading, *shown_names]))
     headings = [column.align(column.heading) for column in (*columns, *variable_columns)]
-    loss = "" if record.loss is None else f", loss {record.loss:.4g}"
-    lines = [f"step {record.step}{loss}", name_heading.ljust(name_width) + "".join(headings)]
-    for name, shown_name in zip(row_names, shown_names, strict=True):
+    table = [[name_heading, *headings]]
+    for name in row_names:
         cells = [column.format(record.lookup(name, column.statistic)) for column in columns]
         cells += _variable_cells(record, variables.get(name, ""), variable_columns)
-        lines.append(shown_name.ljust(name_width) + "".join(cells))
-    return "\n".join([*lines, *notes])
+        table.append([shortened(name, MAX_NAME_LENGTH), *cells])
+    return table
 
 
 def _layer_columns(record: Record) -> list[Column]:

@@ -11,23 +11,16 @@ from typing import Any
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-import numpy as np
-import numpy.typing as npt
-
 from keras_winit.monitor.output.append_only_file import is_open_for_writing
+from keras_winit.monitor.output.curves import CURVES, VARIABLE_CURVES, curve_points
 from keras_winit.monitor.output.events import EventFile, SummaryBuilder, sortable_tags
 from keras_winit.monitor.output.findings_markdown import findings_markdown
 from keras_winit.monitor.output.images import ImageAlbum
 from keras_winit.monitor.output.strict_json import dumps
 from keras_winit.monitor.output.writers.writer import FileWriter, FindingFields
 from keras_winit.monitor.records import Record
-from keras_winit.monitor.row_names import is_pre_activation
 from keras_winit.monitor.warning import warn
 from keras_winit.plots.findings import worst_severities
-
-# Statistics that get curves by default; our tab shows all statistics.
-CURVES = ("stddev", "dead_share", "saturated_share")
-VARIABLE_CURVES = ("gradient_norm", "update_ratio")
 
 # The writer with an open file in each run directory. A run needs a directory of its own, as
 # TensorBoard shows only the newest file of a directory to which several are written at once.
@@ -180,31 +173,11 @@ class TensorBoardWriter(FileWriter):
         return SummaryBuilder(self._described_tags)
 
     def _add_curves(self, summary: SummaryBuilder, record: Record) -> None:
-        columns = dict(zip(record.statistics, record.values.T, strict=True))
-        overall = {name: _min_median_max(columns[name]) for name in self._curves if name in columns}
+        points = curve_points(record, self._curves, self._variable_curves, self._max_curves)
         # A model without rectifiers gets no empty chart of dead units.
-        summary.add_margin_charts([name for name, points in overall.items() if points])
-        if record.loss is not None:
-            summary.add_scalar("winit/loss", record.loss)
-        for name, points in overall.items():
-            for part, value in points.items():
-                summary.add_scalar(f"winit/{name}_{part}", value)
-            self._add_row_curves(summary, name, record.layers, columns[name])
-        for name in self._variable_curves:
-            if name in record.variable_statistics:
-                column = record.variable_values[:, record.variable_statistics.index(name)]
-                self._add_row_curves(summary, name, record.variables, column)
-
-    def _add_row_curves(
-        self,
-        summary: SummaryBuilder,
-        statistic: str,
-        row_names: Sequence[str],
-        values: npt.NDArray[np.float32],
-    ) -> None:
-        if sum(not is_pre_activation(name) for name in row_names) <= self._max_curves:
-            for tag, value in zip(sortable_tags(row_names), values, strict=True):
-                summary.add_scalar(f"winit_{statistic}/{tag}", value)
+        summary.add_margin_charts([n for n in self._curves if f"winit/{n}_median" in points])
+        for tag, value in points.items():
+            summary.add_scalar(tag, value)
 
     def _findings_summary(self, findings: Sequence[FindingFields]) -> SummaryBuilder:
         summary = self._new_summary()
@@ -280,11 +253,3 @@ class TensorBoardWriter(FileWriter):
 def _is_free(run: Path) -> bool:
     """Return whether no other process writes to a run directory."""
     return not any(map(is_open_for_writing, run.glob("events.out.tfevents.*")))
-
-
-def _min_median_max(values: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Return minimum, median and maximum of the values that are not NaN; empty without any."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return {}
-    return {"min": known.min(), "median": np.median(known), "max": known.max()}
