@@ -20,8 +20,6 @@ def check(model: Any) -> str:
     assert_type(keras_winit.fans(model), dict[str, tuple[float, float] | None])
     keras_winit.reinitialize(model, keras_winit.Sparse(connections=3, seed=7), layers="block*")
     keras_winit.no_such_function(model)  # type: ignore[attr-defined]
-    keras_winit.Sparse(connection=3)  # type: ignore[call-arg]
-    keras_winit.HeNormal(seed="seven")  # type: ignore[arg-type]
     return report.verdict
 
 

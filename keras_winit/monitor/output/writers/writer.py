@@ -1,10 +1,10 @@
 """The `Writer` interface, and the base of writers that keep one file open."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from keras_winit.monitor.records import Record
 
@@ -12,7 +12,7 @@ from keras_winit.monitor.records import Record
 FindingFields = Mapping[str, Any]
 
 
-class Writer(Protocol):
+class Writer(ABC):
     """Writes records and findings somewhere.
 
     To write to a place of your own, subclass this and override `write`; the other methods are
@@ -30,9 +30,11 @@ class Writer(Protocol):
             step: Step of the latest record.
             findings: All findings up to this step. They replace those of earlier calls.
         """
+        return
 
     def flush(self) -> None:
         """Make everything written so far durable. Called after each epoch."""
+        return
 
     def end(self) -> None:
         """Finish a training. Another may follow. Calls `flush` unless overridden."""
@@ -40,6 +42,7 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Close open files. The next record opens them again."""
+        return
 
 
 class FileWriter(Writer):
