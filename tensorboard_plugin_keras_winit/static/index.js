@@ -5,7 +5,7 @@ import {
   fetchColumn, fetchColumns, fetchFindings, fetchHistograms, fetchRow, fetchRuns, unreadable,
 } from "./data.js";
 import { detailElements, runColors, seriesOf } from "./detail.js";
-import { element, setOptions } from "./dom.js";
+import { element, formatNumber, setOptions } from "./dom.js";
 import { findingList } from "./findings.js";
 import { currentTheme, followReloads, followTheme } from "./host.js";
 import { legendElements } from "./legend.js";
@@ -218,7 +218,7 @@ function showCurve(scales) {
   const range = scales[main].range?.(rows[main], record) ?? null;
   const series = seriesOf(views.map(({ slice }, i) => ({ slice, index: rows[i] })));
   const figure = curveFigure(state.statistic, series, { size: CURVE_SIZE, range });
-  const note = range ? "The shaded values are those expected of this row." : "";
+  const note = range ? `Expected of this row: ${range.map(formatNumber).join(" to ")}, shaded.` : "";
   page.curve.replaceChildren(
     element("h2", {}, state.row),
     figure ?? element("p", { class: "faint" }, `${state.statistic} does not apply to this row.`),
