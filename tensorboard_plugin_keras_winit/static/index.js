@@ -5,7 +5,7 @@ import {
   fetchColumn, fetchColumns, fetchFindings, fetchHistograms, fetchRow, fetchRuns, unreadable,
 } from "./data.js";
 import { detailElements, runColors, seriesOf } from "./detail.js";
-import { element, setOptions } from "./dom.js";
+import { element, formatNumber, setOptions } from "./dom.js";
 import { findingList } from "./findings.js";
 import { currentTheme, followReloads, followTheme } from "./host.js";
 import { legendElements } from "./legend.js";
@@ -48,6 +48,9 @@ const kindsOfTables = new Map();
 // Numbers of the latest requests: the answer to an earlier request is dropped.
 let latestLoad = 0;
 let latestDetail = 0;
+// Number of the request whose answer is in `views`. Until it is the latest, `views` do not belong
+// to `state`, and nothing is drawn.
+let loadInViews = 0;
 // What was shown last, to leave it alone while it is the same.
 let shownRuns = "";
 let shownFindings = "";
@@ -111,6 +114,7 @@ async function load() {
   showUnreadable();
   if (request !== latestLoad) return;
   views = loaded.filter(Boolean);
+  loadInViews = request;
   page.waiting.replaceChildren();
   page.main.hidden = false;
   draw();
@@ -180,7 +184,7 @@ async function loadKinds(table) {
 }
 
 function draw() {
-  if (!views.length) return;
+  if (!views.length || loadInViews !== latestLoad) return;
   const [view] = views;
   if (!views.some(({ keys }) => keys.includes(state.row))) state.row = view.keys[0];
   const references = referenceOptions(state.statistic, view);
@@ -214,7 +218,7 @@ function showCurve(scales) {
   const range = scales[main].range?.(rows[main], record) ?? null;
   const series = seriesOf(views.map(({ slice }, i) => ({ slice, index: rows[i] })));
   const figure = curveFigure(state.statistic, series, { size: CURVE_SIZE, range });
-  const note = range ? "The shaded values are those expected of this row." : "";
+  const note = range ? `Expected of this row: ${range.map(formatNumber).join(" to ")}, shaded.` : "";
   page.curve.replaceChildren(
     element("h2", {}, state.row),
     figure ?? element("p", { class: "faint" }, `${state.statistic} does not apply to this row.`),
