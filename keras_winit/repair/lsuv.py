@@ -231,7 +231,7 @@ class _Pass:
     def _apply(self, owner: Owner, correction: Correction, stddevs: Sequence[Any]) -> None:
         for kernel, factor in zip(owner.kernels, correction.kernel_factors, strict=True):
             value = keras.ops.cast(kernel.variable.value, "float32")
-            kernel.variable.assign(value * np.asarray(factor, np.float32))
+            kernel.variable.assign(keras.ops.multiply(value, np.asarray(factor, np.float32)))
         if correction.bias is not None:
             owner.bias.assign(correction.bias)
         drawn = "orthogonal " if self._start is not None else ""

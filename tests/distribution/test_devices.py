@@ -20,7 +20,7 @@ FEW = ("mean", "stddev", "min", "max", "dead_units", "nonfinite", "norm")
 OF_VARIABLES = ("weight_norm", "gradient_norm", "update_norm")
 
 # The mesh of each distribution, and how many different shards the kernel of layer `one` has.
-MESHES = {"data": ((8,), 1), "model": ((2, 4), 4), "only model": ((1, 8), 8)}
+MESHES = {"data": ((8,), 1), "model": ((2, 4), 4)}
 
 
 @pytest.fixture(params=MESHES)

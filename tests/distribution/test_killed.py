@@ -58,7 +58,7 @@ def test_curves_go_on_after_a_kill_and_no_step_is_there_twice(tmp_path):
     curves, expected = (read("python", log_dir) for log_dir in (killed, whole))
     # The epoch in progress was lost and is trained again.
     steps = list(range(STEPS * EPOCHS))
-    for tag in ("winit/loss", "winit/stddev_median", "winit_gradient_norm/0 d/kernel"):
+    for tag in ("winit/loss", "winit/stddev_median", "winit_gradient_norm/000_d_kernel"):
         (found,) = [points for (_, name), points in curves.items() if name == tag]
         (wanted,) = [points for (_, name), points in expected.items() if name == tag]
         assert [step for step, _ in found] == steps
