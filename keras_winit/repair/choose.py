@@ -196,7 +196,7 @@ def _looks_linear(kernel: KernelContext) -> Any:
 def _pooled_head(kernel: KernelContext) -> float:
     assert kernel.chain is not None
     size = kernel.chain.kernels * kernel.kernel.variable.shape[0]
-    return min((POOLED_HEAD / size) ** 0.5, MOST_POOLED_HEAD)
+    return min(math.sqrt(POOLED_HEAD / size), MOST_POOLED_HEAD)
 
 
 def _near_linear(kernel: KernelContext) -> Any:
