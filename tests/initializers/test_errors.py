@@ -301,6 +301,28 @@ WRONG = [
         ValueError,
         "`HeNormal` needs a shape of integers >= 0. Received: shape=(3, -1).",
     ),
+    *(
+        (lambda config=config: kw.HeNormal(seed=config), TypeError, SEED.format(config))
+        for config in (
+            {"class_name": "function"},
+            {"class_name": 3, "config": []},
+            {"module": "os", "class_name": "system", "config": {}, "registered_name": None},
+        )
+    ),
+    (lambda: kw.HeNormal()((3, 4), []), ValueError, DTYPE.format("[]")),
+    (
+        lambda: kw.HeNormal(nonlinearity=[1]),
+        ValueError,
+        "`HeNormal(nonlinearity=...)` must be an activation or None. Received: nonlinearity=[1].",
+    ),
+    *(
+        (
+            lambda gates=gates: kw.ForgetBias(gates=gates),
+            ValueError,
+            f"`ForgetBias(gates=...)` must be 4 (LSTM) or 3 (GRU). Received: gates={gates!r}.",
+        )
+        for gates in ([], 2, 4.0)
+    ),
     (
         lambda: kw.HeNormal()(3),
         ValueError,
