@@ -99,9 +99,9 @@ def lsuv(
         pre-activation is linear in its kernel, so that one correction is exact. The step of
         Krähenbühl et al. between layers (section 3.2), which equalizes the relative size of
         the gradients, is left out: it keeps the function that the network computes, and with it
-        the growth that the warning is about. Tried on digits with 30 layers of ReLU, GELU and
-        tanh, dense and convolutional, it trained no network that fails without it, and none of
-        tanh, whose pre-activations it lets grow.
+        the growth that the warning is about. On digits, with 30 dense layers of ReLU, GELU or
+        tanh and three optimizers, it brought no network that fails without it to an accuracy of
+        0.5, and made those of tanh fail, whose pre-activations it lets grow.
     """
     _check_arguments(model, target, samples)
     require_verbosity("lsuv", verbose)
