@@ -78,7 +78,9 @@ class NearLinearOrthogonal(ChainScheme):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require_real("stddev", "a number > 0", lambda value: value > 0)
+        self._require_real(
+            "stddev", "a number > 0 whose square is finite", lambda v: v > 0 and v * v < math.inf
+        )
         self._require("centered", "True or False", isinstance(self.centered, bool), TypeError)
         slope = 1.0 if self.nonlinearity is None else _slope(self.nonlinearity, self.stddev)
         self._require(

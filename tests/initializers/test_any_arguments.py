@@ -86,8 +86,9 @@ def test_a_scheme_makes_finite_weights_or_refuses(name, data):
     assert np.isfinite(values).all()
     twin = cls.from_config(config)
     assert json.loads(json.dumps(twin.get_config())) == config
-    again = twin(shape, dtype)
-    np.testing.assert_array_equal(numpy(keras.ops.cast(again, "float64")), values)
+    if config.get("seed", 0) is not None:
+        again = twin(shape, dtype)
+        np.testing.assert_array_equal(numpy(keras.ops.cast(again, "float64")), values)
 
 
 # E[w**2] in units of gain**2 (of the variance, for normal and uniform draws) over the fan.

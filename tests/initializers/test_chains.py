@@ -303,7 +303,8 @@ def test_arguments_out_of_range():
         (LooksLinear, {"gain": -1.0}, "a number >= 0 or None"),
         (LooksLinear, {"noise": 1.5}, "a number from 0 to 1"),
         (LooksLinear, {"channels": 1}, "an integer >= 2"),
-        (NearLinearOrthogonal, {"stddev": 0.0}, "a number > 0"),
+        (NearLinearOrthogonal, {"stddev": 0.0}, "a number > 0 whose square is finite"),
+        (NearLinearOrthogonal, {"stddev": 1e200}, "a number > 0 whose square is finite"),
     ):
         ((name, value),) = arguments.items()
         expected = message(

@@ -188,8 +188,11 @@ CASES = {
         of_variable(update_ratio=0.9e-7),
         "an update of 'b/kernel' has 9e-08 times its norm: the gradient that reaches the layer is "
         "too small",
-        "look between the layer and the loss for dead or saturated layers, a stopped gradient or "
-        "an unused output: `print(keras_winit.signal_report(model, x, y))`",
+        "draw dead and saturated layers between it and the loss anew: "
+        "`keras_winit.reinitialize(model)`; or, if its gradient is stopped on purpose, freeze it: "
+        "set trainable=False in 'b' and `model.compile(model.optimizer.from_config("
+        "model.optimizer.get_config()), model.loss)`; to see where the gradient ends: "
+        "`print(keras_winit.signal_report(model, x, y))`",
         of_variable(update_ratio=1.1e-7),
         persistence=3,
     ),

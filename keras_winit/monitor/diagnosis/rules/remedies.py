@@ -43,7 +43,7 @@ def freeze(view: Any, layer: str) -> str:
     """Return how to freeze a layer that no gradient is to reach."""
     setup = view.model.setup
     code = "" if setup is None else setup.codes.get(layer, "")
-    set_frozen = f"`{code}.trainable = False`" if code else f"trainable=False in layer {layer!r}"
+    set_frozen = f"`{code}.trainable = False`" if code else f"set trainable=False in {layer!r}"
     return f"if its gradient is stopped on purpose, freeze it: {set_frozen} and {RECOMPILE}"
 
 
