@@ -34,7 +34,8 @@ def train(place):
 
 
 def place_on_jax():
-    mesh = keras.distribution.DeviceMesh((2, 2), ["batch", "model"])
+    devices = keras.distribution.list_devices()[:4]
+    mesh = keras.distribution.DeviceMesh((2, 2), ["batch", "model"], devices)
     layouts = keras.distribution.LayoutMap(mesh)
     layouts[".*kernel"] = (None, "model")
     return keras.distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch").scope()

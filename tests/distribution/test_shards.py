@@ -8,7 +8,8 @@ from support.processes import free_address, run_two
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX has this")
 
-# The kernel of `large` takes 128 MiB, of which each process holds the half.
+# The kernel of `large` takes 128 MiB, of which each process holds the half. A process that makes the
+# whole kernel first needs 192 MiB.
 CODE = """
 import sys
 from pathlib import Path
@@ -46,11 +47,11 @@ if sys.platform == "linux":
     held = sum(shard.data.nbytes for shard in layer.kernel.value.addressable_shards)
     print("held", held / 2**20)
     print("built", mib, file=sys.stderr)
-    assert mib < 112, mib
+    assert mib < 160, mib
     mib, _ = peak(lambda: keras_winit.reinitialize(layer, "winit>he_normal", seed=2))
     print("reinitialized", mib, file=sys.stderr)
     # The old half stays until the new one is complete.
-    assert mib < 112, mib
+    assert mib < 160, mib
     del layer
 
 def squares(model):
