@@ -179,6 +179,8 @@ def test_a_click_opens_the_layer(tab):
     assert tab.text("#readout") == "b/conv, step 5: stddev 22, expected: 0.07 to 2.2"
     figures = tab.frame.locator("#detail figure")
     figures.nth(1).wait_for()
+    # Those of the row before stay until the new ones are loaded.
+    figures.nth(2).wait_for(state="detached")
     assert [text.strip() for text in figures.all_inner_texts()] == ["stddev", "minimum (log)"]
     charts = [chart.get_attribute("aria-label") for chart in figures.locator("canvas").all()]
     assert charts[1] == "minimum: 0 at step 0, 50 at step 50, between 0 and 50"
