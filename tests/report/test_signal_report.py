@@ -140,6 +140,7 @@ def test_a_healthy_net_has_nothing_wrong(kind):
 IN_TRAINING = ("update_too_large", "update_frozen", "nothing_learns", "equal_kernels")
 
 
+@pytest.mark.backend_independent
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("fault", sorted(set(CASES) - set(IN_TRAINING)))
 def test_what_a_report_says_to_change_is_code_that_repairs_the_model(fault):
