@@ -20,10 +20,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 import traceback
 from collections import Counter
 from pathlib import Path
+
+from peak_memory import measured
 
 BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 FILE = Path(__file__).with_suffix(".jsonl")
@@ -44,8 +45,6 @@ LAST = (
     *("EfficientNetV2L", "NASNetMobile", "ConvNeXtXLarge", "NASNetLarge"),
 )
 STEPS = ("inspect", "signal_report", "reinitialize", "analytic_init", "lsuv")
-# Peak memory of this process, and the file whose content "5" resets it.
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def model_names():
@@ -54,23 +53,6 @@ def model_names():
 
     names = [name for name in dir(keras.applications) if name[0].isupper()]
     return [name for name in names if name not in LAST] + [n for n in LAST if n in names]
-
-
-def memory(field):
-    """Return a number of `/proc/self/status` in MiB, and 0 where there is no such file."""
-    if not STATUS.exists():
-        return 0.0
-    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith(field)]
-    return int(line.split()[1]) / 1024
-
-
-def measured(function):
-    """Call a function; return its result, its CPU seconds and its peak memory in MiB."""
-    if RESET.exists():
-        RESET.write_text("5")
-    held, start = memory("VmRSS"), time.process_time()
-    result = function()
-    return result, time.process_time() - start, max(memory("VmHWM") - held, 0.0)
 
 
 def largest_deviation(model, x):

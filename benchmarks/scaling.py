@@ -30,11 +30,10 @@ import math
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-# Peak memory of this process, and the file whose content "5" resets it.
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+from peak_memory import measured
+
 SAMPLES, STEPS = 16, 2
 # Orthogonal matrices of a model with more weights than this are left out.
 MOST_ORTHOGONAL = 3e7
@@ -82,26 +81,6 @@ def networks(quick):
     if not quick:
         found |= {"ResNet152": ("resnet152", []), "transformer": ("transformer", [12])}
     return found
-
-
-def memory(field):
-    """Return a number of `/proc/self/status` in MiB, and 0 where there is no such file."""
-    if not STATUS.exists():
-        return 0.0
-    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith(field)]
-    return int(line.split()[1]) / 1024
-
-
-def measured(function):
-    """Call a function; return its CPU seconds and its peak memory in MiB."""
-    if RESET.exists():
-        RESET.write_text("5")
-    held, start = memory("VmRSS"), time.process_time()
-    result = function()
-    spent = time.process_time() - start
-    peak = max(memory("VmHWM") - held, 0.0)
-    del result
-    return spent, peak
 
 
 def copy_of(model, initializer):
@@ -164,7 +143,7 @@ def measure(name, arguments):
     model.compile(keras.optimizers.SGD(1e-6), loss)
     # The first steps load code and take memory that later ones use again.
     operations(model)["fit"]()
-    found = {what: measured(function) for what, function in operations(model).items()}
+    found = {what: measured(function)[1:] for what, function in operations(model).items()}
     layers, weights = len(model.layers), model.count_params()
     print(json.dumps({"layers": layers, "weights": weights, "measured": found}))
 

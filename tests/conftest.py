@@ -33,7 +33,7 @@ settings.register_profile(
 )
 settings.load_profile("few")
 
-# How a monitor says that it or one of its writers has given up. The training goes on.
+# A monitor says this where it or one of its writers has given up. The training goes on.
 GAVE_UP = "`.*` (watches|writes) no more, training goes on"
 
 # Files and folders in which no test depends on the backend. See the marker in setup.cfg.

@@ -8,7 +8,7 @@ from keras_winit.models.placed import copy_of
 
 
 class Progress:
-    """How far a function has come in a model, for the message of an error.
+    """Tells how far a function has come in a model, for the message of an error.
 
     Args:
         function: Name of the public function, such as "lsuv".

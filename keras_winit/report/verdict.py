@@ -13,7 +13,7 @@ REINITIALIZE = "`keras_winit.reinitialize(model)`"
 # Stands for the code that draws one layer anew.
 ONE_LAYER = "{reinitialize}"
 
-# What new weights repair, if the layers do not have a fitting scheme already.
+# New weights repair these, if the layers do not have a fitting scheme already.
 OF_WEIGHTS = (
     *("vanishing_forward", "exploding_forward", "vanishing_backward", "exploding_backward"),
     *("wrong_init_for_activation", "saturated", "dead_units", "constant_units"),

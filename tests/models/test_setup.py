@@ -1,4 +1,4 @@
-"""What is read of a compiled model before it sees data."""
+"""The setup is read from a compiled model before it sees data."""
 
 import functools
 
@@ -34,7 +34,7 @@ ENDS = {
         lambda x: layers.Reshape((1, 3))(Dense(3, "softmax")(x)),
         ("softmax", 3),
     ),
-    # Where it cannot be told.
+    # Here it cannot be told.
     "reshaped otherwise": (lambda x: layers.Reshape((3, 2))(Dense(6, "softmax")(x)), (None, 2)),
     "own function": (lambda x: Dense(3, lambda z: z * 2)(x), (None, 3)),
     "product": (lambda x: Dense(3, "softmax")(x) * 2.0, (None, 3)),
