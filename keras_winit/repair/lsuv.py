@@ -45,8 +45,8 @@ def lsuv(
 
     Layer-sequential unit-variance initialization: every kernel becomes orthogonal and is then
     divided by the standard deviation of the pre-activations that it makes. One forward pass in
-    inference mode does this for all layers: each layer corrects its output, which flows on, so
-    that the next layer measures what it will receive. Pre-activations are measured over all
+    inference mode does this for all layers: each layer computes its output again with the
+    corrected kernel, so that the next layer measures what it will receive. Pre-activations are measured over all
     samples, positions and units of a layer, before its activation. Biases stay as they are.
 
     Dense layers, `EinsumDense`, convolutions of every kind and the projections of attention
@@ -225,7 +225,7 @@ class _Pass:
                 self._note(owner, [""] * len(kernels), correction.refusal, stddevs)
             else:
                 self._apply(owner, correction, stddevs)
-                return correction.outputs
+        # Scaled outputs would differ from these by rounding, which a deep network amplifies.
         return call()
 
     def _apply(self, owner: Owner, correction: Correction, stddevs: Sequence[Any]) -> None:

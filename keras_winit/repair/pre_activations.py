@@ -20,7 +20,6 @@ class Correction:
     """The factors and the bias that correct a layer, or the reason why it is left.
 
     Args:
-        outputs: Its pre-activations after the correction.
         kernel_factors: A factor for each of its kernels: a number, or an array that multiplies
             the kernel.
         bias: Its new bias, or None if it keeps it.
@@ -28,7 +27,6 @@ class Correction:
         refusal: Why the layer cannot be corrected, or "".
     """
 
-    outputs: Any = None
     kernel_factors: tuple[float | Array, ...] = ()
     bias: Any = None
     reason: str = ""
@@ -59,9 +57,8 @@ def common_correction(owner: Owner, outputs: Any, target: float) -> Correction:
         return Correction(refusal="its kernel adds a constant on the batch")
     root = math.sqrt(covariance**2 + linear * (target - of_bias))
     factor = (root - covariance) / linear
-    corrected = _affine(outputs, factor, None if bias is None else bias * (1 - factor))
     count = len(owner.kernels)
-    return Correction(corrected, (factor ** (1 / count),) * count, None, reason)
+    return Correction((factor ** (1 / count),) * count, None, reason)
 
 
 def unit_correction(
@@ -91,7 +88,6 @@ def unit_correction(
     old = np.zeros_like(means) if bias is None else np.broadcast_to(bias, means.shape)
     # The kernel's part of the mean grows with the kernel; a bias that stays does not.
     new = (old - means) * factors if centers else old
-    corrected = _affine(outputs, factors, new - old * factors)
     of_kernel = kernel_factors(owner.layer, factors, tuple(owner.kernels[-1].variable.shape))
     untouched = (1.0,) * (len(owner.kernels) - 1)
     reason = f"variance was {variance:.3g}, mean {mean:.3g}"
@@ -100,7 +96,7 @@ def unit_correction(
     if not varied.all():
         reason += f"; {np.sum(~varied)} of {varied.size} units are constant"
     new_bias = new.reshape(owner.bias.shape) if centers else None
-    return Correction(corrected, (*untouched, of_kernel), new_bias, reason)
+    return Correction((*untouched, of_kernel), new_bias, reason)
 
 
 def _moments(owner: Owner, values: Any) -> tuple[float, float]:
@@ -131,15 +127,6 @@ def _bias_values(owner: Owner, rank: int) -> Array | None:
         return None
     bias = np.asarray(_numpy(owner.bias), np.float32)
     return np.asarray(broadcast_bias(owner.layer, bias, rank)) if bias.any() else None
-
-
-def _affine(outputs: Any, factor: Any, shift: Any) -> Any:
-    dtype = outputs.dtype
-    # Factors of float64 would turn the outputs into float64 on TensorFlow.
-    scaled = keras.ops.multiply(outputs, keras.ops.cast(factor, dtype))
-    if shift is None or not np.any(shift):
-        return scaled
-    return keras.ops.add(scaled, keras.ops.cast(shift, dtype))
 
 
 def _numpy(tensor: Any) -> Any:
