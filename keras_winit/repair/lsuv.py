@@ -46,8 +46,9 @@ def lsuv(
     Layer-sequential unit-variance initialization: every kernel becomes orthogonal and is then
     divided by the standard deviation of the pre-activations that it makes. One forward pass in
     inference mode does this for all layers: each layer computes its output again with the
-    corrected kernel, so that the next layer measures what it will receive. Pre-activations are measured over all
-    samples, positions and units of a layer, before its activation. Biases stay as they are.
+    corrected kernel, so that the next layer measures what it will receive. Pre-activations are
+    measured over all samples, positions and units of a layer, before its activation. Biases stay
+    as they are.
 
     Dense layers, `EinsumDense`, convolutions of every kind and the projections of attention
     layers are set. A layer that is called several times is set at its first call. Of a separable
