@@ -13,6 +13,9 @@ from trainability_cases.networks import Network, data_of
 # Samples that LSUV measures.
 SAMPLES = 256
 
+# Standard deviation of the noise that Lee et al. add to an identity, times sqrt(fan_in).
+NOISE = 0.085
+
 # Activations that are odd.
 ODD = ("tanh", "softsign")
 
@@ -77,6 +80,24 @@ def _identity(network: Network, seed: int) -> Any:
     return model
 
 
+def _noisy_identity(network: Network, seed: int) -> Any:
+    """Set identities plus noise (Lee et al. 2024, arXiv:2410.02242).
+
+    Before an odd activation the first kernel is times 0.1, as in the near-linear start.
+    """
+    if network.part != "mlp":
+        raise ValueError("The paper has no rule for other networks than chains of dense layers.")
+    model = network.build()
+    random = np.random.default_rng(seed)
+    for number, layer in enumerate(model.layers):
+        rows, columns = layer.kernel.shape
+        ones = np.arange(rows)[:, None] == np.arange(columns) % rows
+        kernel = ones + random.normal(scale=NOISE / rows**0.5, size=(rows, columns))
+        is_small = number == 0 and network.activation in ODD
+        _set(layer.kernel, kernel * (0.1 if is_small else 1.0))
+    return model
+
+
 def _chain(network: Network, seed: int, scheme: Any) -> Any:
     """Set the kernels of a chain by their place in it."""
     if network.part not in ("mlp", "cnn"):
@@ -125,6 +146,7 @@ STARTS: dict[str, Callable[[Network, int], Any]] = {
     "torch's default": _torch,
     "orthogonal": _orthogonal,
     "identity": _identity,
+    "noisy identity": _noisy_identity,
     "analytic_init": _analytic,
     "lsuv": _lsuv,
     "looks-linear": _looks_linear,

@@ -21,6 +21,7 @@ STYLES = {
     "torch's default": ("#56b4e9", "^", "-"),
     "orthogonal": ("#cc79a7", "D", "-"),
     "identity": ("#e69f00", "v", "--"),
+    "noisy identity": ("#56b4e9", "v", "--"),
     "analytic_init": ("#d55e00", "P", "-"),
     "lsuv": ("#0072b2", "X", "-"),
     "looks-linear": ("#009e73", "<", "-"),
