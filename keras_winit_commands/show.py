@@ -48,7 +48,7 @@ def _draw_kernel(cls: type["Scheme"]) -> Any:
 
     # The shape of a bias does not tell the fan_in of its layer.
     arguments = {"fan_in": 256} if "fan_in" in cls().get_config() else {}
-    instance = keras_winit.initializers.kernels.reseeded(cls(**arguments), 0)
+    instance = keras_winit.initializers.wrapping.reseeded(cls(**arguments), 0)
     *shapes, last = SHAPES
     for shape in shapes:
         with suppress(ValueError):

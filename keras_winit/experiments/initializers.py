@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_winit.initializers import Scheme
 from keras_winit.initializers.arguments import find_initializer
-from keras_winit.initializers.kernels import reseeded
+from keras_winit.initializers.wrapping import reseeded
 
 
 def seeded_initializers(initializer: Any, seeds: Sequence[int]) -> list[Any]:

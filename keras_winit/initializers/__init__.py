@@ -59,7 +59,8 @@ from keras_winit.initializers import (
 
 # isort: on
 from keras_winit.initializers.base import REGISTRY, RandomScheme, Scheme, scheme
-from keras_winit.initializers.kernels import AxesScheme, GainScheme, KernelScheme, WrappingScheme
+from keras_winit.initializers.kernels import AxesScheme, GainScheme, KernelScheme
+from keras_winit.initializers.wrapping import WrappingScheme
 
 __all__ = [
     "REGISTRY",

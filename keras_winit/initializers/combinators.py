@@ -10,15 +10,9 @@ import numpy as np
 
 from keras_winit.initializers.arguments import as_index
 from keras_winit.initializers.base import scheme
-from keras_winit.initializers.kernels import (
-    AxesScheme,
-    WrappingScheme,
-    bound_to,
-    for_block,
-    plan_of,
-    reseeded,
-)
+from keras_winit.initializers.kernels import AxesScheme
 from keras_winit.initializers.placement import Array, DrawPart, Part, Shape, concatenated
+from keras_winit.initializers.wrapping import WrappingScheme, bound_to, for_block, plan_of, reseeded
 
 
 @scheme

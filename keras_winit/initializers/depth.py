@@ -7,9 +7,10 @@ from typing import Any
 from keras_winit.initializers.base import scheme
 from keras_winit.initializers.combinators import Scaled
 from keras_winit.initializers.distributions import SmallNormal
-from keras_winit.initializers.kernels import KernelScheme, WrappingScheme
+from keras_winit.initializers.kernels import KernelScheme
 from keras_winit.initializers.placement import DrawPart, Shape
 from keras_winit.initializers.scaling import HeNormal, XavierNormal
+from keras_winit.initializers.wrapping import WrappingScheme
 
 # For each rule, the factor of the weights in a stack of n layers, and the default initializer.
 RULES: Mapping[str, tuple[Callable[[int], float], Callable[[], Any]]] = {

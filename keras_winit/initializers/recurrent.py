@@ -10,7 +10,6 @@ import numpy as np
 from keras_winit.initializers.arguments import as_index
 from keras_winit.initializers.base import RandomScheme, Scheme, scheme
 from keras_winit.initializers.calling_layer import require_kernel
-from keras_winit.initializers.kernels import WrappingScheme, bound_to, for_block, plan_of
 from keras_winit.initializers.placement import (
     Array,
     DrawPart,
@@ -22,6 +21,7 @@ from keras_winit.initializers.placement import (
     require_finite,
     whole,
 )
+from keras_winit.initializers.wrapping import WrappingScheme, bound_to, for_block, plan_of
 from keras_winit.theory.fans import Use, kernel_axes
 
 # Position of the gate that keeps the state, by the number of gates. The order of Keras' gates is

@@ -11,8 +11,8 @@ from keras_winit.initializers.calling_layer import (
     require_convolution,
     use_in_calling_layer,
 )
-from keras_winit.initializers.kernels import WrappingScheme
 from keras_winit.initializers.placement import Array, DrawPart, Part, Shape, empty, part_shape
+from keras_winit.initializers.wrapping import WrappingScheme
 from keras_winit.theory.fans import Use
 
 

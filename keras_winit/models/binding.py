@@ -7,8 +7,8 @@ import keras
 from keras_winit.initializers import Scheme
 from keras_winit.initializers.arguments import find_initializer
 from keras_winit.initializers.bias import FanInBias
-from keras_winit.initializers.kernels import bound_to
 from keras_winit.initializers.recurrent import Chrono, ForgetBias
+from keras_winit.initializers.wrapping import bound_to
 from keras_winit.models.kernels import CONV_LSTM, kernel_uses, kernel_variable
 from keras_winit.theory.fans import Use
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_winit.initializers.arguments import find_initializer
-from keras_winit.initializers.kernels import reseeded
+from keras_winit.initializers.wrapping import reseeded
 from keras_winit.models.graph import trace_calls
 from keras_winit.repair.changes import Changes
 from keras_winit.repair.interception import without_gradients

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_winit.initializers.kernels import bound_to
 from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.placement import Array
+from keras_winit.initializers.wrapping import bound_to
 from keras_winit.models.elapsed import elapsed, require_verbosity
 from keras_winit.models.placed import copy_of, draw
 from keras_winit.repair.batches import first_batch

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from keras_winit import theory
-from keras_winit.initializers.kernels import bound_to, for_block
 from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.placement import Array
+from keras_winit.initializers.wrapping import bound_to, for_block
 from keras_winit.models.graph import Call
 from keras_winit.models.kernels import Kernel
 from keras_winit.models.placed import on_host

@@ -9,8 +9,8 @@ import keras
 from keras_winit.initializers import Scheme
 from keras_winit.initializers.base import DTYPES
 from keras_winit.initializers.constants import Ones, Zeros
-from keras_winit.initializers.kernels import bound_to, reseeded
 from keras_winit.initializers.recurrent import ForgetBias
+from keras_winit.initializers.wrapping import bound_to, reseeded
 from keras_winit.models.inspect import Inspection, KernelContext, owning_layers
 from keras_winit.models.names import Names
 from keras_winit.models.seeds import derived_seeds

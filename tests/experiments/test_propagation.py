@@ -6,7 +6,7 @@ import pytest
 
 import keras_winit
 from keras_winit import plots, propagate
-from keras_winit.initializers.kernels import reseeded
+from keras_winit.initializers.wrapping import reseeded
 from keras_winit.models.seeds import derived_seeds
 
 # Standard deviations of layers 1 to 10, as the lecture notes print them.

@@ -13,8 +13,8 @@ from support.laws import numpy
 
 import keras_winit
 from keras_winit.initializers import streams
-from keras_winit.initializers.kernels import WrappingScheme
 from keras_winit.initializers.placement import whole
+from keras_winit.initializers.wrapping import WrappingScheme
 
 KERAS_UNIFORM = keras.initializers.GlorotUniform(seed=3)
 

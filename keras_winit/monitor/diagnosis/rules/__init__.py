@@ -4,10 +4,8 @@ from keras_winit.monitor.diagnosis.rules.base import Rule as Rule
 from keras_winit.monitor.diagnosis.rules.base import Violation as Violation
 from keras_winit.monitor.diagnosis.rules.data import InputScale as InputScale
 from keras_winit.monitor.diagnosis.rules.dead_output import DeadOutput as DeadOutput
-from keras_winit.monitor.diagnosis.rules.learning import ExplodingBackward as ExplodingBackward
-from keras_winit.monitor.diagnosis.rules.learning import UpdateFrozen as UpdateFrozen
-from keras_winit.monitor.diagnosis.rules.learning import UpdateTooLarge as UpdateTooLarge
-from keras_winit.monitor.diagnosis.rules.learning import VanishingBackward as VanishingBackward
+from keras_winit.monitor.diagnosis.rules.gradients import ExplodingBackward as ExplodingBackward
+from keras_winit.monitor.diagnosis.rules.gradients import VanishingBackward as VanishingBackward
 from keras_winit.monitor.diagnosis.rules.losses import LossMismatch as LossMismatch
 from keras_winit.monitor.diagnosis.rules.losses import TargetRange as TargetRange
 from keras_winit.monitor.diagnosis.rules.non_finite import NonFinite as NonFinite
@@ -29,6 +27,8 @@ from keras_winit.monitor.diagnosis.rules.signal import VanishingForward as Vanis
 from keras_winit.monitor.diagnosis.rules.start import BadInitialLoss as BadInitialLoss
 from keras_winit.monitor.diagnosis.rules.start import ConstantUnits as ConstantUnits
 from keras_winit.monitor.diagnosis.rules.start import SymmetricUnits as SymmetricUnits
+from keras_winit.monitor.diagnosis.rules.updates import UpdateFrozen as UpdateFrozen
+from keras_winit.monitor.diagnosis.rules.updates import UpdateTooLarge as UpdateTooLarge
 from keras_winit.monitor.diagnosis.rules.wrong_init import WrongInit as WrongInit
 
 # Roughly in the order of cause and effect.
