@@ -9,10 +9,7 @@ from typing import Any
 import keras
 
 from keras_winit import plots
-from keras_winit.models.graph import try_trace
-from keras_winit.models.layers import LayerInfo, describe_layers
 from keras_winit.models.names import Names
-from keras_winit.models.setup import ModelSetup, collect_setup
 from keras_winit.monitor import arguments
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.kept_batches import KeptBatches
@@ -21,10 +18,11 @@ from keras_winit.monitor.capture.step_counter import StepCounter
 from keras_winit.monitor.capture.switch import Switch
 from keras_winit.monitor.capture.train_function import note_layers_in_loops
 from keras_winit.monitor.diagnosis.findings import Finding, Findings
-from keras_winit.monitor.diagnosis.model_facts import ModelFacts, collect_model_facts
+from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 from keras_winit.monitor.diagnosis.rules import RULES, Rule
 from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.logged_loss import LoggedLoss
+from keras_winit.monitor.model_description import ModelDescription
 from keras_winit.monitor.output.finding_reporter import FindingReporter, print_safely
 from keras_winit.monitor.output.history import History
 from keras_winit.monitor.processes import is_chief
@@ -142,18 +140,17 @@ class ActivationMonitor(keras.callbacks.Callback):
             self.writers.insert(0, TensorBoardWriter(log_dir))
         self._recording = self._new_recording(reporter)
         self._steps, self._switch = StepCounter(), Switch()
-        # The watched model, the names of its layers, and what is captured from it.
+        # The watched model, the names of its layers, its description for the rules, and what is
+        # captured from it.
         self._watched: Any = None
         self._names: Any = None
+        self._description: Any = None
         self._capture: Capture | None = None
         # The steps of the running call of the train function, and whether it is recorded.
         self._block, self._is_recorded = range(0), False
         self._logged_loss = LoggedLoss()
         # The model's own train function, as last seen.
         self._function: Any = None
-        self._layers_info: dict[int, LayerInfo] | None = None
-        self._setup: ModelSetup | None = None
-        self._facts: ModelFacts | None = None
         self._fit_began = self._epoch_began = True
         # The batch in progress, and whether this `fit` has this monitor twice.
         self._batch: int | None = None
@@ -180,7 +177,7 @@ class ActivationMonitor(keras.callbacks.Callback):
         without = dict.fromkeys(
             ("_model", "params", "_is_due", "_is_chosen", "_function", "_watched", "_names")
         )
-        without |= dict.fromkeys(("_capture", "_layers_info", "_setup", "_facts"))
+        without |= dict.fromkeys(("_capture", "_description"))
         empty = {"_switch": Switch(), "_steps": StepCounter(), "_logged_loss": LoggedLoss()}
         return {**self.__dict__, **without, **empty}
 
@@ -274,9 +271,9 @@ class ActivationMonitor(keras.callbacks.Callback):
         self._fit_began, self._batch, self._is_doubled = True, None, False
         self._logged_loss.begin()
         # The layers are described here, because JAX holds no values of variables in an epoch.
-        self._layers_info = self._setup = self._facts = None
+        self._description = ModelDescription(self._watched, self._names)
         if self.rules and self._watched.built:
-            self._describe_layers()
+            self._description.read()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch_began = True
@@ -411,21 +408,8 @@ class ActivationMonitor(keras.callbacks.Callback):
         )
 
     def _model_facts(self) -> ModelFacts:
-        if self._facts is None:
-            if self._layers_info is None:
-                self._describe_layers()
-            parts = self._layers_info or {}
-            self._facts = collect_model_facts(self._watched, parts, self._capture, self._setup)
-        return self._facts
-
-    def _describe_layers(self) -> None:
-        try:
-            trace = try_trace(self._watched)
-            self._layers_info = describe_layers(self._watched, self._names, trace)
-            self._setup = collect_setup(self._watched, self._layers_info, self._names, trace)
-        except Exception as error:
-            self._layers_info = self._layers_info or {}
-            _warn(f"`ActivationMonitor` knows little of the model. Received: {one_line(error)}")
+        facts: ModelFacts = self._description.facts(self._capture)
+        return facts
 
     def _end(self, reason: str | None) -> None:
         self._ended = True
