@@ -22,6 +22,7 @@ from keras_winit.initializers.identity import Dirac, Hadamard, Identity, Irnn
 from keras_winit.initializers.implicit import Siren
 from keras_winit.initializers.looks_linear import LooksLinear
 from keras_winit.initializers.near_linear import NearLinearOrthogonal
+from keras_winit.initializers.noisy_identity import NoisyIdentity
 from keras_winit.initializers.orthogonal import DeltaOrthogonal, Orthogonal, ScaledOrthogonal
 from keras_winit.initializers.recurrent import Chrono, ForgetBias, PerGate
 from keras_winit.initializers.scaling import (
@@ -67,6 +68,7 @@ __all__ = [
     "Masked",
     "NearLinearOrthogonal",
     "NegativeNormal",
+    "NoisyIdentity",
     "Ones",
     "Orthogonal",
     "PerGate",

@@ -23,7 +23,7 @@ Index = npt.NDArray[np.uint32]
 FillMatrix = Callable[[Array, Index, Index], None]
 
 
-class _FixedMatrix(AxesScheme):
+class FixedMatrix(AxesScheme):
     """A matrix of inputs by outputs that is not random; in a window it lies at one tap.
 
     Unless its arguments state it, the layer that asks for the kernel shows how it is used.
@@ -49,7 +49,7 @@ class _FixedMatrix(AxesScheme):
 
     def _find_use(self, shape: Shape) -> Use:
         """Return how the layer uses the kernel, from the arguments or else from the layer."""
-        if self.kernel_use != type(self)().kernel_use:
+        if self.kernel_use != Use():
             return self.kernel_use
         use = use_in_calling_layer(shape)
         require_known_use(self, shape, use)
@@ -61,7 +61,7 @@ class _FixedMatrix(AxesScheme):
 
 
 @scheme
-class Identity(_FixedMatrix):
+class Identity(FixedMatrix):
     """Ones on the diagonal, zeros elsewhere: the layer passes its input on.
 
     The kernel is a matrix of `prod(inputs)` rows and `prod(outputs)` columns. If it is not
@@ -91,7 +91,7 @@ class Identity(_FixedMatrix):
 
 
 @scheme
-class Hadamard(_FixedMatrix):
+class Hadamard(FixedMatrix):
     """Identity if a layer narrows, a Hadamard matrix if it widens; nothing is random.
 
     With out <= in, the kernel is a partial identity. With out > in it is
@@ -177,7 +177,7 @@ class Irnn(Scheme):
 
 
 @scheme
-class Dirac(_FixedMatrix):
+class Dirac(FixedMatrix):
     """An identity at one tap of a convolution's window: `conv(x) == x`.
 
     In each group, `kernel[*tap, d, d]` is `gain` for each channel d, and all else is zero. The

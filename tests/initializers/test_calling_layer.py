@@ -168,7 +168,7 @@ REFUSED = {
             lambda cls=cls: cls()((4, 4, 8, 1)),
             UNKNOWN.format(cls.__name__, (4, 4, 8, 1)),
         )
-        for cls in (kw.Dirac, kw.Identity, kw.Hadamard)
+        for cls in (kw.Dirac, kw.Identity, kw.Hadamard, kw.NoisyIdentity)
     },
     "own layer": (
         lambda: OwnDepthwise()(signal(2, 5, 5, 8)),

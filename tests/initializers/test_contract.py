@@ -38,6 +38,7 @@ CASES = {
     "variance_scaling": {"scale": 2.0, "mode": "fan_geo_avg", "distribution": "uniform"},
     "sparse": {"sparsity": 0.5, "gain": 2.0},
     "identity": {"gain": 2.0, "input_axes": (0,), "output_axes": (1,)},
+    "noisy_identity": {"gain": 2.0, "noise": 0.5},
     "hadamard": {"gain": 2.0},
     "irnn": {"gain": 0.5},
     "dirac": {"groups": 2, "gain": 2.0},

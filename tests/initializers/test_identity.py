@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 from support.laws import numpy
 
 import keras_winit
@@ -169,6 +170,61 @@ def test_hadamard_at_the_tap_and_with_axes():
     np.testing.assert_allclose(kernel.reshape(4, 8), matrix, rtol=2**-23)
 
 
+def repeated(rows, columns):
+    """Return the matrix D of the paper: a one at input i and output j if i = j mod rows."""
+    return np.array([[float(i == j % rows) for j in range(columns)] for i in range(rows)])
+
+
+@pytest.mark.parametrize("shape", [(60, 60), (40, 90), (90, 40)], ids=str)
+@pytest.mark.parametrize("arguments", [{}, {"gain": -0.1, "noise": 0.5}], ids=str)
+def test_noisy_identity_of_a_matrix(shape, arguments):
+    gain, noise = arguments.get("gain", 1.0), arguments.get("noise", 0.085)
+    kernel = numpy(keras_winit.NoisyIdentity(seed=3, **arguments)(shape)).astype(np.float64)
+    left = (kernel - gain * repeated(*shape)) / (abs(gain) * noise / shape[0] ** 0.5)
+    assert scipy.stats.kstest(left.ravel(), "norm").pvalue > 1e-4
+    copied = left[repeated(*shape) == 1]
+    assert scipy.stats.kstest(copied, "norm").pvalue > 1e-4
+
+
+def test_noisy_identity_without_noise_in_every_layer():
+    silent = keras_winit.NoisyIdentity(noise=0.0)
+    plain = keras_winit.Identity()
+    cases = (
+        (lambda scheme: layers.Dense(5, kernel_initializer=scheme), (2, 7)),
+        (lambda scheme: layers.Conv2D(6, 3, groups=2, kernel_initializer=scheme), (2, 5, 5, 8)),
+        (lambda scheme: layers.DepthwiseConv1D(3, depthwise_initializer=scheme), (2, 6, 4)),
+        (lambda scheme: layers.Conv1DTranspose(4, 3, kernel_initializer=scheme), (2, 6, 4)),
+        (
+            lambda scheme: layers.LSTM(3, kernel_initializer=scheme, recurrent_initializer="zeros"),
+            (2, 6, 4),
+        ),
+        (lambda scheme: layers.MultiHeadAttention(2, 4, kernel_initializer=scheme), None),
+    )
+    for make, shape in cases:
+        pair = make(silent), make(plain)
+        for layer in pair:
+            layer.build(*((2, 3, 8), (2, 3, 8)) if shape is None else (shape,))
+        for ours, expected in zip(*(layer.get_weights() for layer in pair), strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+
+def test_noise_at_all_taps_has_the_fan_of_the_layer():
+    layer = layers.Conv2D(
+        60, 3, groups=2, kernel_initializer=keras_winit.NoisyIdentity(noise=1.0, seed=0)
+    )
+    layer.build((None, 8, 8, 60))
+    kernel = numpy(layer.kernel).astype(np.float64)
+    kernel[1, 1] -= np.tile(np.eye(30), 2)
+    # 9 taps and 30 channels of a group meet in each output.
+    assert scipy.stats.kstest(kernel.ravel() * 270**0.5, "norm").pvalue > 1e-4
+
+
+def test_noisy_identity_rounds_once():
+    scheme = keras_winit.NoisyIdentity(noise=1.0, seed=1)
+    wide = numpy(scheme((20, 20), "float32"))
+    np.testing.assert_array_equal(numpy(scheme((20, 20), "float16")), wide.astype(np.float16))
+
+
 @pytest.mark.parametrize("name", ["Identity", "Hadamard"])
 def test_from_config_ignores_the_seed_that_einsum_dense_adds(name):
     cls = getattr(keras_winit, name)
@@ -186,6 +242,7 @@ def test_from_config_ignores_the_seed_that_einsum_dense_adds(name):
         (keras_winit.Hadamard(input_axes=[1], output_axes=[3, 0]), (2, 5, 3, 4)),
         (keras_winit.Dirac(groups=3), (3, 2, 4, 6)),
         (keras_winit.Hadamard(), (3, 3, 3, 7)),
+        (keras_winit.NoisyIdentity(seed=1), (3, 3, 3, 7)),
     ],
     ids=lambda v: str(v)[:20],
 )

@@ -59,7 +59,7 @@ PAPER = [
 ]
 # Schemes that are tested below exactly, or in other files.
 ELSEWHERE = {"zeros", "ones", "constant", "sparse"}  # test_sparse.py
-ELSEWHERE |= {"identity", "hadamard", "irnn", "dirac"}  # test_identity.py
+ELSEWHERE |= {"identity", "noisy_identity", "hadamard", "irnn", "dirac"}  # test_identity.py
 ELSEWHERE |= {"icnr", "bilinear"}  # test_upsampling.py
 ELSEWHERE |= {"prior_bias", "convolution_aware"}  # test_bias.py, test_convolution.py
 ELSEWHERE |= {"orthogonal", "delta_orthogonal", "scaled_orthogonal"}  # test_orthogonal.py

@@ -51,6 +51,7 @@ def test_weights_that_do_not_fit_the_dtype_are_refused(scheme, dtype):
     [
         (kw.Identity(70000.0), "gain", "70000.0"),
         (kw.Hadamard(-70000.0), "gain", "-70000.0"),
+        (kw.NoisyIdentity(-70000.0), "gain", "-70000.0"),
         (kw.Irnn(70000.0), "gain", "70000.0"),
         (kw.Constant([[0.0, 1e6]]), "value", "[[0.0, 1000000.0]]"),
     ],

@@ -20,6 +20,7 @@ def _convolution(shape):
 FITS = {
     "sparse": lambda shape: len(shape) >= 2,
     "identity": lambda shape: len(shape) >= 2,
+    "noisy_identity": lambda shape: len(shape) >= 2,
     "hadamard": lambda shape: len(shape) >= 2,
     "orthogonal": lambda shape: len(shape) >= 2,
     "delta_orthogonal": lambda shape: len(shape) >= 2 and shape[-2] <= shape[-1],
