@@ -55,10 +55,14 @@ def _label(result: Propagation) -> str:
 
 def _draw_moments(area: Any, results: Sequence[Propagation]) -> None:
     mean, stddev = area.subplots(1, 2)
-    for result in results:
+    for number, result in enumerate(results):
+        # The first lines are the thickest, so that a later one that is equal does not hide them.
+        size = len(results) - number
+        style = {"marker": "o", "linewidth": 1.5 * size, "markersize": 3 + 3 * size}
         numbers = range(1, len(result.layers) + 1)
-        mean.plot(numbers, [layer.mean for layer in result.layers], "o-", label=_label(result))
-        stddev.plot(numbers, [layer.stddev for layer in result.layers], "o-")
+        means = [layer.mean for layer in result.layers]
+        mean.plot(numbers, means, label=_label(result), **style)
+        stddev.plot(numbers, [layer.stddev for layer in result.layers], **style)
     mean.set(title="mean of the layer output", xlabel="layer")
     stddev.set(title="standard deviation of the layer output", xlabel="layer")
     layers = [layer for result in results for layer in result.layers]
