@@ -7,15 +7,15 @@ from typing import Any
 
 import keras
 
-from keras_winit.models.activation_chains import (
+from keras_winit.models.equal_kernels import equal_kernels
+from keras_winit.models.graph import Call, Trace
+from keras_winit.models.kernels import kernel_uses
+from keras_winit.models.last_activations import (
     OutputEnd,
     applied_activation,
     output_end,
     repeated_softmaxes,
 )
-from keras_winit.models.equal_kernels import equal_kernels
-from keras_winit.models.graph import Call, Trace
-from keras_winit.models.kernels import kernel_uses
 from keras_winit.models.layer_codes import layer_codes
 from keras_winit.models.layers import LayerInfo
 from keras_winit.models.learning_rates import learning_rates

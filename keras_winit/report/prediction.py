@@ -16,9 +16,9 @@ import keras
 import numpy as np
 
 from keras_winit import theory
-from keras_winit.models.activation_chains import KEEPING_VALUES, is_from_keras
 from keras_winit.models.graph import Call, Trace
 from keras_winit.models.kernels import kernel_uses, kernel_variable
+from keras_winit.models.last_activations import KEEPING_VALUES, is_from_keras
 from keras_winit.models.names import Names
 from keras_winit.models.placed import on_host
 from keras_winit.models.valid_taps import valid_share

@@ -1,4 +1,4 @@
-"""Saturation: the share of pre-activations where an activation is nearly flat."""
+"""Saturation: counts the pre-activations at which an activation is nearly flat."""
 
 import warnings
 from collections.abc import Callable
