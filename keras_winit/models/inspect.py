@@ -236,7 +236,7 @@ class _Reader:
             next_kernels=tuple(
                 self._names.of(at.kernels[after][0].variable) for after in following.kernels
             ),
-            normalized=at.is_normalized_first(position),
+            normalized=at.is_normalized_before_sums(position),
             in_product=following.is_factor or (is_linear and at.comes_from_product(position)),
             gate=following.is_gate,
             summed=summed,

@@ -55,12 +55,12 @@ class Nonlinearity:
     @property
     def gain(self) -> float | None:
         """The exact gain, which keeps the mean square of N(0, 1). None if there is none."""
-        return _gain(self.function, self.arguments)
+        return _gain_or_none(self.function, self.arguments)
 
     @property
     def odd_share(self) -> float | None:
         """The share of its odd part in its second moment over N(0, 1). None if there is none."""
-        return _odd_share(self.function, self.arguments)
+        return _odd_share_or_none(self.function, self.arguments)
 
     @property
     def constant(self) -> float | None:
@@ -160,7 +160,7 @@ def _values(activation: Nonlinearity, points: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def _gain(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
+def _gain_or_none(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
     try:
         return gain(function, **dict(arguments))
     except (ValueError, TypeError):
@@ -168,7 +168,7 @@ def _gain(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None
 
 
 @functools.lru_cache(maxsize=256)
-def _odd_share(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
+def _odd_share_or_none(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
     try:
         return odd_share(function, **dict(arguments))
     except (ValueError, TypeError):

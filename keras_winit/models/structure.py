@@ -112,7 +112,7 @@ class Structure:
         """Return whether a call holds the last kernel of a residual branch."""
         return position in self._branch_ends
 
-    def activation(self, position: int) -> str | None:
+    def first_activation(self, position: int) -> str | None:
         """Return the first activation that a call or what follows it applies, if any."""
         names = (
             activation_name(self.calls[current].operation)

@@ -69,7 +69,7 @@ class Surroundings(Structure):
         """Number of residual branches."""
         return len(self._members)
 
-    def activation_at(self, position: int) -> Nonlinearity | None:
+    def own_activation(self, position: int) -> Nonlinearity | None:
         """Return the activation that a call itself applies last, if any."""
         return self._nonlinearities[position]
 
@@ -108,7 +108,7 @@ class Surroundings(Structure):
             for source in self._sources(position, through_activations=False)
         )
 
-    def is_normalized_first(self, position: int) -> bool:
+    def is_normalized_before_sums(self, position: int) -> bool:
         """Return whether the output of a call is normalized before any sum, wherever it goes."""
         pending, seen, normalized = list(self._users[position]), set(), False
         while pending:

@@ -124,7 +124,7 @@ class SignalWalk:
         if is_first:
             self._progress.reach(owner.name, len(self._rows) + 1, len(self._owners))
         incoming = 1.0 if owner.is_look_up else passage.input.second_moment
-        bias = _values(owner.bias)
+        bias = _float64_values(owner.bias)
         target = self._target - float(bias.var())
         reason = owner.refusal or _reason_if_table_is_given(owner)
         if reason == "quantized":
@@ -141,7 +141,7 @@ class SignalWalk:
             before = stddev(kernel.variable)
             if is_first and not reason:
                 self._draw(kernel, number, target / (fan_in * incoming))
-            incoming = incoming * fan_in * float(np.mean(_values(kernel.variable) ** 2))
+            incoming = incoming * fan_in * float(np.mean(_float64_values(kernel.variable) ** 2))
             drawn = "" if reason else _name(self._scheme)
             why = reason or f"inputs have the mean square {incoming_before:.3g}, fan_in {fan_in:g}"
             row = Change(owner.name, kernel.name, drawn, why, before, stddev(kernel.variable))
@@ -166,7 +166,7 @@ class SignalWalk:
         shape = tuple(variable.shape)
         chosen = self._recurrent_scheme if kernel.name == "recurrent_kernel" else self._scheme
         scheme = for_block(bound_to(chosen, use, shape), number)
-        values = _values(scheme(shape, "float32"))
+        values = _float64_values(scheme(shape, "float32"))
         size = float(np.mean(values**2))
         variable.assign((values * math.sqrt(variance / size)).astype(np.float32))
 
@@ -242,7 +242,7 @@ def _reason_if_table_is_given(owner: Owner) -> str:
     return "loaded" if given else ""
 
 
-def _values(variable: Any) -> Array:
+def _float64_values(variable: Any) -> Array:
     if variable is None:
         return np.zeros(1)
     return np.asarray(on_host(variable)).astype(np.float64)

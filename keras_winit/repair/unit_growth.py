@@ -45,7 +45,7 @@ def _largest_growth(model: Any) -> tuple[float, int]:
         if is_sum or isinstance(call.operation, NORMALIZATIONS):
             exponent, count = 0.0, 0
         elif structure.kernels[position] and structure.kernel_follows(position):
-            exponent += math.log(_growth(structure.activation(position)))
+            exponent += math.log(_growth(structure.first_activation(position)))
             count += 1
         chains.append((exponent, count))
     exponent, count = max(chains, default=(0.0, 0))

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_winit.models.layers import unit_axes
+from keras_winit.models.layers import unit_axes_of_kernels
 from keras_winit.monitor.capture.collector import active_collectors
 from keras_winit.monitor.capture.traces import no_gradients, replica_count_and_id
 from keras_winit.monitor.error_text import one_line
@@ -104,7 +104,7 @@ def _collect(
     for collector in collectors:
         if collector.capture.unit_axes is None:
             # This is not done earlier, because some models are built by their first step.
-            collector.capture.unit_axes = unit_axes(model, collector.capture.names)
+            collector.capture.unit_axes = unit_axes_of_kernels(model, collector.capture.names)
     updates = []
     with no_gradients():
         for variable, gradient, *weights in zip(variables, gradients, before, after, strict=True):

@@ -123,7 +123,7 @@ LEAST_VARIANCE_RATIO = 10.0
 
 # Gradients grow at most with the square of a signal: it enters through the error and through the
 # derivative. An update of a healthy model has at most this share of its kernel.
-HEALTHY_UPDATE = 0.1
+LARGEST_HEALTHY_UPDATE = 0.1
 # A size that a finding does not tell, such as that of a bad first loss, explains updates up to
 # this many times the norm of their kernel.
 MOST_BY_UNKNOWN_SIZE = 1e3
@@ -246,7 +246,7 @@ def _is_large_enough(cause: LocatedFinding, effect: LocatedFinding) -> bool:
         far = max(size, 1 / size) >= LEAST_VARIANCE_RATIO
         return far and effect.start == 0
     if effect.finding.rule == "update_too_large" and rule not in ANY_UPDATE:
-        by_size = HEALTHY_UPDATE * size**2 if rule in SIZES_TOLD else MOST_BY_UNKNOWN_SIZE
+        by_size = LARGEST_HEALTHY_UPDATE * size**2 if rule in SIZES_TOLD else MOST_BY_UNKNOWN_SIZE
         least = 0.0 if rule == "input_scale" else MOST_BY_UNKNOWN_SIZE
         return effect.first_value <= max(by_size, least)
     return True
