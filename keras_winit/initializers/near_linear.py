@@ -122,7 +122,7 @@ class NearLinearOrthogonal(ChainScheme):
 
 
 def _summing_to_zero(vectors: Array, axis: int) -> Array:
-    """Embed vectors in one more dimension, where all sum to zero; their products stay.
+    """Embed vectors in one more dimension so that each sums to zero; inner products stay.
 
     This is a Householder reflection that takes the first axis to the diagonal.
     """

@@ -108,7 +108,7 @@ def chain_places(at: Surroundings) -> dict[int, ChainPlace]:
 def is_odd(activation: Nonlinearity) -> bool | None:
     """Return whether an activation is odd, nearly or up to a constant.
 
-    None if it is hardly odd, or that is not known.
+    The result is None if the activation is hardly odd, or if that is not known.
     """
     share = activation.odd_share
     if activation.constant is not None:

@@ -1,4 +1,4 @@
-"""Finds the last activation before each output of a model, from its calls."""
+"""Finds the last activation before the output of a call, such as an output of the model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -59,7 +59,7 @@ def statistics(chosen: Any) -> tuple[str, ...]:
     else:
         try:
             names = tuple(chosen)
-        except TypeError:  # Also of an array without axes, which Python takes for an iterable.
+        except TypeError:  # Arrays without axes raise it too, although they seem iterable.
             names = ()
     if not names or any(not isinstance(name, str) or name not in ALL for name in names):
         raise (ValueError if names else TypeError)(

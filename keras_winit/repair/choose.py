@@ -169,8 +169,8 @@ def _chain_text(kernel: KernelContext) -> str:
 def _chain_noise(kernel: KernelContext) -> tuple[float, float]:
     """Return the noise of a chain's kernel, and the factor that makes up for its padding.
 
-    Of the noise, a share v of the window lies on the map. Divided by v, it keeps the mean square
-    of signals.
+    Only a share v of a window lies on the map. The variance of the noise is therefore divided by
+    v, which keeps the mean square of signals.
     """
     chain = kernel.chain
     assert chain is not None
@@ -201,7 +201,11 @@ def _pooled_head(kernel: KernelContext) -> float:
 
 
 def _near_linear(kernel: KernelContext) -> Any:
-    """Keep the slopes of a chain, between pre-activations of the sizes that suit them."""
+    """Return the scheme of a kernel in a near-linear chain.
+
+    Its gain undoes the slope of the activation before, and leads to pre-activations of the size
+    that suits the activation after the kernel.
+    """
     chain = kernel.chain
     assert chain is not None
     before, after = chain.activation, kernel.activation

@@ -1,4 +1,4 @@
-"""Replaces the `call` of single layers for a while, on every backend."""
+"""Lets layers run otherwise for a while: with another `call`, no activation or no gradients."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping

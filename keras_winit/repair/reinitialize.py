@@ -175,7 +175,7 @@ def _base_seed(seed: Any, initializer: Any) -> int:
     if seed is None:
         seed = getattr(initializer, "seed", None) if _is_seeded(initializer) else None
     if seed is None:
-        # Keras' initializers draw theirs so: `keras.utils.set_random_seed` determines it.
+        # Keras' initializers draw their seeds so too: `keras.utils.set_random_seed` sets them.
         return random.randint(1, int(1e9))
     number = as_index(seed)
     if number is None:

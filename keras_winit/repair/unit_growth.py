@@ -1,4 +1,4 @@
-"""Predicts how centred layers of unit variance amplify small changes, in networks at depth."""
+"""Warns if layers whose units have mean 0 and variance 1 amplify gradients too much."""
 
 import math
 import warnings
@@ -59,4 +59,4 @@ def _growth(activation: str | None) -> float:
             / theory.gain(activation or "linear", "backward")
         ) ** 2
     except ValueError:
-        return 1.0  # Softmax and others that mix the entries of a row.
+        return 1.0  # Softmax and others mix the entries of a row.

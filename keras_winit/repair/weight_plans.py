@@ -80,7 +80,7 @@ def weight_plans(
 
 
 def _reason_to_leave(variable: Any, owner: Any, wishes: Wishes) -> str:
-    """Return why a weight must be left as it is, or nothing."""
+    """Return why a weight must be left as it is, or an empty string."""
     is_statistic = _is_statistic(variable, owner)
     reasons = {
         "not selected": not wishes.selected(owner),

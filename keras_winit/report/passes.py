@@ -200,7 +200,7 @@ class JaxRunner:
         has_argument = getattr(self._model, "_call_has_training_arg", False)
         options = {"training": self._pass.training} if has_argument else {}
         with collecting(self._model, collector):
-            # `stateless_call` passes by the model's own `__call__`.
+            # `stateless_call` bypasses the model's own `__call__`.
             collector.notify("collect_inputs", x)
             outputs, _ = self._model.stateless_call(trainable, others, x, **options)
         return outputs, collector

@@ -13,7 +13,7 @@ REINITIALIZE = "`keras_winit.reinitialize(model)`"
 # Stands for the code that draws one layer anew.
 ONE_LAYER = "{reinitialize}"
 
-# New weights repair these, if the layers do not have a fitting scheme already.
+# The rules whose findings new weights repair, unless the layers already have a fitting scheme.
 OF_WEIGHTS = (
     *("vanishing_forward", "exploding_forward", "vanishing_backward", "exploding_backward"),
     *("wrong_init_for_activation", "saturated", "dead_units", "constant_units"),

@@ -93,10 +93,9 @@ def fans(
     Raises:
         TypeError: If a size, a stride, an axis or a number of groups or gates is not an integer.
         ValueError: If one of them is too small or not below 2**63, a fan is too large for a
-            float, the kind is unknown, an axis
-            lies outside the shape or is given twice, the kernel has too few axes for its kind,
-            its outputs cannot be split into so many groups and gates, or the strides do not fit
-            its window.
+            float, the kind is unknown, an axis lies outside the shape or is given twice, the
+            kernel has too few axes for its kind, its outputs cannot be split into so many groups
+            and gates, or the strides do not fit its window.
 
     Example:
         >>> fans((3, 3, 64, 128))

@@ -1,4 +1,4 @@
-"""Instruments an optimizer: gradients as it gets them, unscaled, and the updates it makes."""
+"""Instruments an optimizer to capture its gradients, unscaled, and the updates that it makes."""
 
 import contextlib
 import functools
@@ -119,7 +119,7 @@ def _collect(
             if gradient is not None:
                 gradient = _at_least_float32(gradient)
                 if None in gradient.shape:
-                    # The gradient of a product over axes of unknown size.
+                    # A gradient of a product over axes of unknown size lacks a static shape.
                     gradient = ops.reshape(gradient, old.shape)
                 gradient = gradient if scale is None else gradient / scale
             updates.append((variable, old, gradient, new))
@@ -139,7 +139,7 @@ def _dense_gradient(gradient: Any) -> Any:
     import tensorflow as tf
 
     if isinstance(gradient, tf.IndexedSlices):
-        # Rows of an embedding; the same row may occur several times.
+        # The gradient consists of rows of an embedding, of which one may occur several times.
         gradient = tf.math.unsorted_segment_sum(
             gradient.values, gradient.indices, gradient.dense_shape[0]
         )

@@ -75,7 +75,7 @@ class SharedContext:
 
 
 def classify_activations(model: Any, captures: Sequence[Capture]) -> None:
-    """Find out which activations can saturate, by real numbers, so not within a trace."""
+    """Find out which activations can saturate, by running them; not possible within a trace."""
     for layer in model._flatten_layers():
         activation = _own_activation(layer)
         if activation is None or all(capture.knows(activation) for capture in captures):

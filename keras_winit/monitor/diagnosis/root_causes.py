@@ -128,7 +128,7 @@ LARGEST_HEALTHY_UPDATE = 0.1
 # this many times the norm of their kernel.
 MOST_BY_UNKNOWN_SIZE = 1e3
 SIZES_TOLD = ("input_scale", "exploding_forward", "exploding_backward")
-# Causes that are no matter of size, or whose size is that of the error itself.
+# Causes that explain an update of any size: they have no size, or that of the error itself.
 ANY_UPDATE = ("learning_rate", "target_scale", "target_range", "loss_mismatch", "non_finite")
 
 
@@ -205,7 +205,8 @@ def _nearest_cause(
 ) -> int | None:
     """Return the place of the nearest earlier finding that can cause a finding, if any."""
     nearest: tuple[bool, int] | None = None
-    # The kinds that were found last come first: once one of them fits, the others end at once.
+    # The kinds whose last finding is the latest come first: once one of them fits, the search
+    # through the others ends early.
     for (cause, is_strong), places in sorted(earlier.items(), key=lambda kind: -kind[1][-1]):
         effects, rule = CAUSES.get(cause, Effects()), ordered[places[0]].finding.rule
         if effect.finding.rule not in (rule, *effects.at_once, *effects.later):

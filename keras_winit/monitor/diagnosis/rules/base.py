@@ -25,7 +25,7 @@ class Violation:
         remedy: Remedy in words. None: the rule's.
         details: Further lines of text.
         is_root: Whether no other finding can be its cause, as with NaN in the data.
-        since: Step at which the cause was there. None: the first step of the violation.
+        since: First step at which the cause was there. None: that of the violation.
     """
 
     layer: str

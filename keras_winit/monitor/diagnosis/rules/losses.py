@@ -11,7 +11,7 @@ from keras_winit.monitor.diagnosis.rules.remedies import set_activation
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
 from keras_winit.monitor.diagnosis.rules.setup import order_of
 
-# Activations whose outputs lie in 0..1, one by one.
+# Activations whose outputs each lie in 0..1.
 UNIT_RANGE = ("sigmoid", "hard_sigmoid")
 # Keras divides the outputs by their sum, so any positive outputs are probabilities of classes.
 POSITIVE = ("softmax", "exponential", "softplus")
