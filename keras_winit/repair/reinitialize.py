@@ -199,7 +199,7 @@ def _output_bias_choices(
 
 
 def _reset_optimizer(optimizer: Any) -> None:
-    """Give the variables of an optimizer the values that those of a new one have."""
+    """Set the variables of an optimizer to the values that a new one would have."""
     if not optimizer.built:
         return
     inner = getattr(optimizer, "inner_optimizer", optimizer)

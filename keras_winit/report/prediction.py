@@ -20,7 +20,7 @@ from keras_winit.models.graph import Call, Trace
 from keras_winit.models.kernels import kernel_uses, kernel_variable
 from keras_winit.models.last_activations import KEEPING_VALUES, is_from_keras
 from keras_winit.models.names import Names
-from keras_winit.models.placed import on_host
+from keras_winit.models.placed import float64_on_host
 from keras_winit.models.valid_taps import valid_share
 from keras_winit.monitor.row_names import row_name
 from keras_winit.theory.activations import Activation, find_activation
@@ -199,7 +199,7 @@ def _after_kernel(layer: Any, before: SignalMoments) -> SignalMoments | None:
     uses = kernel_uses(layer)
     if not uses or list(uses) != ["kernel"] or uses["kernel"] is None:
         return None
-    values = _float64_values(kernel_variable(layer, "kernel"))
+    values = float64_on_host(kernel_variable(layer, "kernel"))
     fan_in, fan_out = theory.fans(values.shape, **vars(uses["kernel"]))
     square = float(np.mean(values**2))
     mean_square = float(np.mean(values)) ** 2
@@ -209,16 +209,12 @@ def _after_kernel(layer: Any, before: SignalMoments) -> SignalMoments | None:
     if getattr(layer, "padding", "valid") != "valid" and None in before.shape[1:]:
         return None
     share = valid_share(layer, before.shape)
-    bias = _float64_values(layer.bias) if getattr(layer, "bias", None) is not None else np.zeros(1)
+    bias = float64_on_host(layer.bias) if getattr(layer, "bias", None) is not None else np.zeros(1)
     of_bias = float(np.mean(bias**2))
     of_signal = square * fan_in * share * before.square
     q = of_signal + of_bias
     cosine = (of_signal * before.cosine + of_bias) / q if q > 0 else before.cosine
     return SignalMoments(0.0, q, cosine, normal=True, growth=square * fan_out * share)
-
-
-def _float64_values(variable: Any) -> Any:
-    return np.asarray(on_host(variable)).astype(np.float64)
 
 
 def _after_activation(function: Any, before: SignalMoments) -> SignalMoments | None:

@@ -216,7 +216,7 @@ def _input_and_output_axes(
     input_axes: Sequence[int] | None,
     output_axes: Sequence[int] | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Count both from 0, and replace one that is None by the axes that the other leaves."""
+    """Count the axes of both sides from 0; a side that is None gets those that the other leaves."""
     rank = len(shape)
     if not (_are_axes(input_axes) and _are_axes(output_axes)):
         raise TypeError(

@@ -155,7 +155,7 @@ class LocatedFinding:
 
     @property
     def cause(self) -> str:
-        """Its name in `CAUSES`."""
+        """The name of the finding in `CAUSES`."""
         rule = self.finding.rule
         if rule != WRONG_INIT:
             return rule
@@ -254,10 +254,10 @@ def _is_large_enough(cause: LocatedFinding, effect: LocatedFinding) -> bool:
 
 
 def _with_joint_values(located: Sequence[LocatedFinding]) -> list[LocatedFinding]:
-    """Give findings that add up the value that they have together.
+    """Give the findings of each group that acts together the joint value of the group.
 
-    These are kernels that are all too small or all too large, whose variances multiply along the
-    signal, and updates that are too large, of which the largest tells the learning rate.
+    The groups are kernels that are all too small or all too large, whose variances multiply along
+    the signal, and updates that are too large, of which the largest tells the learning rate.
     """
     largest_update, product = 0.0, {True: 1.0, False: 1.0}
     for one in located:

@@ -8,6 +8,9 @@ from keras_winit.monitor.diagnosis.rules.run_view import View
 
 SEVERITIES = ("info", "warning", "error")
 
+# Last step at which signal and outputs still show the initialization rather than what was learned.
+LAST_EARLY_STEP = 12
+
 
 @dataclass(frozen=True)
 class Violation:

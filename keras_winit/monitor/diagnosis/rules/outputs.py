@@ -5,12 +5,9 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.base import LAST_EARLY_STEP, Rule, Violation
 from keras_winit.monitor.diagnosis.rules.remedies import STANDARDIZE
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
-
-# Last step at which outputs still have the size that the initialization gave them.
-LAST_EARLY_STEP = 12
 
 
 def _final_outputs(view: View) -> list[Row]:
