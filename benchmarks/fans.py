@@ -136,7 +136,7 @@ def main():
     for name, make, gates in GATED:
         layer = make(256)
         bound = keras_winit.for_layer("winit>xavier_uniform", layer)
-        # Var[w] over Xavier's 2 / (fan_in + fan_out) of one gate: 1 if the fans are right.
+        # With right fans, the ratio of Var[w] to Xavier's 2 / (fan_in + fan_out) of one gate is 1.
         ratios = []
         for scheme in (bound, keras.initializers.GlorotUniform()):
             kernel = keras.ops.convert_to_numpy(scheme((128, gates * 256), "float32"))

@@ -1,4 +1,4 @@
-"""Faults: killed trainings, full disks, clocks that go back, shared directories, many trainings.
+"""Counts records lost to kills, full disks, clocks set back and shared files; trains many times.
 
     python benchmarks/faults.py [--kills N] [--tries N] [--fits N] [--seed N]
 
@@ -69,7 +69,7 @@ def finished_of_killed(path, seconds):
 
 
 def steps_after_kill(path, kind):
-    """The steps in a file, whose unfinished end a resumed writer removes; with one more record."""
+    """Resume a file, whose unfinished end is removed, by one record; return the steps in it."""
     writer = WRITERS[kind](path)
     writer.write(at(10**6))
     writer.close()

@@ -122,7 +122,7 @@ def memory_bytes(field):
 def peak_memory(text, shape):
     """Print the peak memory of drawing a kernel, as a multiple of the kernel's size."""
     kernel_maker(text, (100, 100))()
-    # Resets the peak, VmHWM.
+    # This resets the peak, VmHWM.
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
     before = memory_bytes("VmRSS")

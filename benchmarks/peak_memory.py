@@ -1,4 +1,4 @@
-"""Measures the CPU time and the peak memory of a call."""
+"""Measures the peak memory of a call, and its CPU time."""
 
 import time
 from pathlib import Path

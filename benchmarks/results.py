@@ -27,7 +27,7 @@ SECTIONS = {
     "compile_time": ["--rounds", "2"],
     "monitor": ["--rounds", "2"],
     "initializers": ["--rounds", "3"],
-    # Runs once: its slopes count, not its seconds.
+    # This benchmark runs once, because its slopes count and not its seconds.
     "scaling": [],
     "faults": ["--kills", "200", "--tries", "10", "--fits", "1000"],
     # The measurements of these take many hours: the sections show those in their `.jsonl`.

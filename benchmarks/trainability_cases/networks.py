@@ -75,7 +75,7 @@ def conv2d(filters: int, size: int, **arguments: Any) -> Any:
         ]
         return ops.matmul(ops.concatenate(taps, -1), ops.reshape(kernel, (-1, filters)))
 
-    # Not a subclass, which `reinitialize` would not take for a part of a chain.
+    # This is no subclass, which `reinitialize` would not take for a part of a chain.
     layer.convolution_op = product
     return layer
 

@@ -39,7 +39,7 @@ def _torch(network: Network, seed: int) -> Any:
             for variable in layer.weights:
                 _set_uniform(random, variable, layer.units)
         elif isinstance(layer, keras.layers.EinsumDense):
-            # Three of them are one matrix in torch, and Xavier's fans are those of the whole.
+            # Query, key and value are one matrix in torch, and its fans are those of the whole.
             width = math.prod(layer.kernel.shape) ** 0.5
             packed = layer.name != "attention_output"
             _set_uniform(random, layer.kernel, width * 2 / 3 if packed else width)

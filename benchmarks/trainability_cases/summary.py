@@ -174,7 +174,7 @@ def draw(rows: Sequence[Row], path: Path, part: str = "mlp") -> Any:
     axes = picture.subplots()
     for start, (color, marker, dashes) in STYLES.items():
         _draw_line(axes, rows, start, color=color, marker=marker, linestyle=dashes, linewidth=1.2)
-    # The last one, so that it lies on top.
+    # This line is drawn last, so that it lies on top.
     _draw_line(axes, rows, "auto", color=text_color(), marker="o", linewidth=2.5)
     depths = sorted({row["depth"] for row in rows})
     axes.set_xscale("log")

@@ -94,7 +94,7 @@ class Trainer:
         return loss, (states, self._score(outputs, targets))
 
     def _score(self, outputs: Any, targets: Any) -> Any:
-        """The accuracy, or the explained share of the variance, not below 0."""
+        """Return the accuracy, or the explained share of the variance, not below 0."""
         if self._task != "adding":
             return jnp.mean(jnp.argmax(outputs, 1) == targets)
         error = jnp.mean((outputs[:, 0] - targets) ** 2)

@@ -15,7 +15,7 @@ def seeded_initializers(initializer: Any, seeds: Sequence[int]) -> list[Any]:
 
 
 def require_initializer(caller: str, initializer: Any) -> None:
-    """Refuse what is none, and None, which Keras takes for its default without our seed."""
+    """Raise an error for no initializer, and for None: Keras' default would lack our seed."""
     found = None
     with suppress(ValueError, TypeError):
         found = None if initializer is None else find_initializer(initializer)

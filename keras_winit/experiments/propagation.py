@@ -185,8 +185,8 @@ def _layer_output(output: Any, saturated_share: Any) -> LayerOutput:
         stddev=summary["stddev"],
         unit_stddev=summary["unit_stddev"],
         saturated_share=float(saturated_share),
-        # Zero for every sample. The summary's share counts units without positive outputs, which
-        # are dead only behind a rectifier.
+        # These units are zero for every sample. The summary's share counts units without positive
+        # outputs, which are dead only behind a rectifier.
         dead_share=float(np.mean((units.low == 0) & (units.high == 0))),
         nonfinite=int(summary["nonfinite"]),
         counts=tuple(counts.tolist()),

@@ -261,7 +261,7 @@ class RandomScheme(Scheme):
 
 
 class _PortableGenerator:
-    """Stands for a `SeedGenerator` in pickles and deep copies, which it does not support itself.
+    """Stands in for a `SeedGenerator`, which itself supports neither pickles nor deep copies.
 
     There is one for each generator, so that the copies of schemes that share a generator share
     one as well.

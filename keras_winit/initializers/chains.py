@@ -1,4 +1,4 @@
-"""Schemes that let a chain of kernels start as a product of orthogonal matrices.
+"""The base class of schemes for chains of kernels that start as products of orthogonal matrices.
 
 A chain is a run of kernels with only activations, pooling, flatten and dropout between them: no
 normalization and no skip. Its first, hidden and last kernels start differently.
@@ -71,7 +71,7 @@ class ChainScheme(GainScheme):
         rows, *columns = self._matrix_sizes(shape, axes, sizes)
         gain = self._default_gain() if self.gain is None else self.gain
         stream = self.stream()
-        # Random numbers of one draw, so that no two matrices share any.
+        # All random numbers come from one draw, so that no two matrices share any.
         per_entry = sizes.taps if self.place == "first" else 1 + sizes.taps * (self.noise > 0)
         ends = [per_entry * rows * sum(columns[: i + 1]) for i in range(len(columns))]
         wide = np.float64 if dtype == "float64" else np.float32

@@ -1,4 +1,4 @@
-"""The scheme for SIREN networks, which represent a signal by sine layers on coordinates."""
+"""The scheme for SIREN, implicit representations of a signal by sine layers on coordinates."""
 
 import math
 

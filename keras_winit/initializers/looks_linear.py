@@ -85,7 +85,7 @@ class LooksLinear(ChainScheme):
         super().__post_init__()
         if self.channels is not None:
             self._require_whole("channels", 2)
-        if self.nonlinearity is None or _odd_share(self.nonlinearity) > 1 - EVEN_SHARE:
+        if self.nonlinearity is None or _cached_odd_share(self.nonlinearity) > 1 - EVEN_SHARE:
             raise ValueError(
                 f"`LooksLinear(nonlinearity=...)` must be an activation that is not odd: with "
                 f"f(-z) = -f(z), the two units of a pair never part. Received: "
@@ -149,7 +149,7 @@ class LooksLinear(ChainScheme):
 # Cached because a chain has many kernels. The theory is imported when it is needed, as importing
 # keras_winit must be fast.
 @functools.lru_cache(maxsize=64)
-def _odd_share(nonlinearity: Any) -> float:
+def _cached_odd_share(nonlinearity: Any) -> float:
     from keras_winit.theory.gains import odd_share
 
     return odd_share(nonlinearity)

@@ -82,7 +82,11 @@ class NearLinearOrthogonal(ChainScheme):
             "stddev", "a number > 0 whose square is finite", lambda v: v > 0 and v * v < math.inf
         )
         self._require("centered", "True or False", isinstance(self.centered, bool), TypeError)
-        slope = 1.0 if self.nonlinearity is None else _slope(self.nonlinearity, self.stddev)
+        slope = (
+            1.0
+            if self.nonlinearity is None
+            else _root_mean_square_slope(self.nonlinearity, self.stddev)
+        )
         self._require(
             "nonlinearity", "an activation with a slope", 0 < slope < math.inf, ValueError
         )
@@ -118,7 +122,7 @@ class NearLinearOrthogonal(ChainScheme):
 
 
 def _summing_to_zero(vectors: Array, axis: int) -> Array:
-    """Embed vectors in one more dimension, where all sum to zero; their products stay.
+    """Embed vectors in one more dimension so that each sums to zero; inner products stay.
 
     This is a Householder reflection that takes the first axis to the diagonal.
     """
@@ -131,7 +135,7 @@ def _summing_to_zero(vectors: Array, axis: int) -> Array:
 # Cached because a chain has many kernels. The theory is imported when it is needed, as importing
 # keras_winit must be fast.
 @functools.lru_cache(maxsize=64)
-def _slope(nonlinearity: Any, stddev: float) -> float:
+def _root_mean_square_slope(nonlinearity: Any, stddev: float) -> float:
     """Return sqrt(E[f'(stddev z)**2])."""
     from keras_winit.theory.mean_field import chi_1
 

@@ -1,4 +1,4 @@
-"""Host memory for new weights, and its conversion to tensors without a copy."""
+"""Makes weights in host memory, in parts, and places them on devices without a copy."""
 
 import contextlib
 import math

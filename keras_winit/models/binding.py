@@ -16,7 +16,7 @@ layers = keras.layers
 
 
 def for_layer(initializer: Any, layer: Any, weight: str | None = None) -> Any:
-    """Return the initializer with what it must know of how a layer uses the weight.
+    """Return the initializer, bound to the way in which a layer uses the weight.
 
     Keras passes an initializer only the shape of a weight. That is too little for a depthwise,
     grouped, strided, transposed or gated kernel: its variance comes out wrong, for a depthwise

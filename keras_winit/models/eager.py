@@ -7,13 +7,9 @@ import keras
 from keras import ops
 
 from keras_winit.models.call_hook import hooked
-from keras_winit.models.graph import COMPOSITE, Call
+from keras_winit.models.graph import COMPOSITE, SIZES, Call
 
 layers = keras.layers
-
-# Numbers that stand in for unknown sizes: that of the batch, and others. They are small, because
-# a table of positions may be short.
-SIZES = 2, 4
 
 
 def run_calls(model: Any, data: Any = None) -> list[Call]:

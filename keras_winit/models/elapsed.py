@@ -1,4 +1,4 @@
-"""Prints how long a call has taken, once it takes longer than a second."""
+"""Prints how long a call has taken, once it takes longer than a second; checks `verbose`."""
 
 import contextlib
 import sys
@@ -29,9 +29,9 @@ def require_verbosity(function: str, verbose: int | str) -> None:
 def elapsed(
     function: str, verbose: int | str, place: Callable[[], str] = lambda: ""
 ) -> Iterator[None]:
-    """Print to the standard error where a call is after 1, 2, 4, ... seconds, and when it ends.
+    """Print how far a call has come after 1, 2, 4, ... seconds, and when it ends.
 
-    A call that takes less than a second prints nothing.
+    The lines go to the standard error. A call that takes less than a second prints nothing.
 
     Args:
         function: Name of the public function.

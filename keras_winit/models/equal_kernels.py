@@ -39,7 +39,8 @@ def equal_kernels(hidden: Sequence[Any]) -> list[tuple[Any, Any]]:
         groups.setdefault(key, []).append((layer, variable))
     pairs: dict[int, tuple[Any, Any]] = {}
     for group in groups.values():
-        # The first two layers that hold each content: one of them is another layer.
+        # The first two layers that hold each content: at least one of the two is not the layer
+        # that is compared with them.
         holders: dict[bytes, list[Any]] = {}
         for layer, variable in group if len(group) > 1 else ():
             content = _content(on_host(variable))

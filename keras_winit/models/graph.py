@@ -19,8 +19,8 @@ COMPOSITE = (
     keras.layers.GroupQueryAttention,
 )
 
-# If a model does not run without them, these take the place of the batch size and of other
-# unknown sizes. They are small, because a table of positions may be short.
+# Numbers that stand in for the unknown batch size and for other unknown sizes, in models that do
+# not run without known sizes. They are small, because a table of positions may be short.
 SIZES = 2, 4
 
 

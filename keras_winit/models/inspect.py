@@ -138,7 +138,7 @@ def inspect_kernels(model: Any, names: Names | None = None, data: Any = None) ->
     for position, kernels_of_call in enumerate(reader.surroundings.kernels):
         for kernel in kernels_of_call:
             context, known = reader.context(position, kernel), found.get(id(kernel.variable))
-            # A table of its own for the reverse call is used by that call, the last one.
+            # A separate table of reverse embeddings is used only by the reverse call, the last one.
             if known is not None and kernel.name != "reverse_embeddings":
                 context = _both(known, context)
             found[id(kernel.variable)] = context
@@ -172,7 +172,7 @@ def owning_layers(model: Any) -> dict[int, Any]:
 
 
 def _find_calls(model: Any, data: Any) -> tuple[list[Call], str, Exception | None]:
-    """Return the calls of a model, the method that found them, and why it was not tracing."""
+    """Return the calls of a model, the method that found them, and the error if tracing failed."""
     try:
         return trace_calls(model), "symbolic", None
     except Exception as error:
@@ -236,7 +236,7 @@ class _Reader:
             next_kernels=tuple(
                 self._names.of(at.kernels[after][0].variable) for after in following.kernels
             ),
-            normalized=at.is_normalized_first(position),
+            normalized=at.is_normalized_before_sums(position),
             in_product=following.is_factor or (is_linear and at.comes_from_product(position)),
             gate=following.is_gate,
             summed=summed,

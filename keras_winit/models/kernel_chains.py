@@ -108,7 +108,7 @@ def chain_places(at: Surroundings) -> dict[int, ChainPlace]:
 def is_odd(activation: Nonlinearity) -> bool | None:
     """Return whether an activation is odd, nearly or up to a constant.
 
-    None if it is hardly odd, or that is not known.
+    The result is None if the activation is hardly odd, or if that is not known.
     """
     share = activation.odd_share
     if activation.constant is not None:
@@ -151,7 +151,7 @@ def _is_member(call: Call) -> bool:
 
 def _link(at: Surroundings, position: int) -> Link | None:
     """Follow the output of a kernel to the next one; None if something else comes between."""
-    activation, channels, pooled = at.activation_at(position), None, False
+    activation, channels, pooled = at.own_activation(position), None, False
     current = position
     while True:
         users = at.users(current)
@@ -164,7 +164,7 @@ def _link(at: Surroundings, position: int) -> Link | None:
         if at.kernels[current]:
             return None if activation is None else Link(current, activation, channels, pooled)
         kind = type(call.operation).__name__
-        own = at.activation_at(current)
+        own = at.own_activation(current)
         if own is not None:
             if activation is not None:
                 return None

@@ -128,18 +128,18 @@ def _queries_and_keys(model: Any) -> Iterator[int]:
                 yield id(inner)
 
 
-def unit_axes(model: Any, names: Names) -> dict[str, tuple[int, ...]]:
+def unit_axes_of_kernels(model: Any, names: Names) -> dict[str, tuple[int, ...]]:
     """Return the axes that index the units of each kernel, by the name of the variable.
 
     Kernels without units of their own are left out.
     """
-    axes = [(kernel.variable, _unit_axes(kernel)) for kernel in kernels(model)]
+    axes = [(kernel.variable, _unit_axes_of_kernel(kernel)) for kernel in kernels(model)]
     return {names.of(variable): of_units for variable, of_units in axes if of_units}
 
 
 def _layer_info(structure: Structure, position: int, names: Names) -> LayerInfo:
     layer, layer_kernels = structure.calls[position].operation, structure.kernels[position]
-    activation = structure.activation(position)
+    activation = structure.first_activation(position)
     return LayerInfo(
         name=layer.name,
         kind=type(layer).__name__,
@@ -176,7 +176,7 @@ def _kernel_infos(
                 name=names.of(kernel.variable),
                 size=math.prod(kernel.variable.shape),
                 role=_role(kernel),
-                unit_axes=_unit_axes(kernel),
+                unit_axes=_unit_axes_of_kernel(kernel),
                 variances=_variances(layer, kernel, activation),
                 repeats_units=isinstance(scheme, Icnr | Bilinear),
             )
@@ -190,7 +190,7 @@ def _role(kernel: Kernel) -> str:
     return "other" if kernel.use is None else "kernel"
 
 
-def _unit_axes(kernel: Kernel) -> tuple[int, ...]:
+def _unit_axes_of_kernel(kernel: Kernel) -> tuple[int, ...]:
     shape = kernel.variable.shape
     if kernel.use is None or _role(kernel) == "embedding" or len(shape) < 2:
         return ()

@@ -12,7 +12,7 @@ STEPS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 999)
 
 
 def learning_rates(optimizer: Any) -> dict[int, float]:
-    """Return learning rates by step: of a schedule those of `STEPS`, else that of the next step.
+    """Return learning rates by step: at `STEPS` for a schedule, otherwise at the next step only.
 
     The result is empty if the optimizer has no learning rate.
     """

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
-from keras_winit.models.activation_chains import applied_activation, is_from_keras
 from keras_winit.models.graph import Call
 from keras_winit.models.kernels import kernel_uses
+from keras_winit.models.last_activations import applied_activation, is_from_keras
 from keras_winit.models.structure import NORMALIZATIONS
 
 layers = keras.layers

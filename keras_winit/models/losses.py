@@ -21,7 +21,7 @@ OF_CLASSES = frozenset(
 )
 # At equal probabilities these losses are the logarithm of the number of classes.
 UNWEIGHTED = frozenset(("categorical_crossentropy", "sparse_categorical_crossentropy"))
-# Losses of targets that the outputs shall equal.
+# Losses that measure how far the outputs are from equal targets.
 OF_REGRESSION = frozenset(("mean_squared_error", "mean_absolute_error", "huber", "log_cosh"))
 # Losses that are never below zero, whatever the outputs and the targets that they can take.
 NEVER_NEGATIVE = frozenset(

@@ -21,8 +21,8 @@ OPERATIONS = {"sin": np.sin, "cos": np.cos, "erf": np.vectorize(math.erf, otypes
 # The formulas and the activations of whole rows, by names of classes in lower case.
 BY_CLASS = {name.replace("_", ""): name for name in (*FORMULAS, *ROW_WISE) if name != "linear"}
 
-# An activation saturates if, at these points, it stays below this share of its argument. ReLU6
-# starts like a ReLU, and is not meant.
+# An activation counts as saturating if its size at these points is below this share of theirs.
+# ReLU6, which starts like a ReLU, does not count.
 FAR, SATURATED_SHARE = np.array([-10.0, 10.0]), 0.2
 
 
@@ -41,7 +41,7 @@ class Nonlinearity:
     arguments: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        """Name it, with the arguments that differ from the usual ones."""
+        """Return its name, with the arguments that differ from the usual ones."""
         formula = FORMULAS.get(self.name)
         usual = {} if formula is None or isinstance(formula, np.ufunc) else _defaults(formula)
         shown = ", ".join(f"{key}={v}" for key, v in self.arguments if v != usual.get(key))
@@ -55,12 +55,12 @@ class Nonlinearity:
     @property
     def gain(self) -> float | None:
         """The exact gain, which keeps the mean square of N(0, 1). None if there is none."""
-        return _gain(self.function, self.arguments)
+        return _gain_or_none(self.function, self.arguments)
 
     @property
     def odd_share(self) -> float | None:
         """The share of its odd part in its second moment over N(0, 1). None if there is none."""
-        return _odd_share(self.function, self.arguments)
+        return _odd_share_or_none(self.function, self.arguments)
 
     @property
     def constant(self) -> float | None:
@@ -127,7 +127,8 @@ def _of_class(operation: Any) -> Nonlinearity | None:
     if kind.lower() in OPERATIONS:
         return Nonlinearity(kind.lower(), OPERATIONS[kind.lower()])
     if kind == "Maximum":
-        # This one takes one tensor, as in `ops.maximum(x, 0)`; the walk leaves out those with two.
+        # A maximum of one tensor and a number, as in `ops.maximum(x, 0)`, is a ReLU; `Surroundings`
+        # leaves out those of two tensors.
         return Nonlinearity("relu", "relu")
     name = BY_CLASS.get(kind.lower())
     formula = FORMULAS.get(name or "")
@@ -160,7 +161,7 @@ def _values(activation: Nonlinearity, points: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def _gain(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
+def _gain_or_none(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
     try:
         return gain(function, **dict(arguments))
     except (ValueError, TypeError):
@@ -168,7 +169,7 @@ def _gain(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None
 
 
 @functools.lru_cache(maxsize=256)
-def _odd_share(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
+def _odd_share_or_none(function: Any, arguments: tuple[tuple[str, Any], ...]) -> float | None:
     try:
         return odd_share(function, **dict(arguments))
     except (ValueError, TypeError):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_winit.initializers import Scheme
 
@@ -42,6 +43,11 @@ def on_host(variable: Any) -> Any:
         # Variables with a copy for each replica cannot become arrays directly.
         value = tf.convert_to_tensor(value)
     return keras.ops.convert_to_numpy(value)
+
+
+def float64_on_host(variable: Any) -> Any:
+    """Return the entries of a variable as a numpy array of float64, see `on_host`."""
+    return np.asarray(on_host(variable)).astype(np.float64)
 
 
 def spread_stddev(value: Any) -> float:

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 
 # Whether a layer is selected; the second argument is a function that names it.
-Choice = Callable[[Any, Callable[[Any], str]], bool]
+LayerPredicate = Callable[[Any, Callable[[Any], str]], bool]
 
 
-def selection(caller: str, layers: Any) -> Choice:
+def selection(caller: str, layers: Any) -> LayerPredicate:
     """Return the predicate for the `layers` argument of a public function.
 
     Args:
@@ -26,7 +26,7 @@ def selection(caller: str, layers: Any) -> Choice:
     return lambda layer, name_of: any(test(layer, name_of) for test in tests)
 
 
-def _test(caller: str, one: Any) -> Choice:
+def _test(caller: str, one: Any) -> LayerPredicate:
     if isinstance(one, str):
         return lambda layer, name_of: any(
             fnmatch.fnmatchcase(name, one) for name in (layer.name, name_of(layer))

@@ -7,15 +7,15 @@ from typing import Any
 
 import keras
 
-from keras_winit.models.activation_chains import (
+from keras_winit.models.equal_kernels import equal_kernels
+from keras_winit.models.graph import Call, Trace
+from keras_winit.models.kernels import kernel_uses
+from keras_winit.models.last_activations import (
     OutputEnd,
     applied_activation,
     output_end,
     repeated_softmaxes,
 )
-from keras_winit.models.equal_kernels import equal_kernels
-from keras_winit.models.graph import Call, Trace
-from keras_winit.models.kernels import kernel_uses
 from keras_winit.models.layer_codes import layer_codes
 from keras_winit.models.layers import LayerInfo
 from keras_winit.models.learning_rates import learning_rates
@@ -108,7 +108,9 @@ def collect_setup(
     outputs = () if trace is None else tuple(_outputs(model, trace, names, codes))
     dropouts = list(_dropouts(model, names, codes))
     pairs = linear_pairs(calls, () if trace is None else trace.outputs)
-    hidden = [layer for layer in _flat(model) if id(layer) in parts and parts[id(layer)].hidden]
+    hidden = [
+        layer for layer in _distinct_layers(model) if id(layer) in parts and parts[id(layer)].hidden
+    ]
     equal: list[tuple[Any, Any]] = []
     rates: dict[int, float] = {}
     # On JAX the values of variables cannot be read during an epoch.
@@ -131,7 +133,7 @@ def collect_setup(
     )
 
 
-def _flat(model: Any) -> list[Any]:
+def _distinct_layers(model: Any) -> list[Any]:
     return list({id(layer): layer for layer in model._flatten_layers()}.values())
 
 
@@ -221,7 +223,7 @@ def _dropouts(
     model: Any, names: Names, codes: Mapping[str, str]
 ) -> Iterator[tuple[str, float, str]]:
     """Yield the name, the largest rate, and the expression of that rate, of layers with dropout."""
-    for layer in _flat(model):
+    for layer in _distinct_layers(model):
         # The rates of a recurrent layer are in its cell.
         is_recurrent = isinstance(layer, layers.RNN)
         owner = layer.cell if is_recurrent else layer

@@ -112,7 +112,7 @@ class Structure:
         """Return whether a call holds the last kernel of a residual branch."""
         return position in self._branch_ends
 
-    def activation(self, position: int) -> str | None:
+    def first_activation(self, position: int) -> str | None:
         """Return the first activation that a call or what follows it applies, if any."""
         names = (
             activation_name(self.calls[current].operation)
@@ -205,7 +205,7 @@ class Structure:
 
 
 def _makes_mask(call: Call) -> bool:
-    """Whether a traced call makes truth values, as the mask of an embedding."""
+    """Return whether a traced call makes truth values, as the mask of an embedding."""
     return call.node is not None and call.node.output_tensors[0].dtype == "bool"
 
 
@@ -231,7 +231,7 @@ def _ancestors(calls: Sequence[Call]) -> list[int]:
 
 
 def _positions(bits: int) -> list[int]:
-    # Those of a branch lie close together: a loop from position 0 would be quadratic.
+    # The positions of a branch lie close together: a loop from 0 would be quadratic.
     first = max((bits & -bits).bit_length() - 1, 0)
     bits >>= first
     return [first + place for place in range(bits.bit_length()) if bits >> place & 1]

@@ -56,7 +56,7 @@ class Surroundings(Structure):
             number = self.branch(position)
             if number is not None:
                 self._members.setdefault(number, []).append(position)
-        # A table of embeddings that makes the output as well is not called there as a layer.
+        # An embedding table that also makes the output is multiplied there without its layer.
         self.has_raw_output_product = any(
             type(call.operation).__name__ in MATRIX_PRODUCTS
             and not _takes_two(call)
@@ -69,7 +69,7 @@ class Surroundings(Structure):
         """Number of residual branches."""
         return len(self._members)
 
-    def activation_at(self, position: int) -> Nonlinearity | None:
+    def own_activation(self, position: int) -> Nonlinearity | None:
         """Return the activation that a call itself applies last, if any."""
         return self._nonlinearities[position]
 
@@ -108,7 +108,7 @@ class Surroundings(Structure):
             for source in self._sources(position, through_activations=False)
         )
 
-    def is_normalized_first(self, position: int) -> bool:
+    def is_normalized_before_sums(self, position: int) -> bool:
         """Return whether the output of a call is normalized before any sum, wherever it goes."""
         pending, seen, normalized = list(self._users[position]), set(), False
         while pending:
@@ -124,7 +124,7 @@ class Surroundings(Structure):
         return normalized
 
     def summed_embeddings(self, position: int) -> tuple[list[int], bool]:
-        """Return the positions of the embeddings that are summed with that of a call, and it.
+        """Return the positions of an embedding and of the embeddings that are summed with it.
 
         The second value says whether a tensor that no traced call made is added as well: mostly
         a table of positions, which needs no input of the model.
@@ -140,8 +140,8 @@ class Surroundings(Structure):
     def makes_output(self, position: int, following: Following) -> bool:
         """Return whether a call holds the last kernel before an output, and is no hidden layer.
 
-        A model that ends with a normalization, a sum or a rectifier is meant to go on in
-        another one.
+        A model that ends with a normalization, a sum or a rectifier is taken for the first part
+        of a larger model.
         """
         return not (
             self.kernel_follows(position)

@@ -1,4 +1,4 @@
-"""Counts the inputs of a convolution's window that lie on the map rather than in the padding."""
+"""Computes the share of a convolution's window that lies on the map rather than in the padding."""
 
 from typing import Any
 

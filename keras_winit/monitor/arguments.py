@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_winit.models.selection import Choice, selection
+from keras_winit.models.selection import LayerPredicate, selection
 from keras_winit.monitor.capture.plan import ALL, CHEAP
 
 # The default schedule is dense at the start, where most runs are decided.
@@ -59,7 +59,7 @@ def statistics(chosen: Any) -> tuple[str, ...]:
     else:
         try:
             names = tuple(chosen)
-        except TypeError:  # Also of an array without axes, which Python takes for an iterable.
+        except TypeError:  # Arrays without axes raise it too, although they seem iterable.
             names = ()
     if not names or any(not isinstance(name, str) or name not in ALL for name in names):
         raise (ValueError if names else TypeError)(
@@ -78,7 +78,7 @@ def several(name: str, given: Any, each: Callable[[Any], bool], what: str) -> li
     return list(given)
 
 
-def choice(layers: Any) -> Choice:
+def choice(layers: Any) -> LayerPredicate:
     """Return the predicate for a `layers` argument, of a layer and a function that names it."""
     if layers is None:
         return lambda layer, name_of: not isinstance(layer, UNWATCHED) and not _only_holds(layer)

@@ -57,7 +57,7 @@ def check(
         model(x)
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    with _restored(model):
+    with _state_restored(model):
         # The monitor counts steps as the optimizer does; the rules need the start of training.
         updates_counter(model.optimizer).assign(0)
         options = {"batch_size": size, "shuffle": False, "epochs": steps, "verbose": 0}
@@ -66,7 +66,7 @@ def check(
 
 
 @contextlib.contextmanager
-def _restored(model: Any) -> Iterator[None]:
+def _state_restored(model: Any) -> Iterator[None]:
     """Restore all state of a model at the end."""
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
     before = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables]

@@ -107,7 +107,9 @@ class Recording:
     def _pending_records(self) -> list[Record]:
         """Read the pending vectors, those of one layout in a row together."""
         records = []
-        on_host = [(step, layouts, _on_host(packed)) for step, layouts, packed in self._pending]
+        on_host = [
+            (step, layouts, _vectors_on_host(packed)) for step, layouts, packed in self._pending
+        ]
 
         def layout_of(pending: tuple[int, list[Layout], npt.NDArray[np.float32]]) -> Layout:
             return pending[1][int(pending[2][0, NUMBER])]
@@ -173,6 +175,6 @@ class Recording:
                 )
 
 
-def _on_host(packed: Any) -> npt.NDArray[np.float32]:
+def _vectors_on_host(packed: Any) -> npt.NDArray[np.float32]:
     # `np.asarray` of a tensor that is not on the host would warn with NumPy 2.
     return np.asarray(packed.cpu() if keras.backend.backend() == "torch" else packed)

@@ -8,7 +8,7 @@ import numpy as np
 from keras_winit.plots.findings import MARKS
 from keras_winit.plots.labels import LONGEST, evenly_spaced, layer_labels
 
-# The most labels along the layers.
+# Largest number of labels along the axis of layers.
 LAYER_LABELS = 50
 
 

@@ -13,7 +13,7 @@ from keras_winit.plots.tables import Array, Flags, merge_columns
 # A ratio has its deepest color this many decades from 1.
 DECADES = 2
 
-# The most columns that can be told apart.
+# Largest number of columns that can be told apart.
 COLUMNS = 300
 
 # Labels of the color bar of a ratio, a decade apart.

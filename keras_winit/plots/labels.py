@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-# The longest label in characters, and the longest in a small picture.
+# Lengths in characters of the longest labels: in a picture, and in a small picture.
 LONGEST = 28
 SHORT = 12
 
@@ -14,7 +14,7 @@ def shortened(text: str, length: int) -> str:
 
 
 def layer_labels(names: Sequence[str], length: int = LONGEST) -> list[str]:
-    """Shorten names: without the model they all belong to; of short labels only the last part."""
+    """Shorten names: leave out the model that all share; short labels keep only the last part."""
     if length <= SHORT:
         names = [name.rpartition("/")[2] for name in names]
     models = {name.partition("/")[0] for name in names}

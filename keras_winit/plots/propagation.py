@@ -9,7 +9,7 @@ import numpy as np
 from keras_winit.plots.figures import figure, save
 from keras_winit.plots.protocols import Propagation
 
-# The most histograms side by side.
+# Largest number of histograms side by side.
 PANELS = 10
 
 # Bars of a histogram, over the range of all layers of a result.

@@ -15,7 +15,7 @@ from keras_winit.plots.labels import LONGEST, SHORT, evenly_spaced, layer_labels
 from keras_winit.plots.protocols import Record
 from keras_winit.plots.tables import Array, Tables
 
-# The most strips in a picture, in a column of strips, and in a small picture.
+# Largest numbers of strips: in a picture, in a column of it, and in a small picture.
 MOST_STRIPS = 60
 MOST_ROWS = 12
 MOST_SMALL_STRIPS = 6

@@ -47,7 +47,7 @@ LEAST_SQUARED_SLOPE = 0.1
 RESIDUAL = ("gpt2", "fixup")
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A row of the table.
 
     Args:
@@ -130,14 +130,14 @@ def _saturates(kernel: KernelContext) -> bool:
     return _has_gain(kernel) and kernel.activation is not None and kernel.activation.saturates
 
 
-def _gain(kernel: KernelContext) -> float:
+def _gain_or_one(kernel: KernelContext) -> float:
     """Return the exact gain of the activation that follows."""
     gain = kernel.activation.gain if kernel.activation else None
     return 1.0 if gain is None else gain
 
 
 def _he_like(kernel: KernelContext) -> Any:
-    gain = _gain(kernel)
+    gain = _gain_or_one(kernel)
     return HeNormal() if math.isclose(gain, math.sqrt(2), rel_tol=1e-6) else LecunNormal(gain)
 
 
@@ -166,11 +166,11 @@ def _chain_text(kernel: KernelContext) -> str:
     return f"{chain.place} of {chain.kernels} kernels with {chain.activation}" if chain else ""
 
 
-def _noise(kernel: KernelContext) -> tuple[float, float]:
+def _chain_noise(kernel: KernelContext) -> tuple[float, float]:
     """Return the noise of a chain's kernel, and the factor that makes up for its padding.
 
-    Of the noise, a share v of the window lies on the map. Divided by v, it keeps the mean square
-    of signals.
+    Only a share v of a window lies on the map. The variance of the noise is therefore divided by
+    v, which keeps the mean square of signals.
     """
     chain = kernel.chain
     assert chain is not None
@@ -186,7 +186,7 @@ def _looks_linear(kernel: KernelContext) -> Any:
     chain = kernel.chain
     assert chain is not None
     gain: float | None = None
-    noise, factor = _noise(kernel)
+    noise, factor = _chain_noise(kernel)
     if chain.place != "first":
         gain = factor * _odd_gain(chain.activation)
         if chain.place == "last" and kernel.head:
@@ -201,11 +201,15 @@ def _pooled_head(kernel: KernelContext) -> float:
 
 
 def _near_linear(kernel: KernelContext) -> Any:
-    """Keep the slopes of a chain, between pre-activations of the sizes that suit them."""
+    """Return the scheme of a kernel in a near-linear chain.
+
+    Its gain undoes the slope of the activation before, and leads to pre-activations of the size
+    that suits the activation after the kernel.
+    """
     chain = kernel.chain
     assert chain is not None
     before, after = chain.activation, kernel.activation
-    noise, factor = _noise(kernel)
+    noise, factor = _chain_noise(kernel)
     gain = factor / _squared_slope(before) ** 0.5
     if chain.place == "first":
         gain = _near_linear_size(before)
@@ -247,52 +251,52 @@ def _is_near_linear(kernel: KernelContext) -> bool:
 # fans are the true ones: of each gate, group and depthwise channel, with strides, and of the
 # stored order of transposed kernels.
 TABLE = (
-    Row(
+    TableRow(
         "embedding, also of the output",
         lambda k: k.role == "embedding" and k.tied,
         lambda k: EmbeddingNormal(),
     ),
-    Row(
+    TableRow(
         "embedding in a product",
         lambda k: k.role == "embedding" and k.in_product,
         lambda k: EmbeddingNormal(),
     ),
-    Row(
+    TableRow(
         "one of {summed} summed embeddings",
         lambda k: k.role == "embedding" and k.summed > 1,
         lambda k: LecunNormal(k.summed**-0.5),
     ),
-    Row("embedding", lambda k: k.role == "embedding", lambda k: LecunNormal()),
-    Row(
+    TableRow("embedding", lambda k: k.role == "embedding", lambda k: LecunNormal()),
+    TableRow(
         "recurrence with relu",
         lambda k: k.role == "recurrent" and getattr(k.owner.activation, "__name__", "") == "relu",
         lambda k: Irnn(),
     ),
-    Row("recurrence, each gate", lambda k: k.role == "recurrent", lambda k: Orthogonal()),
-    Row("input of each gate", lambda k: k.role == "gates", lambda k: XavierNormal()),
-    Row(
+    TableRow("recurrence, each gate", lambda k: k.role == "recurrent", lambda k: Orthogonal()),
+    TableRow("input of each gate", lambda k: k.role == "gates", lambda k: XavierNormal()),
+    TableRow(
         "{role}",
         lambda k: k.role in ("query", "key", "value", "attention output"),
         lambda k: XavierNormal(),
     ),
-    Row("packed query, key and value", _is_packed, lambda k: XavierNormal(gates=3)),
-    Row(
+    TableRow("packed query, key and value", _is_packed, lambda k: XavierNormal(gates=3)),
+    TableRow(
         "in a product of attention",
         _is_factor,
         lambda k: XavierNormal(),
     ),
-    Row(
+    TableRow(
         "before {activation}",
         lambda k: k.activation is UNKNOWN_SINE,
         lambda k: None,
     ),
-    Row("before a sine", _is_before_sine, _siren),
-    Row("{chain}", _is_looks_linear, _looks_linear),
-    Row("{chain}", _is_near_linear, _near_linear),
-    Row("output", lambda k: k.head, lambda k: Scaled(LecunNormal(), HEAD)),
-    Row("gate, before {activation}", lambda k: k.gate, lambda k: XavierNormal()),
-    Row("before {activation}", _saturates, lambda k: XavierNormal(_gain(k))),
-    Row("before {activation}", _has_gain, _he_like),
-    Row("before {activation}", lambda k: k.activation is not None, lambda k: XavierNormal()),
-    Row("no activation follows", lambda k: True, lambda k: LecunNormal()),
+    TableRow("before a sine", _is_before_sine, _siren),
+    TableRow("{chain}", _is_looks_linear, _looks_linear),
+    TableRow("{chain}", _is_near_linear, _near_linear),
+    TableRow("output", lambda k: k.head, lambda k: Scaled(LecunNormal(), HEAD)),
+    TableRow("gate, before {activation}", lambda k: k.gate, lambda k: XavierNormal()),
+    TableRow("before {activation}", _saturates, lambda k: XavierNormal(_gain_or_one(k))),
+    TableRow("before {activation}", _has_gain, _he_like),
+    TableRow("before {activation}", lambda k: k.activation is not None, lambda k: XavierNormal()),
+    TableRow("no activation follows", lambda k: True, lambda k: LecunNormal()),
 )

@@ -1,4 +1,4 @@
-"""Replaces the `call` of single layers for a while, on every backend."""
+"""Lets layers run otherwise for a while: with another `call`, no activation or no gradients."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ def intercepted(replacements: Mapping[Any, Replacement]) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         for layer, replacement in replacements.items():
-            stack.enter_context(_attribute(layer, "call", _bound(replacement, layer.call)))
+            stack.enter_context(_attribute(layer, "call", _with_own_call(replacement, layer.call)))
         yield
 
 
@@ -67,7 +67,7 @@ def call_all_times_at_once(layer: Any, inputs: Any, training: Any = None, mask: 
     return ops.reshape(outputs, (*leading, *outputs.shape[1:]))
 
 
-def _bound(replacement: Replacement, call: Any) -> Replacement:
+def _with_own_call(replacement: Replacement, call: Any) -> Replacement:
     return lambda *args, **kwargs: replacement(call, *args, **kwargs)
 
 

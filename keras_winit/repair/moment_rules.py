@@ -74,7 +74,7 @@ def _prelu(passage: Passage) -> Signal:
 
 
 def _dropout(passage: Passage) -> Signal:
-    # In training mode. A kept entry is scaled so that the mean stays the same.
+    # This is dropout in training mode: kept entries are scaled so that the mean stays the same.
     share = 1 - passage.operation.rate
     return signals.kept(passage.input, share, 1 / share if share else 0.0)
 

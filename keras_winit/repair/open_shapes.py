@@ -1,4 +1,4 @@
-"""Fills sizes into symbolic shapes that Keras leaves open though the inputs have them."""
+"""Completes symbolic shapes with sizes that Keras leaves open, although the inputs have them."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -175,7 +175,7 @@ def _base_seed(seed: Any, initializer: Any) -> int:
     if seed is None:
         seed = getattr(initializer, "seed", None) if _is_seeded(initializer) else None
     if seed is None:
-        # Keras' initializers draw theirs so: `keras.utils.set_random_seed` determines it.
+        # Keras' initializers draw their seeds so too: `keras.utils.set_random_seed` sets them.
         return random.randint(1, int(1e9))
     number = as_index(seed)
     if number is None:
@@ -199,7 +199,7 @@ def _output_bias_choices(
 
 
 def _reset_optimizer(optimizer: Any) -> None:
-    """Give the variables of an optimizer the values that those of a new one have."""
+    """Set the variables of an optimizer to the values that a new one would have."""
     if not optimizer.built:
         return
     inner = getattr(optimizer, "inner_optimizer", optimizer)

@@ -10,11 +10,10 @@ import numpy as np
 
 from keras_winit import theory
 from keras_winit.initializers.orthogonal import Orthogonal
-from keras_winit.initializers.placement import Array
 from keras_winit.initializers.wrapping import bound_to, for_block
 from keras_winit.models.graph import Call
 from keras_winit.models.kernels import Kernel
-from keras_winit.models.placed import on_host
+from keras_winit.models.placed import float64_on_host
 from keras_winit.models.valid_taps import valid_share
 from keras_winit.repair import signals
 from keras_winit.repair.changes import Change, stddev
@@ -124,7 +123,7 @@ class SignalWalk:
         if is_first:
             self._progress.reach(owner.name, len(self._rows) + 1, len(self._owners))
         incoming = 1.0 if owner.is_look_up else passage.input.second_moment
-        bias = _values(owner.bias)
+        bias = np.zeros(1) if owner.bias is None else float64_on_host(owner.bias)
         target = self._target - float(bias.var())
         reason = owner.refusal or _reason_if_table_is_given(owner)
         if reason == "quantized":
@@ -141,7 +140,7 @@ class SignalWalk:
             before = stddev(kernel.variable)
             if is_first and not reason:
                 self._draw(kernel, number, target / (fan_in * incoming))
-            incoming = incoming * fan_in * float(np.mean(_values(kernel.variable) ** 2))
+            incoming = incoming * fan_in * float(np.mean(float64_on_host(kernel.variable) ** 2))
             drawn = "" if reason else _name(self._scheme)
             why = reason or f"inputs have the mean square {incoming_before:.3g}, fan_in {fan_in:g}"
             row = Change(owner.name, kernel.name, drawn, why, before, stddev(kernel.variable))
@@ -166,7 +165,7 @@ class SignalWalk:
         shape = tuple(variable.shape)
         chosen = self._recurrent_scheme if kernel.name == "recurrent_kernel" else self._scheme
         scheme = for_block(bound_to(chosen, use, shape), number)
-        values = _values(scheme(shape, "float32"))
+        values = float64_on_host(scheme(shape, "float32"))
         size = float(np.mean(values**2))
         variable.assign((values * math.sqrt(variance / size)).astype(np.float32))
 
@@ -240,12 +239,6 @@ def _reason_if_table_is_given(owner: Owner) -> str:
     scheme = getattr(owner.layer, "embeddings_initializer", None)
     given = isinstance(scheme, keras.initializers.Constant)
     return "loaded" if given else ""
-
-
-def _values(variable: Any) -> Array:
-    if variable is None:
-        return np.zeros(1)
-    return np.asarray(on_host(variable)).astype(np.float64)
 
 
 def _name(scheme: Any) -> str:

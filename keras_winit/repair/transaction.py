@@ -54,7 +54,7 @@ def restored_on_error(function: str, variables: Iterable[Any]) -> Iterator[Progr
         try:
             _restore(saved)
         except KeyboardInterrupt:
-            # A second Ctrl-C; a third one is on the user.
+            # A second Ctrl-C has interrupted this; only a third one leaves it unfinished.
             _restore(saved)
         error.add_note(str(progress))
         raise

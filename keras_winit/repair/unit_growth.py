@@ -1,4 +1,4 @@
-"""Predicts how centred layers of unit variance amplify small changes, in networks at depth."""
+"""Warns if layers whose units have mean 0 and variance 1 amplify gradients too much."""
 
 import math
 import warnings
@@ -45,7 +45,7 @@ def _largest_growth(model: Any) -> tuple[float, int]:
         if is_sum or isinstance(call.operation, NORMALIZATIONS):
             exponent, count = 0.0, 0
         elif structure.kernels[position] and structure.kernel_follows(position):
-            exponent += math.log(_growth(structure.activation(position)))
+            exponent += math.log(_growth(structure.first_activation(position)))
             count += 1
         chains.append((exponent, count))
     exponent, count = max(chains, default=(0.0, 0))
@@ -59,4 +59,4 @@ def _growth(activation: str | None) -> float:
             / theory.gain(activation or "linear", "backward")
         ) ** 2
     except ValueError:
-        return 1.0  # Softmax and others that mix the entries of a row.
+        return 1.0  # Softmax and others mix the entries of a row.

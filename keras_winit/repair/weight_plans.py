@@ -80,7 +80,7 @@ def weight_plans(
 
 
 def _reason_to_leave(variable: Any, owner: Any, wishes: Wishes) -> str:
-    """Return why a weight must be left as it is, or nothing."""
+    """Return why a weight must be left as it is, or an empty string."""
     is_statistic = _is_statistic(variable, owner)
     reasons = {
         "not selected": not wishes.selected(owner),
@@ -114,10 +114,10 @@ def _kernel_choice(kernel: KernelContext, branches: int, wishes: Wishes) -> Choi
     scheme, reason = scaled_by_depth(choice, kernel, branches, wishes.residual, is_auto)
     if kernel.calls > 1:
         reason += f", shared by {kernel.calls} calls"
-    return Choice(_bound(scheme, kernel), reason)
+    return Choice(_bound_to_kernel(scheme, kernel), reason)
 
 
-def _bound(scheme: Any, kernel: KernelContext) -> Any:
+def _bound_to_kernel(scheme: Any, kernel: KernelContext) -> Any:
     """Return a scheme that knows how the layer uses the kernel."""
     use = kernel.kernel.use
     assert use is not None

@@ -12,8 +12,8 @@ from keras_winit import statistics
 from keras_winit.models.call_hook import hooked
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.collector import THREAD, StepCollector
-from keras_winit.monitor.capture.layout import Row
-from keras_winit.monitor.capture.measurements import rectifies, unit_axis
+from keras_winit.monitor.capture.layout import RowSlot
+from keras_winit.monitor.capture.measurements import rectifies, unit_axis_of_output
 from keras_winit.monitor.capture.patches import instrumented_layers
 from keras_winit.monitor.capture.traces import current_trace, is_measurable, no_gradients, trace_of
 from keras_winit.monitor.row_names import is_pre_activation, layer_of
@@ -101,7 +101,9 @@ class ReportCollector(StepCollector):
         with no_gradients():
             values = ops.stop_gradient(tensor)
             self.cosines[name] = statistics.mean_cosine(values)
-            matrix, _ = statistics.flatten(values, None, unit_axis(layer, len(tensor.shape)))
+            matrix, _ = statistics.flatten(
+                values, None, unit_axis_of_output(layer, len(tensor.shape))
+            )
             matrix = matrix[:ENTRIES_COMPARED]
             lengths, _, _ = statistics.norms(lambda: [matrix], self.careful)
             self.unit_sums[name] = statistics.unit_sums(matrix, (1,)), lengths[0]
@@ -118,7 +120,11 @@ class ReportCollector(StepCollector):
         layer, name, tensor, mask, activation, z = row
         saturates = self.capture.can_saturate(activation)
         is_dead = rectifies(layer) and not is_pre_activation(name)
-        kind = unit_axis(layer, len(tensor.shape)), is_dead, activation if saturates else None
+        kind = (
+            unit_axis_of_output(layer, len(tensor.shape)),
+            is_dead,
+            activation if saturates else None,
+        )
 
         def measure(tensor: Any, mask: Any, z: Any) -> Any:
             inner = ReportCollector(self.capture, careful=True)
@@ -132,7 +138,7 @@ class ReportCollector(StepCollector):
         if found is not None:
             self.measured[name], self.cosines[name], self.unit_sums[name] = found
             width, order = self.unit_sums[name][0].shape[0], len(self.rows)
-            self.rows[name] = Row(name, order, width, is_dead, saturates)
+            self.rows[name] = RowSlot(name, order, width, is_dead, saturates)
 
 
 @contextlib.contextmanager

@@ -116,7 +116,7 @@ def random_inputs(model: Any, samples: int | None, seed: int) -> Any:
 
 
 def looked_up_rows(model: Any, spec: Any) -> int | None:
-    """Return the number of rows that an embedding has which looks an input up; None without.
+    """Return the number of rows of the embedding that looks an input up; None if there is none.
 
     An input may be declared as floats all the same.
     """

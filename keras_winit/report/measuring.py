@@ -11,7 +11,7 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_winit import statistics
-from keras_winit.models.layers import unit_axes
+from keras_winit.models.layers import unit_axes_of_kernels
 from keras_winit.models.names import Names
 from keras_winit.models.placed import on_host
 from keras_winit.monitor.capture.capture import Capture
@@ -53,7 +53,7 @@ def measure(one_pass: Pass, names: Names) -> tuple[Measurements, Capture]:
     """Run a model once, forward and backward, and measure all that a report shows."""
     model = one_pass.model
     capture = Capture(PLAN, lambda layer: layer is not model, names)
-    capture.unit_axes, capture.plain_loss = unit_axes(model, names), not model.losses
+    capture.unit_axes, capture.plain_loss = unit_axes_of_kernels(model, names), not model.losses
     measured = run(one_pass, capture)
     if capture.broken is not None:
         raise RuntimeError(f"`signal_report` could not measure the model: {capture.broken}.")

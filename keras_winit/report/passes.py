@@ -49,7 +49,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredPass:
     """The measurements of one pass, on the device.
 
     Args:
@@ -69,7 +69,7 @@ class Measured:
     sizes: dict[str, int]
 
 
-def run(one_pass: Pass, capture: Capture) -> Measured:
+def run(one_pass: Pass, capture: Capture) -> MeasuredPass:
     """Run the model forward and backward, and measure the outputs of all layers."""
     backend = keras.backend.backend()
     classify_activations(one_pass.model, [capture])
@@ -95,14 +95,14 @@ def differentiable(outputs: Any) -> list[Any]:
     return [leaf for leaf in keras.tree.flatten(outputs) if is_measurable(leaf)]
 
 
-def _product(outputs: list[Any], cotangents: list[Any]) -> Any:
+def _inner_product(outputs: list[Any], cotangents: list[Any]) -> Any:
     return sum(
         ops.sum(ops.cast(output, "float32") * cotangent)
         for output, cotangent in zip(outputs, cotangents, strict=True)
     )
 
 
-def _on_tensorflow(one_pass: Pass, capture: Capture) -> Measured:
+def _on_tensorflow(one_pass: Pass, capture: Capture) -> MeasuredPass:
     import tensorflow as tf
 
     class Watching(ReportCollector):
@@ -117,7 +117,7 @@ def _on_tensorflow(one_pass: Pass, capture: Capture) -> Measured:
         with collecting(one_pass.model, collector):
             outputs = one_pass.outputs()
         ends = differentiable(outputs)
-        product = _product(ends, one_pass.cotangents(ends))
+        product = _inner_product(ends, one_pass.cotangents(ends))
     # Within the scope of a `MirroredStrategy`, only the copy of one replica has gradients.
     copies = tf.distribute.get_strategy().experimental_local_results
     sources = [*collector.sources, *(copies(variable.value)[0] for variable in variables)]
@@ -125,10 +125,10 @@ def _on_tensorflow(one_pass: Pass, capture: Capture) -> Measured:
     gradients = [
         tf.convert_to_tensor(one) if isinstance(one, tf.IndexedSlices) else one for one in gradients
     ]
-    return _measured(one_pass, collector, outputs, gradients)
+    return _measured_pass(one_pass, collector, outputs, gradients)
 
 
-def _on_torch(one_pass: Pass, capture: Capture) -> Measured:
+def _on_torch(one_pass: Pass, capture: Capture) -> MeasuredPass:
     import torch
 
     collector, variables = ReportCollector(capture), one_pass.model.trainable_variables
@@ -136,7 +136,7 @@ def _on_torch(one_pass: Pass, capture: Capture) -> Measured:
         with collecting(one_pass.model, collector):
             outputs = one_pass.outputs()
         ends = differentiable(outputs)
-        product = _product(ends, one_pass.cotangents(ends))
+        product = _inner_product(ends, one_pass.cotangents(ends))
     sources = [*collector.sources, *(variable.value for variable in variables)]
     gradients: list[Any] = [None] * len(sources)
     if ends and product.requires_grad:
@@ -145,10 +145,10 @@ def _on_torch(one_pass: Pass, capture: Capture) -> Measured:
         for place, gradient in zip(known, found, strict=True):
             gradients[place] = gradient
     with torch.no_grad():
-        return _measured(one_pass, collector, outputs, gradients)
+        return _measured_pass(one_pass, collector, outputs, gradients)
 
 
-def _on_jax(one_pass: Pass, capture: Capture) -> Measured:
+def _on_jax(one_pass: Pass, capture: Capture) -> MeasuredPass:
     return JaxRunner(one_pass, capture).run()
 
 
@@ -171,7 +171,7 @@ class JaxRunner:
         self._hidden: set[str] = set()
         self._sizes: dict[str, int] = {}
 
-    def run(self) -> Measured:
+    def run(self) -> MeasuredPass:
         """Run the pass."""
         import jax
 
@@ -181,7 +181,7 @@ class JaxRunner:
         outputs, sources = jax.eval_shape(self._shapes, trainable, others, x)
         probes = [np.zeros(source.shape, source.dtype) for source in sources]
         cotangents = self._pass.cotangents(differentiable_shapes(outputs))
-        both_ways = jax.jit(jax.grad(self._product, argnums=(0, 1), has_aux=True))
+        both_ways = jax.jit(jax.grad(self._product_of_pass, argnums=(0, 1), has_aux=True))
         (of_variables, of_rows), (outputs, tensors) = both_ways(
             trainable, probes, others, x, cotangents
         )
@@ -193,14 +193,14 @@ class JaxRunner:
             trainable, [*of_rows, *of_variables], collector.measured, self._pass.y
         )
         found = collector.cosines, collector.unit_sums, norms, self._sizes
-        return Measured(outputs, packed, *found)
+        return MeasuredPass(outputs, packed, *found)
 
     def _forward(self, trainable: Any, others: Any, probes: Any, x: Any) -> Any:
         collector = ReportCollector(self._capture, probes=probes, postpone=True)
         has_argument = getattr(self._model, "_call_has_training_arg", False)
         options = {"training": self._pass.training} if has_argument else {}
         with collecting(self._model, collector):
-            # `stateless_call` passes by the model's own `__call__`.
+            # `stateless_call` bypasses the model's own `__call__`.
             collector.notify("collect_inputs", x)
             outputs, _ = self._model.stateless_call(trainable, others, x, **options)
         return outputs, collector
@@ -209,18 +209,20 @@ class JaxRunner:
         outputs, collector = self._forward(trainable, others, (), x)
         return outputs, collector.sources
 
-    def _product(self, trainable: Any, probes: Any, others: Any, x: Any, cotangents: Any) -> Any:
+    def _product_of_pass(
+        self, trainable: Any, probes: Any, others: Any, x: Any, cotangents: Any
+    ) -> Any:
         outputs, collector = self._forward(trainable, others, probes, x)
         rows = collector.postponed or []
         self._rows = [(layer, name, activation) for layer, name, _, _, activation, _ in rows]
         self._places, self._hidden = collector.places, collector.hidden
         tensors = [(tensor, mask, z) for _, _, tensor, mask, _, z in rows]
-        return _product(differentiable(outputs), cotangents), (outputs, tensors)
+        return _inner_product(differentiable(outputs), cotangents), (outputs, tensors)
 
     def _finish(self, rows: Any, values: Any, gradients: Any, measured: Any, y: Any) -> Any:
         collector = self._new_collector()
         collector.rows, collector.measured = dict(rows), measured
-        result = _measured(replace(self._pass, y=y), collector, None, gradients, values)
+        result = _measured_pass(replace(self._pass, y=y), collector, None, gradients, values)
         self._sizes = result.sizes
         return result.packed, result.gradient_norms
 
@@ -239,13 +241,13 @@ def differentiable_shapes(outputs: Any) -> list[Any]:
     ]
 
 
-def _measured(
+def _measured_pass(
     one_pass: Pass,
     collector: ReportCollector,
     outputs: Any,
     gradients: list[Any],
     values: Any = None,
-) -> Measured:
+) -> MeasuredPass:
     """Measure gradients and variables, and pack everything.
 
     Args:
@@ -277,7 +279,7 @@ def _measured(
         tensors = [ops.cast(gradient, "float32") for gradient in of_rows.values()]
         lengths, _, _ = statistics.norms(lambda: tensors, collector.careful)
         norms = dict(zip(of_rows, lengths, strict=True))
-    return Measured(
+    return MeasuredPass(
         outputs=outputs,
         packed=collector.packed(collector.measured, None),
         cosines=collector.cosines,

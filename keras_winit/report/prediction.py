@@ -16,11 +16,11 @@ import keras
 import numpy as np
 
 from keras_winit import theory
-from keras_winit.models.activation_chains import KEEPING_VALUES, is_from_keras
 from keras_winit.models.graph import Call, Trace
 from keras_winit.models.kernels import kernel_uses, kernel_variable
+from keras_winit.models.last_activations import KEEPING_VALUES, is_from_keras
 from keras_winit.models.names import Names
-from keras_winit.models.placed import on_host
+from keras_winit.models.placed import float64_on_host
 from keras_winit.models.valid_taps import valid_share
 from keras_winit.monitor.row_names import row_name
 from keras_winit.theory.activations import Activation, find_activation
@@ -73,7 +73,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Signal:
+class SignalMoments:
     """Moments of a signal, and what the gradient meets on its way back through the last call.
 
     Args:
@@ -106,7 +106,7 @@ class Signal:
 
 
 def predict(
-    trace: Trace | None, names: Names, start: Signal | None, training: bool
+    trace: Trace | None, names: Names, start: SignalMoments | None, training: bool
 ) -> dict[str, Prediction]:
     """Return predictions by row name, for the layers that theory covers.
 
@@ -135,8 +135,10 @@ def predict(
     return predictions
 
 
-def _signals(calls: Sequence[Call], start: Signal, training: bool) -> list[Signal | None]:
-    signals: list[Signal | None] = []
+def _signals(
+    calls: Sequence[Call], start: SignalMoments, training: bool
+) -> list[SignalMoments | None]:
+    signals: list[SignalMoments | None] = []
     for call in calls:
         before = None
         if call.takes_model_input and not call.inputs and len(call.arguments) == 1:
@@ -152,7 +154,7 @@ def _signals(calls: Sequence[Call], start: Signal, training: bool) -> list[Signa
     return signals
 
 
-def _after(call: Call, before: Signal, training: bool) -> Signal | None:
+def _after(call: Call, before: SignalMoments, training: bool) -> SignalMoments | None:
     """Return the signal after a call; None if theory does not cover it."""
     operation = call.operation
     if not is_from_keras(operation):
@@ -165,7 +167,7 @@ def _after(call: Call, before: Signal, training: bool) -> Signal | None:
     if isinstance(operation, PREDICTABLE):
         linear = _after_kernel(operation, before)
         return None if linear is None else _after_activation(operation.activation, linear)
-    function = _activation(operation)
+    function = _known_activation(operation)
     return None if function is None else _after_activation(function, kept)
 
 
@@ -173,7 +175,7 @@ def _rate(layer: Any) -> float:
     return float(getattr(layer, "rate", getattr(layer, "stddev", 0.0)))
 
 
-def _activation(operation: Any) -> Any:
+def _known_activation(operation: Any) -> Any:
     """Return what `find_activation` takes for a layer or an operation; None if it is none."""
     if isinstance(operation, layers.Activation):
         return operation.activation
@@ -193,11 +195,11 @@ def vars_of_call(operation: Any) -> dict[str, Any]:
     return arguments
 
 
-def _after_kernel(layer: Any, before: Signal) -> Signal | None:
+def _after_kernel(layer: Any, before: SignalMoments) -> SignalMoments | None:
     uses = kernel_uses(layer)
     if not uses or list(uses) != ["kernel"] or uses["kernel"] is None:
         return None
-    values = _values(kernel_variable(layer, "kernel"))
+    values = float64_on_host(kernel_variable(layer, "kernel"))
     fan_in, fan_out = theory.fans(values.shape, **vars(uses["kernel"]))
     square = float(np.mean(values**2))
     mean_square = float(np.mean(values)) ** 2
@@ -207,19 +209,15 @@ def _after_kernel(layer: Any, before: Signal) -> Signal | None:
     if getattr(layer, "padding", "valid") != "valid" and None in before.shape[1:]:
         return None
     share = valid_share(layer, before.shape)
-    bias = _values(layer.bias) if getattr(layer, "bias", None) is not None else np.zeros(1)
+    bias = float64_on_host(layer.bias) if getattr(layer, "bias", None) is not None else np.zeros(1)
     of_bias = float(np.mean(bias**2))
     of_signal = square * fan_in * share * before.square
     q = of_signal + of_bias
     cosine = (of_signal * before.cosine + of_bias) / q if q > 0 else before.cosine
-    return Signal(0.0, q, cosine, normal=True, growth=square * fan_out * share)
+    return SignalMoments(0.0, q, cosine, normal=True, growth=square * fan_out * share)
 
 
-def _values(variable: Any) -> Any:
-    return np.asarray(on_host(variable)).astype(np.float64)
-
-
-def _after_activation(function: Any, before: Signal) -> Signal | None:
+def _after_activation(function: Any, before: SignalMoments) -> SignalMoments | None:
     if function in (None, keras.activations.linear):
         return before
     if not before.normal:
@@ -231,7 +229,7 @@ def _after_activation(function: Any, before: Signal) -> Signal | None:
         return None
     cosine = min(max(before.cosine, -1.0), 1.0)
     pairs = pair_mean_by_series(quadrature, cosine, before.square)
-    return Signal(
+    return SignalMoments(
         mean=quadrature.mean(quadrature.values),
         square=square,
         cosine=pairs / square if square > 0 else cosine,
@@ -241,7 +239,7 @@ def _after_activation(function: Any, before: Signal) -> Signal | None:
     )
 
 
-def _gradients(trace: Trace, signals: list[Signal | None]) -> dict[int, float]:
+def _gradients(trace: Trace, signals: list[SignalMoments | None]) -> dict[int, float]:
     """Return the predicted gradient of each call of a plain chain, back from the output.
 
     Only the calls from which a single path without unknown calls leads to the only output have

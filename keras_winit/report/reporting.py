@@ -25,7 +25,7 @@ from keras_winit.monitor.records import Record
 from keras_winit.report.data import report_batch
 from keras_winit.report.measuring import measure, report_names
 from keras_winit.report.passes import Pass
-from keras_winit.report.prediction import Prediction, Signal, predict
+from keras_winit.report.prediction import Prediction, SignalMoments, predict
 from keras_winit.report.rows import LayerRow, make_rows
 from keras_winit.report.table import as_html, as_text
 from keras_winit.report.verdict import changes, verdict
@@ -222,7 +222,7 @@ def _predictions(
     square = float(np.mean(values**2))
     if not math.isfinite(square) or math.isnan(cosine):
         return {}
-    start = Signal(float(values.mean()), square, cosine, False, tuple(values.shape))
+    start = SignalMoments(float(values.mean()), square, cosine, False, tuple(values.shape))
     return predict(trace, names, start, training)
 
 

@@ -51,7 +51,7 @@ COLUMNS = (
     Column("theory", "predicted_gradient", 9, ".3g"),
     Column("chi", "chi", 9, ".2g"),
 )
-# Columns that are left out where all their numbers are smaller, which would show as zero.
+# Columns that are usually zero are left out if all their numbers are below this share.
 LEAST_SHARE = 0.005
 USUALLY_ZERO = ("dead_share", "saturated_share", "repeated_share", "nonfinite")
 

@@ -13,7 +13,7 @@ REINITIALIZE = "`keras_winit.reinitialize(model)`"
 # Stands for the code that draws one layer anew.
 ONE_LAYER = "{reinitialize}"
 
-# New weights repair these, if the layers do not have a fitting scheme already.
+# The rules whose findings new weights repair, unless the layers already have a fitting scheme.
 OF_WEIGHTS = (
     *("vanishing_forward", "exploding_forward", "vanishing_backward", "exploding_backward"),
     *("wrong_init_for_activation", "saturated", "dead_units", "constant_units"),
@@ -147,7 +147,7 @@ def changes(findings: Findings) -> tuple[str, ...]:
     """Return what to change, one text for each remedy, the worst findings first."""
     serious = [finding for finding in findings if finding.severity != "info"]
     layers_of: dict[str, list[str]] = {}
-    for finding in _flat(serious):
+    for finding in _roots_and_repaired(serious):
         # Remedies that differ only in the name of their layer are one.
         remedy = finding.remedy.replace(reinitialize_code(finding.layer), ONE_LAYER)
         layers_of.setdefault(remedy, []).append(finding.layer)
@@ -161,7 +161,7 @@ def changes(findings: Findings) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _flat(findings: Sequence[Finding]) -> Iterator[Finding]:
+def _roots_and_repaired(findings: Sequence[Finding]) -> Iterator[Finding]:
     """Yield the roots, and the consequences that new weights in the same layers repair."""
     for finding in findings:
         yield finding

@@ -101,7 +101,7 @@ def reduce_units(
         `Moments`, or `Units` where the careful measure was taken.
     """
     if careful or counts is not None:
-        return Units(*_careful(values, counts))
+        return Units(*_careful_units(values, counts))
     samples = values.shape[0] or ops.shape(values)[0]
     if not backend_is("torch"):
         low, high, mean, variances, nonzero = quick_moments(values, per_row)
@@ -109,7 +109,7 @@ def reduce_units(
     moments = quick_moments_on_torch(values, per_row)
     if moments is None:
         # The measure is taken at once, because later code may change a tensor in place.
-        return Units(*_careful(values, None))
+        return Units(*_careful_units(values, None))
     low, high, mean, variances, nonzero = moments
     return Moments(low, high, mean, variances, nonzero, samples, None)
 
@@ -131,17 +131,19 @@ def join_units(layers: Sequence[Moments | Units]) -> tuple[Units, Any]:
         columns = zip(*((m.low, m.high, m.mean, *m.variances) for m in quick), strict=True)
         low, high, mean, *variances = [ops.concatenate(column) for column in columns]
         stddev = stddev_of(variances)
-        joined = _joined(quick, low, high, mean, stddev)
+        joined = _joined_quick_units(quick, low, high, mean, stddev)
         if not backend_is("torch"):
             sound = are_sound(low, high, mean, stddev)
         if not backend_is("torch") and not is_traced_by_jax(low):
-            joined = cond(sound, lambda: joined, lambda: _all_careful(quick))
+            joined = cond(sound, lambda: joined, lambda: _joined_careful_units(quick))
             sound = True
         parts.insert(0, Units(*joined))
     return Units(*map(ops.concatenate, zip(*parts, strict=True))), sound
 
 
-def _joined(layers: Sequence[Moments], low: Any, high: Any, mean: Any, stddev: Any) -> Units:
+def _joined_quick_units(
+    layers: Sequence[Moments], low: Any, high: Any, mean: Any, stddev: Any
+) -> Units:
     samples = as_floats([layer.samples for layer in layers])
     entries = samples * as_floats([layer.low.shape[0] for layer in layers])
     if backend_is("jax"):
@@ -170,13 +172,13 @@ def _joined(layers: Sequence[Moments], low: Any, high: Any, mean: Any, stddev: A
     )
 
 
-def _all_careful(layers: Sequence[Moments]) -> Units:
-    parts = [_careful(layer.values, None) for layer in layers]
+def _joined_careful_units(layers: Sequence[Moments]) -> Units:
+    parts = [_careful_units(layer.values, None) for layer in layers]
     return Units(*map(ops.concatenate, zip(*parts, strict=True)))
 
 
 @traced_once
-def _careful(values: Any, counts: Any) -> Units:
+def _careful_units(values: Any, counts: Any) -> Units:
     """Take the careful measure of one layer."""
     valid, width = finite(values, counts), values.shape[1]
     number = ops.sum(ops.cast(valid, "float32"), axis=0)

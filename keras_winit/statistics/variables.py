@@ -131,7 +131,7 @@ def norms(tensors: Callable[[], Sequence[Any]], careful: bool = False) -> tuple[
         `join_units`.
     """
     if careful:
-        return *_careful(tensors()), True
+        return *_careful_norms(tensors()), True
     quick = tensors()
     lengths = _quick_norms(quick)
     if is_traced_by_jax(lengths):
@@ -141,7 +141,7 @@ def norms(tensors: Callable[[], Sequence[Any]], careful: bool = False) -> tuple[
         exact = cond(
             ops.all(sound),
             lambda: (lengths, ops.zeros_like(lengths)),
-            lambda: _careful(tensors()),
+            lambda: _careful_norms(tensors()),
         )
         return *exact, True
     nonfinite = ops.zeros_like(lengths)
@@ -162,7 +162,7 @@ def _quick_norms(tensors: Sequence[Any]) -> Any:
         return tf.sqrt(2 * tf.stack([tf.nn.l2_loss(values) for values in tensors]))
     # The factor makes sure that a norm of zero means zeros and no underflow: a second reduction
     # that distinguishes them would double the time to compile.
-    groups, squares = _groups(tensors), []
+    groups, squares = _groups_of_equal_length(tensors), []
     for indices in groups:
         stacked = ops.stack([tensors[index] for index in indices])
         axes = tuple(range(1, len(stacked.shape)))
@@ -171,7 +171,7 @@ def _quick_norms(tensors: Sequence[Any]) -> Any:
     return ops.sqrt(ops.take(ops.concatenate(squares), order)) / SCALE
 
 
-def _groups(tensors: Sequence[Any]) -> list[list[int]]:
+def _groups_of_equal_length(tensors: Sequence[Any]) -> list[list[int]]:
     """Return groups of indices: vectors of one length together, all other tensors alone.
 
     XLA compiles one reduction of many vectors far faster than many reductions of one.
@@ -183,7 +183,7 @@ def _groups(tensors: Sequence[Any]) -> list[list[int]]:
     return [*groups.values()]
 
 
-def _careful(tensors: Sequence[Any]) -> tuple[Any, Any]:
+def _careful_norms(tensors: Sequence[Any]) -> tuple[Any, Any]:
     pairs = [_careful_norm(tensor) for tensor in tensors]
     lengths, nonfinite = zip(*pairs, strict=True)
     return ops.stack(lengths), ops.stack(nonfinite)

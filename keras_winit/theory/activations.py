@@ -158,11 +158,11 @@ def _user_function(
     """Wrap a function to take and return float64 arrays; measure the resolution it has."""
 
     def evaluate(x: Array, **options: Any) -> Array:
-        return np.asarray(_on_host(function(x, **options)), np.float64)
+        return np.asarray(_detached(function(x, **options)), np.float64)
 
     try:
         with np.errstate(all="ignore"):
-            dtype = np.asarray(_on_host(function(PROBE, **arguments))).dtype
+            dtype = np.asarray(_detached(function(PROBE, **arguments))).dtype
             evaluate(PROBE, **arguments)
     except Exception as error:
         raise ValueError(
@@ -173,7 +173,7 @@ def _user_function(
     return evaluate, float(np.finfo(dtype if is_floating else np.float64).eps)
 
 
-def _on_host(result: Any) -> Any:
+def _detached(result: Any) -> Any:
     """Detach a PyTorch tensor from its graph and device; return anything else as it is."""
     return result.detach().cpu() if hasattr(result, "detach") else result
 

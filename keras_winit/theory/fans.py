@@ -93,10 +93,9 @@ def fans(
     Raises:
         TypeError: If a size, a stride, an axis or a number of groups or gates is not an integer.
         ValueError: If one of them is too small or not below 2**63, a fan is too large for a
-            float, the kind is unknown, an axis
-            lies outside the shape or is given twice, the kernel has too few axes for its kind,
-            its outputs cannot be split into so many groups and gates, or the strides do not fit
-            its window.
+            float, the kind is unknown, an axis lies outside the shape or is given twice, the
+            kernel has too few axes for its kind, its outputs cannot be split into so many groups
+            and gates, or the strides do not fit its window.
 
     Example:
         >>> fans((3, 3, 64, 128))
@@ -217,7 +216,7 @@ def _input_and_output_axes(
     input_axes: Sequence[int] | None,
     output_axes: Sequence[int] | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Count both from 0, and replace one that is None by the axes that the other leaves."""
+    """Count the axes of both sides from 0; a side that is None gets those that the other leaves."""
     rank = len(shape)
     if not (_are_axes(input_axes) and _are_axes(output_axes)):
         raise TypeError(

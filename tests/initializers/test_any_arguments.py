@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.fitting import NEEDED, fitting
 from support.hostile import anything, assert_refusal
 from support.laws import numpy
+from support.supported_shapes import NEEDED, fitting
 
 from keras_winit.initializers import REGISTRY
 from keras_winit.initializers.base import DTYPES

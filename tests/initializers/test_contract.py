@@ -9,8 +9,8 @@ import re
 import keras
 import numpy as np
 import pytest
-from support.fitting import CHAIN_SCHEMES, NEEDED, fits, fitting, make
 from support.laws import numpy
+from support.supported_shapes import CHAIN_SCHEMES, NEEDED, fits, fitting, make
 
 import keras_winit
 from keras_winit.initializers import REGISTRY

@@ -7,8 +7,8 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from support.fitting import CHAIN_SCHEMES, NEEDED, fits, make
 from support.laws import numpy
+from support.supported_shapes import CHAIN_SCHEMES, NEEDED, fits, make
 
 import keras_winit
 from keras_winit.initializers import REGISTRY

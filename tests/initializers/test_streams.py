@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pytest
-from support.fitting import fitting, make
 from support.laws import numpy
+from support.supported_shapes import fitting, make
 
 import keras_winit
 from keras_winit.initializers import REGISTRY, streams

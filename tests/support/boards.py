@@ -1,4 +1,4 @@
-"""A record and a finding to write, and TensorBoard's own readers to read them back."""
+"""Writers with records to write, and TensorBoard's own readers to read them back."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""Small models to train with the monitor, and lookups in its records."""
+"""Trains small models with the monitor, and looks rows up in its records."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Records to draw, and what can be read back from a picture."""
+"""Makes records to draw, and reads pixels, cells and labels back from a picture."""
 
 import numpy as np
 from support.boards import FINDING

@@ -28,7 +28,7 @@ def make_part(name, **options):
 
 
 def make_facts(parts=None, **options):
-    """Facts about layers `NAMES`, except for the options of some parts."""
+    """Make facts about the layers `NAMES`, with other options for some parts."""
     made = {name: make_part(name, **(parts or {}).get(name, {})) for name in NAMES}
     return ModelFacts(parts=made, **options)
 
@@ -36,7 +36,7 @@ def make_facts(parts=None, **options):
 def make_record(
     step=0, layers=None, variables=None, loss=2.3, inputs=None, targets=None, samples=()
 ):
-    """A healthy record, except for given statistics by layer, by variable and of the data.
+    """Make a healthy record, except for given statistics of layers, variables and data.
 
     `samples` are the entries of each unit, by layer.
     """

@@ -1,4 +1,4 @@
-"""Setups of small models, and what the rules find in them without any training."""
+"""Reads the setups of small models, and applies the rules to them without any training."""
 
 import keras
 from support.planted import make_record

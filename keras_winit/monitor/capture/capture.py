@@ -1,4 +1,4 @@
-"""The order for one monitor: what it captures from a model, and what it could not capture."""
+"""The request of one monitor: what to capture from a model, and what could not be captured."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,7 +16,7 @@ NO_OPTIMIZER = "was not called by this step; others than the model's own are not
 
 
 class Capture:
-    """An order to capture: the statistics and layers, and what could not be captured of them.
+    """The statistics and layers that one monitor asks for, and what could not be captured.
 
     Args:
         plan: Statistics to measure.
@@ -31,10 +31,10 @@ class Capture:
         self.unseen: dict[str, str] = {}
         # The error that ended the capture.
         self.broken: str | None = None
-        # Called when a step fails, because it may be the last one.
+        # This is called when a step fails, because that step may be the last one.
         self.on_failure: Callable[[], None] = lambda: None
-        # Known from the first step on: the unit axes of each kernel by the variable's name,
-        # and whether the loss has neither penalties nor sample weights.
+        # These are known from the first step on: the unit axes of each kernel by the variable's
+        # name, and whether the loss has neither penalties nor sample weights.
         self.unit_axes: dict[str, tuple[int, ...]] | None = None
         self.plain_loss: bool | None = None
         # The activations and whether they can saturate, by `id`.

@@ -16,9 +16,9 @@ from keras_winit.monitor.capture.capture import (
     NOT_DENSE,
     Capture,
 )
-from keras_winit.monitor.capture.layout import Layout, Row
+from keras_winit.monitor.capture.layout import Layout, RowSlot
 from keras_winit.monitor.capture.measurements import (
-    Measured,
+    MeasuredRow,
     MeasuredVariables,
     Output,
     Update,
@@ -28,7 +28,7 @@ from keras_winit.monitor.capture.measurements import (
     measure_variables,
     pack,
     rectifies,
-    unit_axis,
+    unit_axis_of_output,
 )
 from keras_winit.monitor.capture.plan import INPUT, TARGET
 from keras_winit.monitor.capture.traces import (
@@ -70,8 +70,8 @@ class StepCollector:
         self.capture, self.careful = capture, careful
         # The level of tracing at which tensors can be measured, and that of the whole step.
         self.trace = self.step_trace = current_trace()
-        self.rows: dict[str, Row] = {}
-        self.measured: dict[str, Measured] = {}
+        self.rows: dict[str, RowSlot] = {}
+        self.measured: dict[str, MeasuredRow] = {}
         # The updates and what was measured of them, by the names of the variables with which the
         # optimizer was called.
         self.applied: dict[tuple[str, ...], dict[str, Update]] = {}
@@ -166,7 +166,7 @@ class StepCollector:
             name=name,
             values=tensor,
             mask=mask,
-            unit_axis=unit_axis(layer, len(tensor.shape)),
+            unit_axis=unit_axis_of_output(layer, len(tensor.shape)),
             rectifier=rectifies(layer) and not is_pre_activation(name),
             activation=activation if self.capture.can_saturate(activation) else None,
             z=z,
@@ -207,7 +207,7 @@ class StepCollector:
         except Exception as error:
             self.capture.note_unseen("optimizer", one_line(error))
 
-    def packed(self, measured: dict[str, Measured], loss: Any) -> Any:
+    def packed(self, measured: dict[str, MeasuredRow], loss: Any) -> Any:
         """Return the packed vector of the step, of shape (replicas, size).
 
         Args:
@@ -238,7 +238,7 @@ class StepCollector:
                 vector = ops.where(is_own, float(count) * vector, 0.0)
         return vector
 
-    def _note_missing_rows(self, measured: dict[str, Measured]) -> None:
+    def _note_missing_rows(self, measured: dict[str, MeasuredRow]) -> None:
         # A layer that was hidden at first may have been measured later: a model may run once
         # to find its shapes.
         for name in sorted((self.hidden | self.rows.keys()) - measured.keys()):

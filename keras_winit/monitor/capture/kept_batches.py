@@ -132,7 +132,7 @@ def non_finite_data(batches: Sequence[Any]) -> list[NonFiniteData]:
                 one = _count(name, array)
                 if one.count:
                     found.setdefault(name, []).append(one)
-    return [_joined(parts) for parts in found.values()]
+    return [_joined_counts(parts) for parts in found.values()]
 
 
 def _holds(array: Any, dtypes: Sequence[str]) -> bool:
@@ -154,7 +154,7 @@ def _count(name: str, array: Any) -> NonFiniteData:
     return NonFiniteData(name, int(by_column.sum()), columns, width)
 
 
-def _joined(parts: Sequence[NonFiniteData]) -> NonFiniteData:
+def _joined_counts(parts: Sequence[NonFiniteData]) -> NonFiniteData:
     columns = sorted({column for part in parts for column in part.columns})
     count = sum(part.count for part in parts)
     return NonFiniteData(parts[0].name, count, tuple(columns), parts[0].width)

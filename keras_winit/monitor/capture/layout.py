@@ -17,7 +17,7 @@ NUMBER, LOSS, SOUND, HEADER = range(4)
 
 
 @dataclass(frozen=True)
-class Row:
+class RowSlot:
     """One output of a layer, its pre-activation, or the model's data, in the packed vector.
 
     Args:
@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Slot:
+class VariableSlot:
     """One variable in the packed vector.
 
     Args:
@@ -64,8 +64,8 @@ class Layout:
     """
 
     plan: Plan
-    rows: tuple[Row, ...]
-    updates: tuple[tuple[Slot, ...], ...]
+    rows: tuple[RowSlot, ...]
+    updates: tuple[tuple[VariableSlot, ...], ...]
     loss: bool
 
     @functools.cached_property
@@ -206,7 +206,7 @@ def _places(layout: Layout) -> Places:
     )
 
 
-def _block(slots: tuple[Slot, ...], start: int) -> Block:
+def _block(slots: tuple[VariableSlot, ...], start: int) -> Block:
     learns = np.array([slot.learns for slot in slots], bool)
     sums, owners = [start + 2 * len(slots) + 2 * int(learns.sum())], []
     for number, slot in enumerate(slots):

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_winit import statistics
-from keras_winit.monitor.capture.layout import Row, Slot
+from keras_winit.monitor.capture.layout import RowSlot, VariableSlot
 from keras_winit.monitor.capture.plan import QUANTILES, Plan
 from keras_winit.statistics.graph import as_floats, float32, traced_once
 
@@ -50,7 +50,7 @@ class Output:
     z: Any = None
 
 
-def unit_axis(layer: Any, rank: int) -> int:
+def unit_axis_of_output(layer: Any, rank: int) -> int:
     """Return the axis of the units in a layer's output of this rank.
 
     The image data format of Keras decides for an image whose layer does not say.
@@ -74,7 +74,7 @@ def rectifies(layer: Any) -> bool:
     return any(inspect.unwrap(activation) is rectifier for rectifier in RECTIFIERS)
 
 
-class Measured(NamedTuple):
+class MeasuredRow(NamedTuple):
     """Measurements of one row that need no other row; `pack` joins those of all rows."""
 
     units: Any
@@ -82,7 +82,9 @@ class Measured(NamedTuple):
     spread: Any
 
 
-def measure(plan: Plan, output: Output, order: int, careful: bool = False) -> tuple[Row, Measured]:
+def measure(
+    plan: Plan, output: Output, order: int, careful: bool = False
+) -> tuple[RowSlot, MeasuredRow]:
     """Measure one row.
 
     Args:
@@ -100,8 +102,8 @@ def measure(plan: Plan, output: Output, order: int, careful: bool = False) -> tu
     per_row = statistics.samples_per_row(output.values.shape, output.unit_axis)
     units = statistics.reduce_units(values, counts, per_row, careful)
     return (
-        Row(output.name, order, values.shape[1], output.rectifier, activation is not None),
-        Measured(units, flat, _spread(plan)(values, counts)),
+        RowSlot(output.name, order, values.shape[1], output.rectifier, activation is not None),
+        MeasuredRow(units, flat, _spread(plan)(values, counts)),
     )
 
 
@@ -173,7 +175,7 @@ class MeasuredVariables(NamedTuple):
         sound: Whether the vector is exact, see `statistics.norms`.
     """
 
-    slots: tuple[Slot, ...]
+    slots: tuple[VariableSlot, ...]
     vector: Any
     sound: Any
 
@@ -189,7 +191,7 @@ def measure_variables(
     for name, weight, gradient, _, axes in updates:
         units = math.prod(weight.shape[axis] for axis in axes) if axes else 0
         learns = gradient is not None
-        slot = Slot(name, learns, units * of_weight, units * (of_gradient and learns))
+        slot = VariableSlot(name, learns, units * of_weight, units * (of_gradient and learns))
         slots.append(slot)
         if slot.weight_units:
             sums.append(statistics.unit_sums(float32(weight), axes))
@@ -212,7 +214,7 @@ def measure_variables(
 def pack(
     number: int,
     loss: Any,
-    rows: Sequence[Measured],
+    rows: Sequence[MeasuredRow],
     variables: Sequence[MeasuredVariables],
 ) -> Any:
     """Return all measurements of a step as one vector, so that one read fetches them.
@@ -241,6 +243,6 @@ def pack(
     return ops.concatenate([as_floats([float(number), loss, all_sound]), *parts])
 
 
-def is_unjoined(measured: Measured) -> bool:
+def is_unjoined(measured: MeasuredRow) -> bool:
     """Return whether `join_units` has work to do for a row."""
     return isinstance(measured.units, statistics.Moments)

@@ -1,4 +1,4 @@
-"""Instruments an optimizer: gradients as it gets them, unscaled, and the updates it makes."""
+"""Instruments an optimizer to capture its gradients, unscaled, and the updates that it makes."""
 
 import contextlib
 import functools
@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_winit.models.layers import unit_axes
+from keras_winit.models.layers import unit_axes_of_kernels
 from keras_winit.monitor.capture.collector import active_collectors
 from keras_winit.monitor.capture.traces import no_gradients, replica_count_and_id
 from keras_winit.monitor.error_text import one_line
@@ -104,7 +104,7 @@ def _collect(
     for collector in collectors:
         if collector.capture.unit_axes is None:
             # This is not done earlier, because some models are built by their first step.
-            collector.capture.unit_axes = unit_axes(model, collector.capture.names)
+            collector.capture.unit_axes = unit_axes_of_kernels(model, collector.capture.names)
     updates = []
     with no_gradients():
         for variable, gradient, *weights in zip(variables, gradients, before, after, strict=True):
@@ -119,7 +119,7 @@ def _collect(
             if gradient is not None:
                 gradient = _at_least_float32(gradient)
                 if None in gradient.shape:
-                    # The gradient of a product over axes of unknown size.
+                    # A gradient of a product over axes of unknown size lacks a static shape.
                     gradient = ops.reshape(gradient, old.shape)
                 gradient = gradient if scale is None else gradient / scale
             updates.append((variable, old, gradient, new))
@@ -139,7 +139,7 @@ def _dense_gradient(gradient: Any) -> Any:
     import tensorflow as tf
 
     if isinstance(gradient, tf.IndexedSlices):
-        # Rows of an embedding; the same row may occur several times.
+        # The gradient consists of rows of an embedding, of which one may occur several times.
         gradient = tf.math.unsorted_segment_sum(
             gradient.values, gradient.indices, gradient.dense_shape[0]
         )

@@ -75,7 +75,7 @@ class SharedContext:
 
 
 def classify_activations(model: Any, captures: Sequence[Capture]) -> None:
-    """Find out which activations can saturate, by real numbers, so not within a trace."""
+    """Find out which activations can saturate, by running them; not possible within a trace."""
     for layer in model._flatten_layers():
         activation = _own_activation(layer)
         if activation is None or all(capture.knows(activation) for capture in captures):
@@ -217,7 +217,7 @@ def split_carried(model: Any, variables: Any) -> tuple[list[Any], tuple[Any, Any
     return list(variables[:count]), variables[count] if len(variables) > count else nothing
 
 
-def _joined(earlier: Any, collectors: Sequence[StepCollector]) -> list[dict[str, Any]]:
+def _joined_measurements(earlier: Any, collectors: Sequence[StepCollector]) -> list[dict[str, Any]]:
     """Return, for each collector, what was measured earlier and what it holds."""
     return [
         {**before, **collector.measured}
@@ -252,7 +252,7 @@ def _carry_through_gradient(model: Any, put: Put) -> None:
             for collector in collectors:
                 collector.notify("collect_inputs", args)
             outputs, others, *rest = forward(trainable_variables, others, *args, **kwargs)
-            measured = _joined(earlier, collectors)
+            measured = _joined_measurements(earlier, collectors)
         return outputs, [*others, (measured, loss)], *rest
 
     def stateless_compute_loss(
@@ -270,7 +270,7 @@ def _carry_through_gradient(model: Any, put: Put) -> None:
             loss, (trainable, others, metrics) = compute(
                 trainable_variables, others, metrics_variables, *args, **kwargs
             )
-            measured = _joined(measured, collectors)
+            measured = _joined_measurements(measured, collectors)
         return loss, (trainable, [*others, (measured, loss)], metrics)
 
     put(model, "stateless_call", stateless_call)

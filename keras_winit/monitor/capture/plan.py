@@ -1,4 +1,4 @@
-"""Names the statistics there are, and which of them a monitor measures."""
+"""Names of all statistics, and the plan of those that a monitor measures."""
 
 import functools
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ class StepCounter:
 
     def __init__(self, model: Any = None) -> None:
         self.model, self.next = model, 0
-        # Our number and the optimizer's, when they were last compared.
+        # The steps that we and the optimizer had counted when the two were last compared.
         self._compared: tuple[int, int] | None = None
         self._agree = True
 

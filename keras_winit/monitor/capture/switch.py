@@ -7,8 +7,8 @@ from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.kept_batches import KeptBatches
 from keras_winit.monitor.capture.train_function import CapturingFunction, Receiver
 
-# Number of compiled functions to keep: one for each set of monitors that watch the same step,
-# of which three monitors make four.
+# Number of compiled functions to keep: one for each set of monitors that watch the same step.
+# Three monitors may form four such sets or more.
 MAX_FUNCTIONS = 8
 
 
@@ -50,7 +50,7 @@ class Switch:
     """Makes a model's next train call a capturing one, and keeps the functions for it."""
 
     def __init__(self) -> None:
-        # The keys are what is captured, because another monitor may want the same step.
+        # A key holds several captures if several monitors want the same step.
         self._functions: dict[tuple[Capture, ...], CapturingFunction] = {}
 
     def arm(self, model: Any, capture: Capture, receive: Receiver) -> None:
@@ -69,7 +69,7 @@ class Switch:
             _put(model, original)
             function = self._functions[captures] = CapturingFunction(model, captures)
             if len(self._functions) > MAX_FUNCTIONS:
-                # The oldest belongs to a set of monitors that may no longer exist.
+                # The oldest function belongs to a set of monitors that may no longer exist.
                 del self._functions[next(iter(self._functions))]
         _put(model, SingleCall(model, original, function, receivers, keepers))
 

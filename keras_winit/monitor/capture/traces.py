@@ -1,4 +1,4 @@
-"""Tells where a tensor comes from: its level of tracing, replica, layout and dtype."""
+"""Tells in which trace and replica code runs, and which tensors can be measured there."""
 
 import contextlib
 import inspect
@@ -22,7 +22,7 @@ def current_trace() -> Any:
         return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     import torch
 
-    # It differs within `backward`, where a checkpoint runs its layers again.
+    # The id differs within `backward`, where a checkpoint runs its layers again.
     return torch._C._current_graph_task_id()
 
 

@@ -13,7 +13,7 @@ from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.warning import warn
 
-# Records that the rules of this package look back on, at most.
+# Largest number of records that the rules of this package look back on.
 LOOKBACK = 64
 
 

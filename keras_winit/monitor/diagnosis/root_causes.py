@@ -123,12 +123,12 @@ LEAST_VARIANCE_RATIO = 10.0
 
 # Gradients grow at most with the square of a signal: it enters through the error and through the
 # derivative. An update of a healthy model has at most this share of its kernel.
-HEALTHY_UPDATE = 0.1
+LARGEST_HEALTHY_UPDATE = 0.1
 # A size that a finding does not tell, such as that of a bad first loss, explains updates up to
 # this many times the norm of their kernel.
 MOST_BY_UNKNOWN_SIZE = 1e3
 SIZES_TOLD = ("input_scale", "exploding_forward", "exploding_backward")
-# Causes that are no matter of size, or whose size is that of the error itself.
+# Causes that explain an update of any size: they have no size, or that of the error itself.
 ANY_UPDATE = ("learning_rate", "target_scale", "target_range", "loss_mismatch", "non_finite")
 
 
@@ -155,7 +155,7 @@ class LocatedFinding:
 
     @property
     def cause(self) -> str:
-        """Its name in `CAUSES`."""
+        """The name of the finding in `CAUSES`."""
         rule = self.finding.rule
         if rule != WRONG_INIT:
             return rule
@@ -205,7 +205,8 @@ def _nearest_cause(
 ) -> int | None:
     """Return the place of the nearest earlier finding that can cause a finding, if any."""
     nearest: tuple[bool, int] | None = None
-    # The kinds that were found last come first: once one of them fits, the others end at once.
+    # The kinds whose last finding is the latest come first: once one of them fits, the search
+    # through the others ends early.
     for (cause, is_strong), places in sorted(earlier.items(), key=lambda kind: -kind[1][-1]):
         effects, rule = CAUSES.get(cause, Effects()), ordered[places[0]].finding.rule
         if effect.finding.rule not in (rule, *effects.at_once, *effects.later):
@@ -246,17 +247,17 @@ def _is_large_enough(cause: LocatedFinding, effect: LocatedFinding) -> bool:
         far = max(size, 1 / size) >= LEAST_VARIANCE_RATIO
         return far and effect.start == 0
     if effect.finding.rule == "update_too_large" and rule not in ANY_UPDATE:
-        by_size = HEALTHY_UPDATE * size**2 if rule in SIZES_TOLD else MOST_BY_UNKNOWN_SIZE
+        by_size = LARGEST_HEALTHY_UPDATE * size**2 if rule in SIZES_TOLD else MOST_BY_UNKNOWN_SIZE
         least = 0.0 if rule == "input_scale" else MOST_BY_UNKNOWN_SIZE
         return effect.first_value <= max(by_size, least)
     return True
 
 
 def _with_joint_values(located: Sequence[LocatedFinding]) -> list[LocatedFinding]:
-    """Give findings that add up the value that they have together.
+    """Give the findings of each group that acts together the joint value of the group.
 
-    These are kernels that are all too small or all too large, whose variances multiply along the
-    signal, and updates that are too large, of which the largest tells the learning rate.
+    The groups are kernels that are all too small or all too large, whose variances multiply along
+    the signal, and updates that are too large, of which the largest tells the learning rate.
     """
     largest_update, product = 0.0, {True: 1.0, False: 1.0}
     for one in located:

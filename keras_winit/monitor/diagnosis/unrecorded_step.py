@@ -19,7 +19,7 @@ STEPS_BEFORE = 5
 def explain_non_finite_loss(
     step: int, loss: float, batches: Sequence[Any] | None, records: Sequence[Record]
 ) -> list[Violation]:
-    """Return what violates the rule `non_finite` at a step: the data, or else the loss.
+    """Return the violations of the rule `non_finite` at a step: by the data, or else by the loss.
 
     The weights from which the loss was computed are gone by the time it is known. So the layer
     is unknown, and the remedy says how to see it.

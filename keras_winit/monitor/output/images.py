@@ -30,7 +30,7 @@ class ImageAlbum:
         self.findings: Sequence[Mapping[str, Any]] = ()
         self._kept: list[Record] = []
         self._latest: Record | None = None
-        # One of so many records is kept.
+        # Every `_stride`-th record is kept.
         self._stride = 1
         # Number of records so far, and at the last drawing.
         self._count = self._drawn_count = 0

@@ -8,6 +8,9 @@ from keras_winit.monitor.diagnosis.rules.run_view import View
 
 SEVERITIES = ("info", "warning", "error")
 
+# Last step at which signal and outputs still show the initialization rather than what was learned.
+LAST_EARLY_STEP = 12
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -25,7 +28,7 @@ class Violation:
         remedy: Remedy in words. None: the rule's.
         details: Further lines of text.
         is_root: Whether no other finding can be its cause, as with NaN in the data.
-        since: Step at which the cause was there. None: the first step of the violation.
+        since: First step at which the cause was there. None: that of the violation.
     """
 
     layer: str

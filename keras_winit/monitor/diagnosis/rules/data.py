@@ -88,7 +88,7 @@ class InputScale(Rule):
     ) -> Violation | None:
         if not data.peak < 1 / self.threshold:
             return None
-        # A state that starts at zero, beside other inputs, is a choice.
+        # An input of zeros beside other inputs is a state that starts at zero on purpose.
         chosen = data.peak == 0 and any(other["max"] != other["min"] for other in rows)
         is_tiny = data.peak < 1 / self.warns and not chosen
         shown = "are all zero" if data.peak == 0 else f"do not exceed {data.peak:.2g} in size"

@@ -11,7 +11,7 @@ from keras_winit.monitor.diagnosis.rules.remedies import set_activation
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
 from keras_winit.monitor.diagnosis.rules.setup import order_of
 
-# Activations whose outputs lie in 0..1, one by one.
+# Activations whose outputs each lie in 0..1.
 UNIT_RANGE = ("sigmoid", "hard_sigmoid")
 # Keras divides the outputs by their sum, so any positive outputs are probabilities of classes.
 POSITIVE = ("softmax", "exponential", "softplus")
@@ -101,7 +101,7 @@ def _mismatch(end: OutputSetup) -> tuple[str, str, str] | None:
     if loss.is_binary:
         return _binary_mismatch(end, loss, activation)
     if loss.name == "kl_divergence" and activation not in (*POSITIVE, *UNIT_RANGE):
-        return "error", _not_probabilities(end, loss), _set(end, "softmax")
+        return "error", _not_probabilities(end, loss), _activation_remedy(end, "softmax")
     return None
 
 
@@ -121,7 +121,7 @@ def _logits_mismatch(
         )
     else:
         return None
-    return "warning", cause, _set(end, "linear")
+    return "warning", cause, _activation_remedy(end, "linear")
 
 
 def _classes_mismatch(
@@ -134,7 +134,7 @@ def _classes_mismatch(
             f"{loss.name} is for classes that exclude each other, but the {activation} in layer "
             f"{end.layer!r} gives each class a probability of its own"
         )
-        return "warning", cause, _set(end, "softmax")
+        return "warning", cause, _activation_remedy(end, "softmax")
     return "error", _not_probabilities(end, loss), _logits_remedy(end, loss)
 
 
@@ -167,11 +167,11 @@ def _logits_remedy(end: OutputSetup, loss: LossSetup) -> str:
     )
     if end.activation in ("linear", "log_softmax"):
         activation = "sigmoid" if loss.is_binary else "softmax"
-        return f"{compiled}; or {_set(end, activation)}"
-    return f"{_set(end, 'sigmoid' if loss.is_binary else 'softmax')}"
+        return f"{compiled}; or {_activation_remedy(end, activation)}"
+    return f"{_activation_remedy(end, 'sigmoid' if loss.is_binary else 'softmax')}"
 
 
-def _set(end: OutputSetup, activation: str) -> str:
+def _activation_remedy(end: OutputSetup, activation: str) -> str:
     return set_activation(end.code, end.layer, activation)
 
 
@@ -246,7 +246,8 @@ class TargetRange(Rule):
         ):
             if excess > margin:
                 cause = f"{shown}, but the outputs of {end.activation} lie in {low:g} .. {high:g}"
-                remedy = f"{_set(end, 'linear')}; scale the targets: `y = (y - y.mean()) / y.std()`"
+                remedy = _activation_remedy(end, "linear")
+                remedy = f"{remedy}; scale the targets: `y = (y - y.mean()) / y.std()`"
                 severity = None if not low <= mean <= high else "warning"
                 yield Violation(
                     row.layer, value, -1, limit, severity=severity, cause=cause, remedy=remedy

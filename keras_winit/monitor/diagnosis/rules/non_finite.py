@@ -9,8 +9,8 @@ from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
 from keras_winit.monitor.diagnosis.rules.remedies import clean_data
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View, Weight
 
-# Layers whose ranges are shown before the first layer that is not finite, and layers that are
-# named between two others.
+# Largest numbers of layers: those whose ranges are shown before the first layer that is not
+# finite, and those that are named between two others.
 RANGES_SHOWN = 20
 LAYERS_NAMED = 3
 

@@ -1,16 +1,13 @@
-"""Rules on what a model puts out: constant outputs, the scale of targets, a loss that stays."""
+"""Rules on the outputs of a model: constant outputs, targets of another scale, a constant loss."""
 
 import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.base import LAST_EARLY_STEP, Rule, Violation
 from keras_winit.monitor.diagnosis.rules.remedies import STANDARDIZE
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
-
-# Last step at which outputs still have the size that the initialization gave them.
-LAST_EARLY_STEP = 12
 
 
 def _final_outputs(view: View) -> list[Row]:
@@ -24,7 +21,7 @@ def _size(row: Row) -> float:
 
 @dataclass(frozen=True)
 class ConstantOutput(Rule):
-    """Reports output layers that say the same for every sample."""
+    """Reports output layers whose outputs are the same for every sample."""
 
     id = "constant_output"
     predicate = "has the same output for every sample"
@@ -119,7 +116,7 @@ class TargetScale(Rule):
         outputs = _final_outputs(view)
         if not view.model.is_regression or not outputs:
             return
-        # Which output a target belongs to is known of a single one only.
+        # Only if there is a single output is it known which output a target belongs to.
         output = max(outputs, key=_size)
         for row in view.targets:
             ratio = _size(row) / max(_size(output), 1.0)
@@ -189,7 +186,7 @@ class NothingLearns(Rule):
             yield Violation("loss", largest, len(view.rows), cause=cause, remedy=remedy)
 
     def _are_tiny(self, view: View) -> bool:
-        """Return whether weights have gradients, but neither updates nor another norm."""
+        """Return whether weights get gradients, but tiny updates, and have kept their norm."""
         loss, sensitivities = abs(view.record.loss or 0.0), [0.0]
         for weight in view.weights:
             size = max(weight["weight_norm"], weight.fitting_norm or 0.0)
@@ -220,7 +217,7 @@ class NothingLearns(Rule):
         return last >= self.stayed * first and last > self.unlearned * self._chance(view)
 
     def _chance(self, view: View) -> float:
-        """Return about the loss of a model that knows nothing of its inputs."""
+        """Estimate the loss of a model that ignores its inputs."""
         if view.model.expected_loss:
             return view.model.expected_loss
         spread = max((row["stddev"] for row in view.targets), default=1.0)

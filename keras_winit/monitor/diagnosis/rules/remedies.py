@@ -1,4 +1,4 @@
-"""Code of remedies, for a model `model` and its data `x` and `y`."""
+"""Builds the code that remedies suggest, for a model `model` and its data `x` and `y`."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ STANDARDIZE = "x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-7)"
 LOOK = "`print(keras_winit.signal_report(model, x, y))`"
 WHERE_IT_ENDS = f"to see where the gradient ends: {LOOK}"
 
-# For a layer that has the scheme which fits its activation.
+# The remedy for a layer that has the scheme which fits its activation.
 NORMALIZE = "scale the kernels on your data: `keras_winit.lsuv(model, x)`, or add a normalization"
 
 # The relative update that a lowered learning rate aims at, well within the healthy range.

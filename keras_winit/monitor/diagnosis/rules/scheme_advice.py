@@ -12,7 +12,7 @@ SCHEMES = {
 DEFAULT_SCHEME = "winit>xavier_uniform"
 RECURRENT_SCHEME = "winit>orthogonal"
 
-# The schemes with the variance of each of these: to change one for another helps nothing.
+# The schemes with the variance of each recommended one, by which replacing them gains nothing.
 SAME_VARIANCE = {
     "winit>he_normal": ("he_normal", "he_uniform"),
     "winit>lecun_normal": ("lecun_normal", "lecun_uniform"),

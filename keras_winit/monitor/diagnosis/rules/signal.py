@@ -5,13 +5,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
+from keras_winit.monitor.diagnosis.rules.base import LAST_EARLY_STEP, Rule, Violation
 from keras_winit.monitor.diagnosis.rules.remedies import reinitialize_code
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
 from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
-
-# Last step at which the signal still shows the initialization rather than what was learned.
-LAST_EARLY_STEP = 12
 
 # In layers of at most this many units, only all of them together can be called dead.
 FEW_UNITS = 5

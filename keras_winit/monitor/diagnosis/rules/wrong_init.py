@@ -12,7 +12,7 @@ from keras_winit.monitor.diagnosis.rules.remedies import reinitialize_code
 from keras_winit.monitor.diagnosis.rules.run_view import View, Weight
 from keras_winit.monitor.diagnosis.rules.scheme_advice import scheme_advice
 
-# For a layer whose kernel is not what its scheme would draw.
+# The remedy for a layer whose kernel is not what its scheme would draw.
 NEW_WEIGHTS = "the layer has a fitting initializer, but other weights; draw them anew: "
 
 

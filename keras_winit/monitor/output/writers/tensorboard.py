@@ -202,7 +202,7 @@ class TensorBoardWriter(FileWriter):
                 self._write_event(album.records[-1].step, summary)
         except Exception as error:
             self._album = None
-            # Images are an extra: nobody needs to hear that matplotlib is not installed.
+            # Images are optional: a missing matplotlib is no reason for a warning.
             if not isinstance(error, ModuleNotFoundError):
                 warn(
                     f"`{self!r}` draws no more images and writes everything else. Received: "
@@ -218,7 +218,7 @@ class TensorBoardWriter(FileWriter):
             self._file.write(step, summary)
 
     def _open(self, step: int) -> None:
-        """Open the file of the training before, or a new one."""
+        """Open the file of the previous training, or a new one."""
         ended = self._ended_file
         if ended is not None:
             ended.reopen()

@@ -1,4 +1,4 @@
-"""Reads from the calls of a model which activations its outputs have passed last."""
+"""Finds the last activation before the output of a call, such as an output of the model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def is_from_keras(operation: Any) -> bool:
 
 
 def applied_activation(call: Call) -> str | None:
-    """Return what a call applies last: an activation, "linear" after a kernel, None if unknown."""
+    """Return the activation a call applies last, "linear" after a kernel, or None if unknown."""
     operation = call.operation
     if isinstance(operation, layers.TimeDistributed):
         operation = operation.layer
@@ -55,7 +55,7 @@ def applied_activation(call: Call) -> str | None:
 
 
 def output_end(calls: Sequence[Call], position: int | None) -> OutputEnd | None:
-    """Return the last activation before the output of a call; None if it cannot be told."""
+    """Return the last activation before the output of a call; None if it cannot be known."""
     while position is not None:
         call = calls[position]
         if not keeps_values(calls, position):

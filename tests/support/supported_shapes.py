@@ -1,4 +1,4 @@
-"""The kernel shapes that each scheme supports.
+"""The kernel shapes that each scheme supports, and its required arguments.
 
 Tests over the registry skip the other shapes or expect an error.
 """

@@ -1,4 +1,4 @@
-"""Saturation: the share of pre-activations where an activation is nearly flat."""
+"""Saturation: counts the pre-activations at which an activation is nearly flat."""
 
 import warnings
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def saturated_share(pre_activations: Any, activation: Callable[[Any], Any]) -> A
 
 
 def _is_flat(z: Any, activation: Callable[[Any], Any]) -> Any:
-    is_flat = _slope(activation, z) < FLAT * _largest_slope(activation)
+    is_flat = _measured_slope(activation, z) < FLAT * _largest_slope(activation)
     output_of_zero = activation(ops.zeros((), "float32"))
     return ops.logical_and(is_flat, activation(z) != output_of_zero)
 
@@ -70,7 +70,7 @@ def elementwise(activation: Callable[[Any], Any]) -> bool:
         return False
 
 
-def _slope(activation: Callable[[Any], Any], z: Any) -> Any:
+def _measured_slope(activation: Callable[[Any], Any], z: Any) -> Any:
     """Return the slope at `z` between two neighbors that float32 can tell apart."""
     step = 1e-3 * ops.maximum(ops.abs(z), 1.0)
     low, high = z - step, z + step
@@ -78,7 +78,7 @@ def _slope(activation: Callable[[Any], Any], z: Any) -> Any:
 
 
 def _largest_slope(activation: Callable[[Any], Any]) -> Any:
-    return ops.max(_slope(activation, ops.linspace(-8.0, 8.0, 1601, dtype="float32")))
+    return ops.max(_measured_slope(activation, ops.linspace(-8.0, 8.0, 1601, dtype="float32")))
 
 
 def count_saturated(z: Any, counts: Any, activation: Callable[[Any], Any]) -> tuple[Any, Any]:
