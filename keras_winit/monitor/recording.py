@@ -52,7 +52,7 @@ class Recording:
         on_failure: Callable[[str], None],
     ) -> None:
         self.history, self.writers = History(keep), writers
-        self._diagnosis, self._reporter = Diagnosis(rules, keep), reporter
+        self._diagnosis, self._reporter = Diagnosis(rules), reporter
         self._on_record, self._model_facts = on_record, model_facts
         self._on_failure = on_failure
         # Steps whose vectors are still on the device, with the layouts to read them by.

@@ -67,8 +67,8 @@ def make_records(count, start=0, **options):
     return [make_record(step, **options) for step in range(start, start + count)]
 
 
-def findings_in(records, facts=None, rules=RULES, keep=None):
-    diagnosis = Diagnosis(rules, keep)
+def findings_in(records, facts=None, rules=RULES):
+    diagnosis = Diagnosis(rules)
     for record in records:
         diagnosis(record, facts or make_facts())
     return diagnosis.findings

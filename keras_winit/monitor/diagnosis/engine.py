@@ -13,7 +13,8 @@ from keras_winit.monitor.error_text import one_line
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.warning import warn
 
-# Largest number of records that the rules of this package look back on.
+# Number of records, besides the first of the run, that rules look back on: a step must not cost
+# more the longer a run is.
 LOOKBACK = 64
 
 
@@ -33,8 +34,6 @@ class Diagnosis:
 
     Args:
         rules: Rules to apply.
-        keep: Records that the rules may look back on, besides the first of the run. At least
-            `LOOKBACK` are kept. None: all.
         single: Whether there will be one record only. What violates a rule in it is a finding,
             unless it must persist for longer than the rule asks for, because one batch may
             show it by chance. Defaults to False.
@@ -43,12 +42,9 @@ class Diagnosis:
         ValueError: If two rules have the same `id`.
     """
 
-    def __init__(
-        self, rules: Sequence[Rule] = RULES, keep: int | None = None, single: bool = False
-    ) -> None:
+    def __init__(self, rules: Sequence[Rule] = RULES, single: bool = False) -> None:
         self.rules, self._single = list(rules), single
         self.records: list[Record] = []
-        self._lookback = None if keep is None else max(keep, LOOKBACK)
         # After a non-finite value no other number means anything.
         self._suspended = False
         self._tallies: dict[tuple[str, str], _Tally] = {}
@@ -67,9 +63,8 @@ class Diagnosis:
             without consequences.
         """
         self.records.append(record)
-        if self._lookback is not None:
-            # The first record is needed for what the weights were at the start.
-            del self.records[1 : -self._lookback]
+        # The first record is needed for what the weights were at the start.
+        del self.records[1:-LOOKBACK]
         if self._suspended:
             return []
         view, new = View(self.records, model), []

@@ -75,7 +75,7 @@ def test_invalid_rules(rules, error, message):
     assert str(caught.value) == message
 
 
-def test_rules_look_back_however_few_records_are_kept():
+def test_rules_look_back_on_the_first_record_and_the_last_64():
     zero = {"b": {"weight_norm": 0, "update_ratio": np.nan}}
     grown = {name: {"gradient_norm": 11 * HEALTHY_VARIABLE["gradient_norm"]} for name in NAMES}
     records = [
@@ -83,7 +83,7 @@ def test_rules_look_back_however_few_records_are_kept():
         *make_records(200, 1),
         *make_records(3, 201, variables=grown),
     ]
-    diagnosis, facts = Diagnosis(keep=1), make_facts()
+    diagnosis, facts = Diagnosis(), make_facts()
     for record in records:
         diagnosis(record, facts)
     assert [finding.rule for finding in diagnosis.findings] == ["exploding_backward"]

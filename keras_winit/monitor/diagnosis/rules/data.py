@@ -1,15 +1,20 @@
 """Rule on the size of the data that reaches the first kernels."""
 
+import functools
 import math
 import re
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
 from keras_winit.monitor.diagnosis.rules.remedies import COMPILE, STANDARDIZE, array_code
 from keras_winit.monitor.diagnosis.rules.run_view import Row, View
+
+STATISTICS = ("mean", "stddev", "min", "max")
 
 # The name of the inputs in code that stands in a remedy.
 CODE_X = r"\bx\b"
@@ -29,7 +34,7 @@ class InputScale(Rule):
     severity = "info"
     statistic = "mean, stddev, min, max"
     fires = (
-        "the root mean square of an input, over all records so far, exceeds the threshold, a "
+        "the root mean square of an input, over the records so far, exceeds the threshold, a "
         "warning above 30; or, over 3 records, its |mean| exceeds 5 and 3 standard deviations, or "
         "its largest size is below 1 / 10, a warning below 1 / 30"
     )
@@ -116,7 +121,7 @@ def _remedy(view: View, row: Row) -> str | None:
 
 
 class _Data(NamedTuple):
-    """Moments of some data over all records, since one batch may be sorted.
+    """Moments of some data over the records, since one batch may be sorted.
 
     `peak` is the largest absolute value. All three are NaN if nothing finite was recorded.
     """
@@ -127,28 +132,36 @@ class _Data(NamedTuple):
 
 
 def _pooled(view: View, row: Row) -> _Data:
-    means, variances, peaks = [], [], []
-    for values in _recorded(view, row):
-        mean, stddev = values.get("mean", math.nan), values.get("stddev", math.nan)
-        if math.isfinite(mean) and math.isfinite(stddev):
-            means.append(mean)
-            variances.append(stddev**2)
-            peaks.append(max(abs(values.get(name, math.nan)) for name in ("min", "max")))
-    if not means:
+    values = _recorded(view, row)
+    values = values[np.isfinite(values[:, :2]).all(axis=1)]
+    if not len(values):
         return _Data(math.nan, math.nan, math.nan)
-    variance = statistics.fmean(variances) + statistics.pvariance(means)
-    return _Data(statistics.fmean(means), math.sqrt(variance), max(peaks))
+    means, stddevs, *ends = values.T
+    variance = float(np.mean(stddevs**2) + np.var(means))
+    return _Data(float(means.mean()), math.sqrt(variance), float(np.abs(ends).max()))
 
 
-def _recorded(view: View, row: Row) -> Iterator[Mapping[str, float]]:
-    """Yield the statistics of an input in all records; those of a layer only in the last."""
+def _recorded(view: View, row: Row) -> npt.NDArray[np.float64]:
+    """Return mean, standard deviation, least and largest value by record, in four columns.
+
+    For a layer that scales the data, only the last record counts.
+    """
     if row.part is not None:
-        yield row.values
-        return
-    for record in view.records:
-        if row.layer in record.inputs:
-            values = record.input_values[record.inputs.index(row.layer)].tolist()
-            yield dict(zip(record.statistics, values, strict=True))
+        return np.array([[row[name] for name in STATISTICS]])
+    found = [
+        record.input_values[record.inputs.index(row.layer)][places]
+        for record in view.records
+        if row.layer in record.inputs and (places := _places(record.statistics))
+    ]
+    return np.array(found, np.float64).reshape(-1, len(STATISTICS))
+
+
+@functools.lru_cache(maxsize=8)
+def _places(statistics: tuple[str, ...]) -> list[int]:
+    """Return the places of the statistics that the rule needs; none if one was not recorded."""
+    if not set(STATISTICS) <= set(statistics):
+        return []
+    return [statistics.index(name) for name in STATISTICS]
 
 
 def _rescaled(view: View) -> list[Row]:

@@ -84,7 +84,8 @@ class View:
     """The latest record of a run, as the rules read it.
 
     Args:
-        records: Records of the run, at least one; the last one is viewed.
+        records: The first record of the run and the last 64, in order. At least one; the last
+            one is viewed.
         model: Facts about the model that was recorded.
     """
 
