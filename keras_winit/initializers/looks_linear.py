@@ -28,7 +28,7 @@ class LooksLinear(ChainScheme):
     | --- | --- | --- |
     | first | gain · [A, -A] | 1, for inputs of mean square 1 |
     | hidden | gain / 2 · [[A, -A], [-A, A]] | `keras_winit.gain(nonlinearity, "odd")` |
-    | last | gain / 2 · [[B], [-B]] | 0.1 |
+    | last | gain / 2 · [[B], [-B]] | 1 |
 
     A matrix with more columns than rows is scaled by sqrt(columns / rows), which keeps the mean
     square of signals. Give every kernel of the chain its place, and all biases zeros.
@@ -96,7 +96,7 @@ class LooksLinear(ChainScheme):
     def _default_gain(self) -> float:
         if self.place == "hidden":
             return self.nonlinearity_gain("odd")
-        return 1.0 if self.place == "first" else 0.1
+        return 1.0
 
     def _matrix_sizes(self, shape: Shape, axes: Axes, sizes: Sizes) -> tuple[int, ...]:
         rows, columns = sizes.inputs, [sizes.outputs]

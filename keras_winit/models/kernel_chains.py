@@ -1,7 +1,7 @@
 """Finds chains: kernels in a row with one activation between two, no normalization, no skip."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -64,6 +64,8 @@ class ChainPlace:
         kernels: Number of kernels in the chain.
         activation: The activation before the kernel; for a first kernel, the one after it.
         odd: Whether all activations of the chain are odd, see `is_odd`; if not, none is.
+        copies: Whether identities can pass a signal on: the hidden kernels are square matrices of
+            one size, and the activations return positive values unchanged.
         valid_share: Mean share of the kernel's window that lies on the map, not in its padding.
         channels: Number of channels before a `Flatten` whose output the kernel takes, or None.
         pooled: Whether the kernel takes the output of a global average pooling.
@@ -73,6 +75,7 @@ class ChainPlace:
     kernels: int
     activation: Nonlinearity
     odd: bool
+    copies: bool
     valid_share: float = 1.0
     channels: int | None = None
     pooled: bool = False
@@ -90,7 +93,9 @@ def chain_places(at: Surroundings) -> dict[int, ChainPlace]:
         odd = {is_odd(links[position].activation) for position in chain[:-1]}
         if len(chain) < FEWEST_KERNELS or len(odd) > 1 or None in odd:
             continue
-        first = ChainPlace("first", len(chain), links[start].activation, odd == {True})
+        first = ChainPlace(
+            "first", len(chain), links[start].activation, odd == {True}, _copies(at, chain, links)
+        )
         places[start] = first
         for position in chain[:-1]:
             link = links[position]
@@ -103,6 +108,13 @@ def chain_places(at: Surroundings) -> dict[int, ChainPlace]:
                 pooled=link.pooled,
             )
     return places
+
+
+def _copies(at: Surroundings, chain: Sequence[int], links: Mapping[int, Link]) -> bool:
+    shapes = {tuple(at.kernels[position][0].variable.shape) for position in chain[1:-1]}
+    (size, *_) = shape = shapes.pop()
+    is_square = not shapes and shape == (size, size)
+    return is_square and all(links[position].activation.copies_positive for position in chain[:-1])
 
 
 def is_odd(activation: Nonlinearity) -> bool | None:

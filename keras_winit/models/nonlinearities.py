@@ -25,6 +25,9 @@ BY_CLASS = {name.replace("_", ""): name for name in (*FORMULAS, *ROW_WISE) if na
 # ReLU6, which starts like a ReLU, does not count.
 FAR, SATURATED_SHARE = np.array([-10.0, 10.0]), 0.2
 
+# Values between 0 and a few standard deviations of a normal pre-activation.
+POSITIVE = np.array([0.0, 0.25, 1.0, 2.0, 4.0])
+
 
 @dataclass(frozen=True)
 class Nonlinearity:
@@ -79,6 +82,12 @@ class Nonlinearity:
         """Whether it flattens out on both sides, as tanh and sigmoid do."""
         values = _values(self, FAR)
         return values is not None and bool((np.abs(values / FAR) < SATURATED_SHARE).all())
+
+    @property
+    def copies_positive(self) -> bool:
+        """Whether it returns values from zero on unchanged, as ReLU, leaky ReLU and ELU do."""
+        values = _values(self, POSITIVE)
+        return values is not None and np.allclose(values, POSITIVE, rtol=0, atol=1e-6)
 
     @property
     def sine_frequency(self) -> float | None:
