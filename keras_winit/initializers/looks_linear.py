@@ -67,7 +67,7 @@ class LooksLinear(ChainScheme):
         >>> output = keras.layers.Dense(10, kernel_initializer=LooksLinear("last"))
 
     Departs: The paper treats ReLU. Other activations, gains from their odd part, noise and the
-        small last kernel are additions. A constant even part, as that of the sigmoid, is
+        last kernel are additions. A constant even part, as that of the sigmoid, is
         accepted: the gradients of the next kernel break its symmetry.
     """
 

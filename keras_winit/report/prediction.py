@@ -53,6 +53,10 @@ TRAINING_ONLY = (
 # this share of its mean square: the entries then add up like independent ones. A mean of at most
 # so many standard errors is chance.
 MOST_MEAN, MOST_ERRORS = 0.5, 5.0
+# It is not random either, but mirrored or centered, if the weights of each unit cancel: the mean
+# square of their sums is below this share of what independent weights give. With this many units
+# or more, that is no chance.
+LEAST_SUM, LEAST_UNITS = 0.01, 8
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,10 @@ def _after_kernel(layer: Any, before: SignalMoments) -> SignalMoments | None:
     mean_square = float(np.mean(values)) ** 2
     is_chance = mean_square * values.size <= MOST_ERRORS**2 * square
     if mean_square * fan_in > MOST_MEAN * square and not is_chance:
+        return None
+    units = values.reshape(-1, values.shape[-1])
+    expected = square * len(units)
+    if units.shape[1] >= LEAST_UNITS and np.mean(units.sum(axis=0) ** 2) < LEAST_SUM * expected:
         return None
     if getattr(layer, "padding", "valid") != "valid" and None in before.shape[1:]:
         return None

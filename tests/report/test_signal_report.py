@@ -44,6 +44,10 @@ def stack(depth, width, activation, scheme=None, head=None, bias="zeros"):
     )
 
 
+def centered(place, **arguments):
+    return keras_winit.NearLinearOrthogonal(place, stddev=1.0, centered=True, **arguments)
+
+
 def states(model):
     """Return all values that a model, its optimizer and its metrics hold."""
     variables = [*model.variables]
@@ -268,6 +272,20 @@ def test_equal_units_are_counted():
     report = signal_report(model)
     assert report.rows[0].repeated_share == pytest.approx(4 / 7)
     assert report.findings[0].rule == "constant_units"
+
+
+@pytest.mark.parametrize(
+    ("activation", "start"), [("gelu", keras_winit.LooksLinear), ("sigmoid", centered)]
+)
+def test_kernels_whose_weights_cancel_are_not_predicted(activation, start):
+    places = ("first", "hidden", "hidden")
+    model = keras.Sequential([keras.Input((32,))])
+    for place in places:
+        scheme = start(place, nonlinearity=activation)
+        model.add(layers.Dense(32, activation, kernel_initializer=scheme))
+    first, *others = keras_winit.signal_report(model).rows
+    assert first.predicted_stddev == pytest.approx(first.stddev, rel=0.1)
+    assert all(np.isnan(row.predicted_stddev) for row in others)
 
 
 def test_padding_lowers_the_predicted_variance():
