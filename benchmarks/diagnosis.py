@@ -2,6 +2,7 @@
 
     KERAS_BACKEND=torch python benchmarks/diagnosis.py [--part planted] [--seeds 100 110]
         [--kind KIND] [--only NAME] [--jobs 2] [--checks 2]
+    python benchmarks/diagnosis.py --table
 
 The part "planted" trains parametrized models for 31 steps from each seed, with a monitor at its
 defaults. A fault is found if a warning or an error names one of the layers it was planted in, and
@@ -20,18 +21,13 @@ rates, values that are not finite, wrong weights, dead or saturated layers, no a
 to train, too much dropout, no gradient. A fault is judged by the first warning or error: its rule
 must be one of those that were noted beforehand as the cause, and where the place matters, its text
 must mention it. `check` is tried on the first batch, before training. After a first run on seed
-900, three kinds of faults were mended that it had shown. Fresh seeds then gave:
+900, three kinds of faults were mended that it had shown. Fresh seeds then judged: each run of all
+programs appends its totals to `benchmarks/diagnosis.jsonl`, and `--table` shows their sums.
 
-    backend, runs from seeds    false errors    false warnings    right first cause       by `check`
-    PyTorch, 300 to 309         0 of 889        18 (2.0 %)        955 of 1010 (94.6 %)    92 of 101
-    TensorFlow, 300 to 309      0 of 889        16 (1.8 %)        979 of 1040 (94.1 %)    95 of 104
-    JAX, 300 to 309             0 of 887        14 (1.6 %)        987 of 1040 (94.9 %)    95 of 104
-
-Of 890 healthy runs, one did not train on PyTorch, one on TensorFlow and three on JAX. Of the faulty
-programs, these are missed in nearly all seeds: a rate that decays by 10 at every step, zeros in an
-LSTM, kernels of numpy.random.rand, and equal kernels in a few layers, which the rule reports as an
-info only. Two causes were added to the rules after these runs, but before the seeds from 302 on
-JAX: the kernels of zeros, and a first kernel that is small on purpose.
+Missed in nearly all seeds are a rate that decays by 10 at every step, zeros in an LSTM, kernels of
+numpy.random.rand, and equal kernels in a few layers, which the rule reports as an info only. Two
+causes were added to the rules after the runs on PyTorch and TensorFlow and before the seeds from
+302 on JAX: the kernels of zeros, and a first kernel that is small on purpose.
 
 Planted faults: rules and models were settled on seeds 0 to 14 and 100 to 109. Then came one run on
 seeds 200 to 209, on PyTorch and a processor: 114 faults and 57 healthy models among MLPs, CNNs,
@@ -70,12 +66,14 @@ are clear-cut by choice: the figures say nothing about settings that are nearly 
 import argparse
 import collections
 import concurrent.futures
+import json
 import multiprocessing
 import os
 import statistics
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 # Set before a backend is loaded, so that each process takes one core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -88,15 +86,16 @@ from diagnosis_cases.faults import fault_cases, sensitivity_cases
 from diagnosis_cases.foreign_run import (
     FOREIGN,
     foreign_outcomes,
+    foreign_totals,
     print_foreign_heading,
     print_foreign_row,
-    print_foreign_totals,
 )
 from diagnosis_cases.healthy import healthy_cases
 from diagnosis_cases.networks import BATCH, STEPS, data
 
 import keras_winit
 
+FILE = Path(__file__).with_suffix(".jsonl")
 RULES = [rule.id for rule in keras_winit.monitor.RULES]
 CASES = [*fault_cases(), *healthy_cases(), *sensitivity_cases()]
 
@@ -265,7 +264,33 @@ def run_foreign(options, pool, seeds):
             print_foreign_heading(healthy=not case.rules)
         print_foreign_row(case, case_results)
         results.append((case, case_results))
-    print_foreign_totals(results)
+    totals = foreign_totals(results)
+    print()
+    for text, (count, runs) in totals.items():
+        print(f"{count:5d} of {runs:5d}  {count / runs:6.1%}  {text}")
+    if len(chosen) == len(FOREIGN):
+        row = {"backend": keras.backend.backend(), "seeds": list(seeds), "totals": totals}
+        with options.file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def table(rows):
+    """Return the lines of a table of the totals of foreign programs, one column a backend."""
+    seeds, sums = collections.defaultdict(set), {}
+    for row in rows:
+        seeds[row["backend"]].update(row["seeds"])
+        for text, counts in row["totals"].items():
+            known = sums.setdefault(text, {}).get(row["backend"], (0, 0))
+            sums[text][row["backend"]] = tuple(map(sum, zip(known, counts, strict=True)))
+    heads = [f"{name}, {min(used)} to {max(used)}" for name, used in seeds.items()]
+    lines = [f"{'backend, runs from seeds':50}" + "".join(f"{head:>24}" for head in heads)]
+    for text, by_backend in sums.items():
+        cells = []
+        for name in seeds:
+            count, runs = by_backend.get(name, (0, 0))
+            cells.append(f"{count} of {runs} ({count / runs:.1%})" if runs else "-")
+        lines.append(f"{text:50}" + "".join(f"{cell:>24}" for cell in cells))
+    return lines
 
 
 def chosen_numbers(cases, options):
@@ -299,7 +324,15 @@ def main():
         help="number of seeds from which `check` is tried on each foreign program (default: 2)",
     )
     parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
+    parser.add_argument(
+        "--file", type=Path, default=FILE, help="where totals of foreign programs are appended"
+    )
+    parser.add_argument("--table", action="store_true", help="print what the file holds")
     options = parser.parse_args()
+    if options.table:
+        lines = options.file.read_text().splitlines()
+        print("\n".join(table(map(json.loads, lines))))
+        return
     start_time, seeds = time.monotonic(), range(*options.seeds)
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(options.jobs, mp_context=spawn) as pool:

@@ -32,6 +32,7 @@ SECTIONS = {
     "faults": ["--kills", "200", "--tries", "10", "--fits", "1000"],
     # The measurements of these take many hours: the sections show those in their `.jsonl`.
     "applications": ["--table"],
+    "diagnosis": ["--table"],
     "trainability": ["--table"],
 }
 

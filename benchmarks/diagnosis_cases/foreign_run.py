@@ -217,32 +217,34 @@ def print_foreign_heading(healthy):
     print(f"\n{title:90}  {a:>5}  {b:>5}  {c:>5}  {'loss':>20}  CPU s  findings")
 
 
-def print_foreign_totals(results):
-    """Print the shares of false alarms, and of right causes for each kind and in all."""
+def foreign_totals(results):
+    """Return how many runs there are of each kind, and of how many, by what they are.
+
+    These are false alarms, and right causes for each kind of fault and in all.
+    """
     healthy = [(case, one) for case, outcomes in results if not case.rules for one in outcomes]
     faulty = [(case, one) for case, outcomes in results if case.rules for one in outcomes]
     trained = [one for case, one in healthy if one.is_trained(case)]
     checked = [one.check for _, one in healthy if one.check]
-    print()
-    print_share(len(healthy) - len(trained), len(healthy), "healthy runs that did not train")
-    print_share(sum(one.fit.has("error") for one in trained), len(trained), "false errors")
-    print_share(sum(one.fit.has("warning") for one in trained), len(trained), "false warnings")
-    alarmed = sum(bool(one.alarms) for one in checked)
-    print_share(alarmed, len(checked), "false alarms of `check` on healthy programs")
+    totals = {
+        "healthy runs that did not train": (len(healthy) - len(trained), len(healthy)),
+        "false errors": (sum(one.fit.has("error") for one in trained), len(trained)),
+        "false warnings": (sum(one.fit.has("warning") for one in trained), len(trained)),
+        "false alarms of `check` on healthy programs": (
+            sum(bool(one.alarms) for one in checked),
+            len(checked),
+        ),
+    }
     kinds = collections.defaultdict(list)
     for case, one in faulty:
         kinds[case.kind].append(one.fit.right_first)
     for kind, hits in kinds.items():
-        print_share(sum(hits), len(hits), f"right first cause, {kind}")
+        totals[f"right first cause, {kind}"] = sum(hits), len(hits)
     checked = [one.check for _, one in faulty if one.check]
     for key, text in (("right_first", "right first cause"), ("right_any", "any right finding")):
-        print_share(sum(getattr(one.fit, key) for _, one in faulty), len(faulty), text)
+        totals[text] = sum(getattr(one.fit, key) for _, one in faulty), len(faulty)
         hits = sum(getattr(one, key) for one in checked)
-        print_share(hits, len(checked), f"{text}, by `check` before training")
+        totals[f"{text}, by `check` before training"] = hits, len(checked)
     crashes = sum(bool(one.crash) for _, one in healthy + faulty)
-    print_share(crashes, len(healthy) + len(faulty), "runs that ended in an exception")
-
-
-def print_share(count, total, text):
-    if total:
-        print(f"{count:5d} of {total:5d}  {count / total:6.1%}  {text}")
+    totals["runs that ended in an exception"] = crashes, len(healthy) + len(faulty)
+    return {text: counts for text, counts in totals.items() if counts[1]}
