@@ -57,8 +57,8 @@ def _draw_moments(area: Any, results: Sequence[Propagation]) -> None:
     mean, stddev = area.subplots(1, 2)
     for number, result in enumerate(results):
         # The first lines are the thickest, so that a later one that is equal does not hide them.
-        size = len(results) - number
-        style = {"marker": "o", "linewidth": 1.5 * size, "markersize": 3 + 3 * size}
+        later = len(results) - 1 - number
+        style = {"marker": "o", "linewidth": 1.5 + later, "markersize": 6 + 2 * later}
         numbers = range(1, len(result.layers) + 1)
         means = [layer.mean for layer in result.layers]
         mean.plot(numbers, means, label=_label(result), **style)
