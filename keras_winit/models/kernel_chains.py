@@ -112,8 +112,8 @@ def chain_places(at: Surroundings) -> dict[int, ChainPlace]:
 
 def _copies(at: Surroundings, chain: Sequence[int], links: Mapping[int, Link]) -> bool:
     shapes = {tuple(at.kernels[position][0].variable.shape) for position in chain[1:-1]}
-    (size, *_) = shape = shapes.pop()
-    is_square = not shapes and shape == (size, size)
+    size = min(shapes)[0]
+    is_square = shapes == {(size, size)}
     return is_square and all(links[position].activation.copies_positive for position in chain[:-1])
 
 

@@ -46,8 +46,12 @@ def test_identities_pass_on_what_the_activation_returns_unchanged(activation):
         "scaled_orthogonal",
     ]
     # Not if the width changes, nor in a window.
-    stack = [*dense(activation, activation), *dense(activation, units=24), L.Dense(3)]
-    assert choices(*stack)[1][0].startswith("looks_linear")
+    for units in (12, 24, 40):
+        stack = [*dense(activation, activation), *dense(activation, units=units), L.Dense(3)]
+        assert choices(*stack)[1][0].startswith("looks_linear")
+    convolutions = [L.Conv1D(8, 3, padding="same", activation=activation) for _ in range(3)]
+    stack = [*convolutions, L.Flatten(), L.Dense(3)]
+    assert choices(*stack, shape=(5, 1))[1][0].startswith("looks_linear")
 
 
 @pytest.mark.parametrize("activation", ["gelu", "silu", "mish", "softplus", "hard_swish"])
