@@ -24,7 +24,7 @@ class Progress:
 
     @property
     def place(self) -> str:
-        """How far the function has come, such as "at layer 'conv' (3 of 8)"."""
+        """The layer that the function has reached, such as "at layer 'conv' (3 of 8)"."""
         return self._place
 
     def __str__(self) -> str:

@@ -1,5 +1,6 @@
 """Limits that depend on the batch, on several records, on the data or on the loss."""
 
+import itertools
 from dataclasses import replace
 
 import keras
@@ -90,6 +91,19 @@ def test_tiny_inputs_are_named_after_three_records(peak, severity):
     assert rules_in(input_records(batch, batch), rule="input_scale") == []
     expected = [("input_scale", severity)] if severity else []
     assert rules_in(input_records(batch, batch, batch), rule="input_scale") == expected
+
+
+def test_large_inputs_are_named_without_their_extremes():
+    (record,) = input_records(np.array([0.0, 700.0, 1400.0, 2100.0]))
+    kept = [name not in ("min", "max") for name in record.statistics]
+    record = replace(
+        record,
+        statistics=tuple(itertools.compress(record.statistics, kept)),
+        values=record.values[:, kept],
+        input_values=record.input_values[:, kept],
+        target_values=record.target_values[:, kept],
+    )
+    assert rules_in([record], rule="input_scale") == [("input_scale", "warning")]
 
 
 def test_inputs_that_are_small_in_one_batch_only_are_no_fault():

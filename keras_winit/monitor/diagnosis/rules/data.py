@@ -144,24 +144,25 @@ def _pooled(view: View, row: Row) -> _Data:
 def _recorded(view: View, row: Row) -> npt.NDArray[np.float64]:
     """Return mean, standard deviation, least and largest value by record, in four columns.
 
-    For a layer that scales the data, only the last record counts.
+    A statistic that was not recorded is NaN. For a layer that scales the data, only the last
+    record counts.
     """
     if row.part is not None:
         return np.array([[row[name] for name in STATISTICS]])
     found = [
-        record.input_values[record.inputs.index(row.layer)][places]
+        np.append(record.input_values[record.inputs.index(row.layer)], math.nan)[
+            _places(record.statistics)
+        ]
         for record in view.records
-        if row.layer in record.inputs and (places := _places(record.statistics))
+        if row.layer in record.inputs
     ]
     return np.array(found, np.float64).reshape(-1, len(STATISTICS))
 
 
 @functools.lru_cache(maxsize=8)
 def _places(statistics: tuple[str, ...]) -> list[int]:
-    """Return the places of the statistics that the rule needs; none if one was not recorded."""
-    if not set(STATISTICS) <= set(statistics):
-        return []
-    return [statistics.index(name) for name in STATISTICS]
+    """Return the places of the statistics that the rule needs; -1 for one not recorded."""
+    return [statistics.index(name) if name in statistics else -1 for name in STATISTICS]
 
 
 def _rescaled(view: View) -> list[Row]:
