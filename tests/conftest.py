@@ -20,7 +20,16 @@ from hypothesis import HealthCheck, settings
 from support.browser import FLAGS, require, watched_page
 from support.server import tensorboard
 
+import keras_winit
+
 HERE = Path(__file__).parent
+
+# Processes that tests start import the package under test, from whatever folder they run in.
+PACKAGE = Path(keras_winit.__file__).parent
+os.environ["PYTHONSAFEPATH"] = "1"
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH")))
+)
 
 # The same few examples in each run: a failure is that of a change, and CI stays fast.
 settings.register_profile(
@@ -100,7 +109,7 @@ def pytest_runtest_call():
 
 
 def pytest_report_header():
-    return f"keras {keras.__version__} on {keras.backend.backend()}"
+    return f"keras {keras.__version__} on {keras.backend.backend()}, tests of {PACKAGE}"
 
 
 @pytest.fixture

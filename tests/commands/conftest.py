@@ -27,9 +27,7 @@ def run_process():
     code = "import sys; from keras_winit_commands import main; sys.exit(main())"
 
     def run_line(line, folder=ROOT, **environment):
-        # The copy under test, from whatever folder it is run in.
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        inherited = dict(os.environ) | {"PYTHONPATH": path}
+        inherited = dict(os.environ)
         for name in ("TF_CPP_MIN_LOG_LEVEL", "PYTHONUNBUFFERED"):
             inherited.pop(name, None)
         inherited["KERAS_BACKEND"] = keras.backend.backend()

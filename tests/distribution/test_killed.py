@@ -9,7 +9,6 @@ import sys
 import keras
 import numpy as np
 from support.boards import read
-from support.processes import ROOT
 
 # Steps of an epoch, epochs, and the step after which the first process is killed.
 STEPS, EPOCHS, LAST = 4, 3, 6
@@ -47,7 +46,7 @@ def train(log_dir, last):
     """Train in a process of its own, which is killed after a step; return its exit status."""
     log_dir.mkdir(exist_ok=True)
     command = [sys.executable, "-c", CODE, str(log_dir), str(last)]
-    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend(), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
     return subprocess.run(command, env=environment, timeout=300, check=False).returncode
 
 

@@ -4,11 +4,8 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
-
-ROOT = Path(__file__).parents[2]
 
 
 def free_address():
@@ -22,7 +19,6 @@ def run_two(code, address, *arguments):
     environment = {
         **os.environ,
         "KERAS_BACKEND": keras.backend.backend(),
-        "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
     }
     processes = [

@@ -154,4 +154,4 @@ for a, b in zip(replicated.history.records, single.history.records, strict=True)
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has this strategy")
 def test_replicas_train_the_same_and_have_one_record(fresh_process):
     tests = Path(__file__).parents[2]
-    assert fresh_process(MIRRORED, tests, tests.parent).split("\n")[:2] == ["[]", "[] []"]
+    assert fresh_process(MIRRORED, tests).split("\n")[:2] == ["[]", "[] []"]

@@ -334,8 +334,8 @@ def test_a_writer_in_another_process_gets_a_run_of_its_own(tmp_path):
         "print('written', flush=True)\n"
         "input()\n"
     )
-    root = Path(__file__).parents[3]
-    command = [sys.executable, "-c", program, str(tmp_path), str(root), str(root / "tests")]
+    tests = Path(__file__).parents[2]
+    command = [sys.executable, "-c", program, str(tmp_path), str(tests)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
         assert other.stdout.readline() == "written\n"
