@@ -22,12 +22,12 @@ def run():
 def run_process():
     """Run a line of bash, in which `$KERAS_WINIT` is the command, and return its result.
 
-    TensorFlow's log level is not set, as on a user's machine.
+    TensorFlow's log level is left unset, as it is on a user's machine.
     """
     code = "import sys; from keras_winit_commands import main; sys.exit(main())"
 
     def run_line(line, folder=ROOT, **environment):
-        # The copy under test, from whatever folder it is run in.
+        # The tested copy of the package is found from any working directory.
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         inherited = dict(os.environ) | {"PYTHONPATH": path}
         for name in ("TF_CPP_MIN_LOG_LEVEL", "PYTHONUNBUFFERED"):

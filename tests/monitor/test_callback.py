@@ -1,4 +1,4 @@
-"""The callback: it leaves nothing behind, no fault of it ends training, and what it cannot see."""
+"""The callback leaves nothing behind, never ends training by a fault, and says what it misses."""
 
 import warnings
 
@@ -118,7 +118,7 @@ def test_a_model_with_its_own_train_function_is_not_monitored():
 
 
 class Hidden(layers.Layer):
-    """A layer that calls another one in a loop or a checkpoint, where it is not seen."""
+    """A layer that calls another one in a loop or a checkpoint, where the monitor cannot see it."""
 
     def build(self, shape):
         self.dense = layers.Dense(6, "relu", name="inner")
