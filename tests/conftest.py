@@ -31,7 +31,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH")))
 )
 
-# The same few examples in each run: a failure is that of a change, and CI stays fast.
+# Each run uses the same few examples, so that only a change can cause a failure and CI is fast.
 settings.register_profile(
     "few",
     max_examples=30,
@@ -42,7 +42,7 @@ settings.register_profile(
 )
 settings.load_profile("few")
 
-# A monitor says this where it or one of its writers has given up. The training goes on.
+# The warning of a monitor that gives up, or whose writer gives up, while training goes on.
 GAVE_UP = "`.*` (watches|writes) no more, training goes on"
 
 # Files and folders in which no test depends on the backend. See the marker in setup.cfg.
@@ -80,7 +80,7 @@ def pytest_collection_modifyitems(items):
 def monitors_must_not_give_up():
     """Fail if a monitor or a writer gives up and the test does not expect the warning."""
     with warnings.catch_warnings(record=True) as caught:
-        # Where a warning is an error, the monitor prints it.
+        # If warnings were errors, the monitor would print this one and not raise it.
         warnings.filterwarnings("always", GAVE_UP, RuntimeWarning)
         yield
     for warning in caught:
@@ -95,7 +95,7 @@ def monitors_must_not_give_up():
         )
 
 
-# Fixtures of a whole module train before its first test.
+# The setup of a test is checked as well, because module fixtures train before the first test.
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup():
     with monitors_must_not_give_up():

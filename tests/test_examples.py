@@ -11,7 +11,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BACKEND = keras.backend.backend()
-# The share of right answers of a guess among ten digits, and of a network that has learned.
+# Accuracies: guessing among ten digits stays below the first, a trained network exceeds the second.
 GUESS, LEARNED = 0.25, 0.7
 
 
@@ -28,7 +28,7 @@ def small_and_large_normals(names):
     ratios = np.divide(
         [layer.stddev for layer in small.layers[1:]], [layer.stddev for layer in small.layers[:-1]]
     )
-    # Weights of stddev 0.01 with 500 inputs.
+    # The weights have stddev 0.01, and each unit has 500 inputs.
     assert ratios == pytest.approx(0.01 * 500**0.5, rel=0.1)
     assert min(layer.saturated_share for layer in large.layers) > 0.9
     vanished, exploded, kept = names["gradients"].values()
@@ -137,7 +137,7 @@ def saved_models(names):
     assert names["checksum"] == CHECKSUM
 
 
-# Of the kernel of `Sparse(connections=15, gain=2**0.5, seed=7)` with the shape (64, 32).
+# The checksum of the kernel of `Sparse(connections=15, gain=2**0.5, seed=7)`, of shape (64, 32).
 CHECKSUM = "42ee44a7200c30e8"
 
 CLAIMS = {

@@ -1,4 +1,4 @@
-"""The README and the pages of docs/ are true: table, commands, links, code and what it prints."""
+"""The README and the pages of docs/ are right: table, commands, links, code and its output."""
 
 import io
 import re

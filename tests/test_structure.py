@@ -40,7 +40,7 @@ ALLOWED = {
     "monitor": USUAL | {"tensorboard"},
     "__main__": {"keras_winit_commands"},
 }
-# Names that a part may not use, beside `keras.src`, of which only PRIVATE is allowed.
+# Names that a part may not use. Of `keras.src`, only the names in PRIVATE are allowed anyway.
 MONITOR_PARTS = ("capture", "diagnosis", "output", "recording", "arguments", "callback", "check")
 FORBIDDEN = {
     "initializers": ("keras.layers", "keras.models"),
@@ -59,7 +59,7 @@ PRIVATE = {
 
 
 def imported_names(source):
-    """Each dotted name that the source imports or takes from Keras."""
+    """Yield each dotted name that the source imports or takes from Keras."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         names = []
@@ -73,7 +73,7 @@ def imported_names(source):
 
 
 def violations(source, place):
-    """The forbidden imports in the source of a file, which lies at a place such as "models"."""
+    """Return the forbidden imports in the source of a file at a place such as "models"."""
     part = place.partition("/")[0]
     return [name for name in imported_names(source) if not allowed(name, part, place)]
 
@@ -196,7 +196,7 @@ print(json.dumps([after_import, sparse, after_load, kernel, initializer, late]))
 
 @pytest.fixture(scope="module")
 def fresh_import(fresh_process, tmp_path_factory):
-    """Import the package and load a model in a fresh process, and give what it saw."""
+    """Import the package and load a model in a fresh process; return the observations."""
     path = tmp_path_factory.mktemp("saved") / "model.keras"
     layer = keras.layers.Dense(4, kernel_initializer=keras_winit.Sparse(connections=3, seed=1))
     keras.Sequential([keras.Input((8,)), layer]).save(path)

@@ -1,4 +1,4 @@
-"""The table of `benchmarks/applications.py`."""
+"""Tests the table of `benchmarks/applications.py`."""
 
 import json
 
@@ -20,7 +20,7 @@ def test_the_table_has_multiples_of_a_forward_pass_and_names_what_is_missing(tmp
     file.write_text("".join(json.dumps(one) + "\n" for one in (row("A"), failed)))
     lines = table(read_rows(file), ["A", "B", "C", "D"])
     assert lines[0].startswith("torch, CPU seconds (forward passes) and MiB\nmodel ")
-    # An inspection of 1 second, a forward pass of half a second.
+    # The inspection took 1 second, the forward pass half a second.
     assert lines[1].split()[:8] == ["A", "53", "0", "1/2/3", "0.50", "7", "1.00", "("]
     assert lines[1].endswith("3.00 (   6)     7    2.0e-07")
     assert lines[2].split() == ["B", *failed["error"].split()]

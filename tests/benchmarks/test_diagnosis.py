@@ -1,4 +1,4 @@
-"""The table of `benchmarks/diagnosis.py`."""
+"""Tests the table of `benchmarks/diagnosis.py`."""
 
 import pytest
 from diagnosis import table

@@ -48,7 +48,7 @@ def test_thirty_layers_train_from_auto_and_a_second_run_measures_nothing(tmp_pat
         assert expected in done.stdout, done.stderr[-2000:]
     (measured,) = (json.loads(line) for line in file.read_text().splitlines())
     assert np.shape(measured["scores"]) == (4, 1)
-    # "Trains": far above the 0.1 of chance.
+    # The network trains: its score is far above the 0.1 of chance.
     assert measured["scores"][0][0] > 0.5
 
 
@@ -100,7 +100,7 @@ def test_the_start_of_torch_has_the_limits_of_its_linear_layers():
     network = next(n for n in NETWORKS if (n.part, n.depth, n.name) == ("mlp", 10, "relu"))
     kernel, bias = started("torch's default", network, 0).layers[0].get_weights()
     for values in (kernel, bias):
-        # U(-1/8, 1/8): 64 inputs.
+        # The layer has 64 inputs, so PyTorch draws from U(-1/8, 1/8).
         assert abs(values).max() <= 1 / 8
         assert abs(values).max() > 0.11
 
@@ -125,7 +125,7 @@ def test_the_table_names_where_auto_is_behind_and_where_it_fails():
     ]
     assert share_that_trains(rows[:1]) == 0.5
     gap, error = difference(rows[0], rows[1])
-    # Both seeds of each row differ by 0.02: a variance of 0.0002, of the mean 0.0001.
+    # The two seeds of a row differ by 0.02: their variance is 0.0002, that of their mean 0.0001.
     assert gap == pytest.approx(0.095)
     assert error == pytest.approx(0.0002**0.5)
     text = "\n".join(table(rows))

@@ -22,7 +22,7 @@ def run():
 def run_process():
     """Run a line of bash, in which `$KERAS_WINIT` is the command, and return its result.
 
-    TensorFlow's log level is not set, as on a user's machine.
+    TensorFlow's log level is left unset, as it is on a user's machine.
     """
     code = "import sys; from keras_winit_commands import main; sys.exit(main())"
 

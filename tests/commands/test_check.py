@@ -30,7 +30,7 @@ def test_a_vanishing_model_is_repaired(run, saved, tmp_path, capsys, way):
     assert before.startswith("before: The signal vanishes")
     assert after.startswith("after:  Nothing is wrong")
     assert out.endswith(f"saved: {fixed}\n")
-    # Measured without the package: the spread between samples, last hidden layer against first.
+    # Measures, without the package, the spread between samples in the last and first hidden layers.
     model = keras.models.load_model(fixed)
     hidden = [model.layers[0](x)]
     for layer in model.layers[1:-1]:
@@ -61,7 +61,7 @@ def test_a_model_with_planted_faults_trains_once_it_is_fixed(run, tmp_path, caps
         loaded = keras.models.load_model(tmp_path / f"{name}.keras")
         history = loaded.fit(x, y, epochs=20, batch_size=32, verbose=0, shuffle=False)
         losses[name] = history.history["loss"][-1]
-    # The targets have variance 1: what a constant prediction leaves.
+    # The targets have variance 1, which is the loss of the best constant prediction.
     assert losses["good"] < 0.3 < 0.8 < losses["bad"]
 
 

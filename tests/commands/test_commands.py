@@ -31,7 +31,7 @@ def test_show(run, name, capsys):
 
 def test_show_draws(run, capsys, tmp_path):
     picture = tmp_path / "out.png"
-    # They accept different shapes: any kernel, a convolution's, a square one, a bias.
+    # These schemes take different shapes: any kernel, that of a convolution, a square one, a bias.
     for name in ("sparse", "constant", "bilinear", "icnr", "irnn", "chrono", "fan_in_bias"):
         assert run(f"show {name} --plot {picture}") == 0
         assert capsys.readouterr().out.endswith(f"\ndrawn: {picture}\n")

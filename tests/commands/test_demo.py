@@ -38,7 +38,7 @@ def _logged_steps(folder):
 
 
 def _check_output(out):
-    # The first thing that it prints is what is wrong; the repair comes before the training.
+    # The demo prints first what is wrong, then the repair, and then the training.
     bad, repair, good = re.match(
         r"Before training, keras_winit.signal_report says of 8 ReLU layers of 64 units:\n\n"
         r"winit>small_normal: (.*\.)\n\n(.*):\n\nreinitialize: (.*\.)\n\nTraining both on",

@@ -45,7 +45,7 @@ def result_of(arguments, capsys):
 @given(command=st.sampled_from(COMMANDS), tokens=st.lists(TOKEN, max_size=6))
 def test_any_command_line_ends_with_an_exit_code(command, tokens, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # Small stacks only.
+    # Small networks keep the test fast.
     sizes = ["--width", "3", "--samples", "4", "--depth", "2"] if command == "propagate" else []
     result_of([command, *sizes, *tokens], capsys)
     assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,7 @@ def test_help_and_wrong_usage_import_no_framework(arguments, fresh_process):
 @pytest.mark.parametrize("path", sorted(HOME.glob("*.py")), ids=lambda path: path.name)
 def test_modules_import_only_the_standard_library_at_first(path):
     if path.name == "library.py":
-        return  # It is imported inside functions.
+        return  # Other modules import it inside functions.
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -19,7 +19,7 @@ Y = RNG.normal(size=(16, 8)).astype("float32")
 FEW = ("mean", "stddev", "min", "max", "dead_units", "nonfinite", "norm")
 OF_VARIABLES = ("weight_norm", "gradient_norm", "update_norm")
 
-# The mesh of each distribution, and how many different shards the kernel of layer `one` has.
+# For each distribution, the mesh and the number of different shards of the kernel of layer `one`.
 MESHES = {"data": ((8,), 1), "model": ((2, 4), 4)}
 
 
@@ -92,7 +92,7 @@ def test_values_do_not_depend_on_the_mesh_and_every_start_keeps_it(distributed, 
         start(model)
         assert shardings(model) == before, name
         for weight, expected in zip(model.weights, single[name], strict=True):
-            # A sum over several devices may be rounded otherwise.
+            # A sum over several devices may be rounded differently.
             np.testing.assert_allclose(numpy(weight), expected, rtol=1e-5, atol=1e-6, err_msg=name)
 
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from support.boards import read
 
-# Steps of an epoch, epochs, and the step after which the first process is killed.
+# The steps per epoch, the epochs, and the step after which the first process is killed.
 STEPS, EPOCHS, LAST = 4, 3, 6
 
 CODE = """
@@ -65,5 +65,5 @@ def test_curves_go_on_after_a_kill_and_no_step_is_there_twice(tmp_path):
         np.testing.assert_allclose(values[0], values[1], rtol=1e-6)
     lines = map(json.loads, (killed / "out.jsonl").read_text().splitlines())
     written = [line["step"] for line in lines if line["kind"] == "sample"]
-    # A file to append to has the repeated steps twice; the last ones count.
+    # A file that is appended to contains the repeated steps twice; the last record counts.
     assert written == [*range(LAST + 1), *range(STEPS, STEPS * EPOCHS)]

@@ -82,13 +82,13 @@ except tf.errors.InvalidArgumentError as error:
 
 
 def test_replicas_start_equal_and_as_one_device_would(fresh_process):
-    # Once "refused" is missing, TensorFlow takes several steps at once on logical devices, and
+    # If this fails, TensorFlow has begun to run several steps at once on logical devices, and
     # the monitor must record the last of them.
     assert fresh_process(SETUP + WEIGHTS) == "refused\n"
 
 
-# The second batch of the first data has five samples, three for one replica and two for the other.
-# That of the second data has one, so that one replica gets an empty batch.
+# In the first data set, the second batch has five samples: three for one replica and two for the
+# other. In the second data set, it has one sample, so that one replica gets an empty batch.
 NUMBERS = """
 Y = np.random.default_rng(1).normal(size=(64, 9)).astype("float32")
 with strategy.scope():

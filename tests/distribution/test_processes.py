@@ -100,5 +100,5 @@ def test_jax_processes_record_the_whole_batch_and_only_the_chief_writes(tmp_path
 def test_workers_start_equal_and_fit_is_still_refused_by_keras():
     chief, other = run_two(TENSORFLOW, f"{free_address()},{free_address()}")
     assert values_of(chief) == values_of(other)
-    # Once this fails, Keras supports the strategy, and so must the monitor.
+    # If this fails, Keras has begun to support the strategy, and the monitor must support it too.
     assert values_of(chief)[-1] == "refused True"

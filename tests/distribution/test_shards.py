@@ -8,8 +8,8 @@ from support.processes import free_address, run_two
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX has this")
 
-# The kernel of `large` takes 128 MiB, of which each process holds the half. A process that makes
-# the whole kernel first needs 192 MiB.
+# The kernel of `large` takes 128 MiB, and each process holds half of it. A process that built the
+# whole kernel first would need 192 MiB.
 CODE = """
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""PyTorch's `DistributedDataParallel` in two processes, with a training loop of one's own."""
+"""PyTorch's `DistributedDataParallel` in two processes, with a hand-written training loop."""
 
 import keras
 import pytest

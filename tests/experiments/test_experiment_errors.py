@@ -88,7 +88,7 @@ def test_digits_without_scikit_learn(monkeypatch):
     activation=st.one_of(st.sampled_from(["relu", "tanh"]), anything()),
     options=st.dictionaries(
         st.sampled_from(["depth", "width", "samples", "seed"]),
-        # Numbers up to which memory suffices.
+        # Larger numbers would need too much memory.
         anything().filter(lambda value: not isinstance(value, int) or value < 100),
     ),
 )
@@ -100,7 +100,7 @@ def test_any_arguments_of_propagate_are_measured_or_refused(initializer, activat
         assert_refusal(error)
         return
     assert len(result.layers) == options["depth"]
-    # Each output has an entry for each sample and unit: counted, or not finite.
+    # Each output has an entry for each sample and unit, which is counted or not finite.
     for layer in result.layers:
         counted = sum(layer.counts) + layer.nonfinite
         assert counted == options["width"] * options["samples"]

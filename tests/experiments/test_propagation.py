@@ -1,4 +1,4 @@
-"""Propagation reproduces the numbers of the lecture notes, and those of numpy."""
+"""Propagation reproduces the numbers of the lecture notes and agrees with numpy."""
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ def test_small_weights_fade_and_large_weights_saturate():
     large = propagate("winit>large_normal").layers
     assert small[9].stddev < 1e-6
     assert all(abs(layer.mean) < 0.01 for layer in (*small, *large))
-    # The notes: almost every unit is at -1 or 1. tanh counts as flat beyond 0.9747.
+    # The notes say that almost every unit is at -1 or 1. Beyond 0.9747, tanh counts as flat.
     assert all(layer.saturated_share > 0.9 for layer in large)
     assert all(layer.saturated_share == 0 for layer in small)
     assert large[0].counts[0] + large[0].counts[-1] > 0.8 * sum(large[0].counts)
@@ -69,7 +69,7 @@ def test_batch_normalization_rescues_small_weights():
     alone = propagate("winit>small_normal", "tanh").layers
     rescued = propagate("winit>small_normal", "tanh", batch_normalization=True).layers
     assert alone[-1].stddev < 1e-6
-    # tanh of N(0, 1) has 0.6279, by quadrature. The epsilon of 1e-3 lowers it a little.
+    # By quadrature, tanh of N(0, 1) has stddev 0.6279. The epsilon of 1e-3 lowers it a little.
     assert all(0.61 < layer.stddev < 0.64 for layer in rescued)
 
 
@@ -77,7 +77,8 @@ def test_he_keeps_the_signal_through_relu_and_lecun_does_not():
     he = propagate("winit>he_normal", "relu", depth=20).layers
     lecun = propagate("winit>lecun_normal", "relu", depth=20).layers
     second_moment = [layer.mean**2 + layer.stddev**2 for layer in he]
-    # Its mean over kernels is 1. With 20 layers of 500 units it varies by a factor of about two.
+    # The second moment is 1 in the mean over kernels. In 20 layers of 500 units it varies by a
+    # factor of about two.
     assert all(0.3 < value < 3 for value in second_moment)
     assert lecun[-1].stddev < 1e-2
 
@@ -143,9 +144,9 @@ def test_the_title_names_the_initializer():
 @pytest.mark.parametrize(
     ("name", "activation", "depth"),
     [
-        ("constant", "sigmoid", 3),  # nearly constant
-        ("small_normal", "tanh", 40),  # smaller than float32's normal numbers
-        ("large_normal", "relu", 60),  # beyond float32
+        ("constant", "sigmoid", 3),  # The signal is nearly constant.
+        ("small_normal", "tanh", 40),  # The signal is below float32's normal numbers.
+        ("large_normal", "relu", 60),  # The signal exceeds the range of float32.
     ],
 )
 def test_every_signal_has_a_histogram(name, activation, depth):

@@ -23,7 +23,7 @@ INNERS = [
 ]
 FEW = st.integers(1, 4)
 AXES = st.lists(st.integers(-3, 3), max_size=3)
-# Right or nearly right values, by the name of the argument.
+# For each argument, values that are right or nearly right.
 PLAUSIBLE = {
     "seed": st.integers(-(2**70), 2**70),
     "kind": st.sampled_from(["dense", "depthwise", "transposed"]),
@@ -39,7 +39,7 @@ PLAUSIBLE = {
     "scale": st.floats(0, 1e6),
     "nonlinearity": st.sampled_from(["relu", "gelu", "linear"]),
 }
-# Without them the values of two instances differ.
+# Without these arguments, two instances would draw different values.
 SEEDED = {"seed": 1, "inner": INNERS[0], "inners": [INNERS[0], "winit>zeros"]}
 SHAPES = st.lists(st.integers(0, 6), max_size=5).map(tuple)
 WRONG_SHAPES = st.sampled_from([None, 3, "ab", (1.5, 2), (-1, 3), (None, 4), (True, np.array([2]))])
@@ -91,7 +91,7 @@ def test_a_scheme_makes_finite_weights_or_refuses(name, data):
         np.testing.assert_array_equal(numpy(keras.ops.cast(again, "float64")), values)
 
 
-# E[w**2] in units of gain**2 (of the variance, for normal and uniform draws) over the fan.
+# E[w**2] / gain**2 as a function of fan_in and fan_out.
 FANS = {
     "lecun_normal": lambda fan_in, fan_out: 1 / fan_in,
     "lecun_uniform": lambda fan_in, fan_out: 1 / fan_in,

@@ -55,7 +55,7 @@ def test_a_depthwise_convolution_with_several_filters_per_channel():
     expected = np.zeros((2, 9, 3, 4), np.float32)
     expected[..., 0] = inputs
     np.testing.assert_array_equal(numpy(layer(inputs)).reshape(2, 9, 3, 4), expected)
-    # The first row of a Hadamard matrix is 1; 4 filters share the norm.
+    # The four filters of a channel get the first row of a Hadamard matrix, all ones, over sqrt(4).
     layer = layers.DepthwiseConv1D(3, depthwise_initializer="winit>hadamard", **arguments)
     expected[...] = inputs[..., None] / 2
     np.testing.assert_array_equal(numpy(layer(inputs)).reshape(2, 9, 3, 4), expected)
@@ -107,7 +107,7 @@ def test_a_stated_use_takes_precedence():
 
 
 class OwnCell(layers.Layer):
-    """A layer that has some attributes of Keras' layers, and another kernel of its own."""
+    """A layer with some attributes of Keras' layers, and with a kernel that Keras does not know."""
 
     recurrent_initializer = depthwise_initializer = None
 
@@ -132,7 +132,7 @@ def test_other_layers_get_a_plain_matrix(kind):
 
 
 class OwnDepthwise(layers.Layer):
-    """A layer of which nothing is known."""
+    """A layer whose use of its kernel is unknown."""
 
     def build(self, shape):
         self.kernel = self.add_weight(

@@ -23,7 +23,7 @@ def logistic(z):
     return 1 / (1 + np.exp(-z))
 
 
-# Each with its derivative and the slope of its odd part.
+# Each activation has its function, its derivative and the slope of its odd part.
 ACTIVATIONS = {
     "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0, 1 / 2),
     "leaky_relu": (lambda z: np.maximum(z, 0.2 * z), lambda z: np.where(z > 0, 1, 0.2), 0.6),
@@ -54,7 +54,7 @@ def chain(activation, depth=DEPTH):
 
 
 def stretches(kernels, activation):
-    """Return how much a chain stretches distances and gradients, each in (samples - 1) values."""
+    """Return by which factors a chain stretches distances and gradients, samples - 1 of each."""
     function, slope, _ = ACTIVATIONS[activation]
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4, WIDTH // 2)).astype(np.float32).astype(np.float64)
@@ -118,7 +118,7 @@ def test_pairs_are_exact_opposites_in_every_dtype(dtype, noise):
     np.testing.assert_array_equal(hidden[:, :, :4], -hidden[:, :, 4:])
     last = draw("last", (24, 5), channels=6).reshape(4, 6, 5)
     np.testing.assert_array_equal(last[:, :3], -last[:, 3:])
-    # Three experts of their own, each with the units of two heads in pairs.
+    # Three experts differ, and each pairs the units of its two heads.
     axes = {"input_axes": (1,), "output_axes": (2, 3)}
     experts = draw("hidden", (3, 8, 2, 6), **axes)
     np.testing.assert_array_equal(experts[..., :3], -experts[..., 3:])
@@ -131,7 +131,7 @@ def test_odd_widths_leave_one_unit_without_a_partner():
     np.testing.assert_array_equal(kernel[:4], -kernel[4:8])
     np.testing.assert_array_equal(kernel[:, :3], -kernel[:, 3:6])
     assert not kernel[8].any()
-    # The gain of relu is 2, halved for each of a pair.
+    # The gain of relu is 2; each unit of a pair gets half of it.
     np.testing.assert_allclose(np.linalg.norm(kernel[:4], axis=0), 1, atol=10 * EPS)
     assert abs(np.linalg.det(np.column_stack([kernel[:4, :3], kernel[:4, 6]]))) > 1e-3
 
@@ -151,7 +151,7 @@ def test_noise_is_a_share_of_the_variance():
     outer = np.delete(kernel.reshape(9, 64, 64), 4, axis=0)
     deviation = np.mean(outer**2) * 9 * 64 / noise - 1
     assert abs(deviation) < 5 * math.sqrt(2 / outer.size)
-    # The share of the orthogonal matrix is exact, that of the noise and their product vary.
+    # The part of the orthogonal matrix is exact; that of the noise, and their product, vary.
     center = kernel[1, 1]
     expected = (1 - noise) / 64 + noise / (9 * 64)
     assert abs(np.mean(center**2) / expected - 1) < 5 * math.sqrt(2 / center.size)
@@ -205,11 +205,11 @@ def test_fifty_sigmoid_layers_keep_distances_if_centered():
             signal = signal @ kernel
             signal = signal if place == "last" else logistic(signal)
         distances = [np.linalg.norm(np.diff(each, axis=0), axis=1) for each in (signal, x)]
-        # 15 dimensions of the hidden layers carry what is spread over 16.
+        # Centered weights leave 15 of the 16 dimensions of a hidden layer to carry the signal.
         return distances[0] / distances[1] / math.sqrt(15 / 8 * 16 / 15)
 
     np.testing.assert_allclose(ratios(True), 1, atol=2e-3)
-    # The constant 1/2 leaves the straight part of the sigmoid within a few layers.
+    # Without centering, 1/2 moves the signal off the straight part within a few layers.
     assert abs(ratios(False) - 1).min() > 0.5
 
 

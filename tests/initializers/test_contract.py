@@ -15,7 +15,7 @@ from support.supported_shapes import CHAIN_SCHEMES, NEEDED, fits, fitting, make
 import keras_winit
 from keras_winit.initializers import REGISTRY
 
-# The `inner` of the wrapping schemes.
+# The argument `inner` of the wrapping schemes.
 INNER = {"class_name": "winit>he_normal", "config": {"seed": 3}}
 
 # For each scheme, arguments that differ from the defaults and must survive a round trip.
@@ -194,7 +194,7 @@ def test_repr_makes_the_scheme_again(name):
     ids=["pickle", "deepcopy", "copy"],
 )
 def test_copies_draw_the_same(name, duplicate):
-    scheme = REGISTRY[name](**CASES[name])  # Without a seed.
+    scheme = REGISTRY[name](**CASES[name])  # The scheme has no seed.
     twin = duplicate(scheme)
     assert twin.get_config() == scheme.get_config()
     np.testing.assert_array_equal(draw(twin), draw(scheme))

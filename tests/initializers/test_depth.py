@@ -45,7 +45,7 @@ def test_rules_give_the_stddev_of_the_paper(arguments, stddev):
 
 
 def test_wang_uses_the_width_of_the_model():
-    # The second layer of a feed-forward block, whose inputs are four times as many.
+    # The kernel of a feed-forward block's second layer has four inputs for each output.
     keras.utils.set_random_seed(0)
     weights = numpy(keras_winit.DepthScaled(depth=24, rule="wang")((1024, 256)))
     assert deviations(weights, normal(2 / (24 * math.sqrt(256)))) == []

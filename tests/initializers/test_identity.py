@@ -27,8 +27,8 @@ def test_identity_of_a_matrix(shape):
     np.testing.assert_array_equal(numpy(keras_winit.Identity(-0.5)(shape)), -0.5 * np.eye(*shape))
 
 
-# Expected kernels with an axis on neither side between the output axes, and with the output axis
-# before the input axis.
+# Expected kernels: the first has an axis that is neither input nor output between its output axes,
+# the second has its output axis before its input axis.
 BETWEEN = np.stack([np.eye(4).reshape(4, 2, 2)] * 3, axis=2)
 OUTPUT_FIRST = np.stack([np.eye(3, 5)] * 4, axis=1)
 
@@ -215,7 +215,7 @@ def test_noise_at_all_taps_has_the_fan_of_the_layer():
     layer.build((None, 8, 8, 60))
     kernel = numpy(layer.kernel).astype(np.float64)
     kernel[1, 1] -= np.tile(np.eye(30), 2)
-    # 9 taps and 30 channels of a group meet in each output.
+    # The fan_in is 270: nine taps of the 30 channels of a group.
     assert scipy.stats.kstest(kernel.ravel() * 270**0.5, "norm").pvalue > 1e-4
 
 

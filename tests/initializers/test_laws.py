@@ -101,7 +101,7 @@ def test_law_in_other_dtypes(name, dtype):
     assert deviations(weights, laws[name]) == []
 
 
-# Among them bounds where the closed form cancels, bounds far from zero and open intervals.
+# Some of these bounds are far from zero, open, or so close that the closed form would cancel.
 BOUNDS = [(-2, 2), (-1, 3), (0, math.inf), (2, 3), (-0.01, 0.01), (-math.inf, -1), (4, math.inf)]
 
 
@@ -130,7 +130,7 @@ def test_truncated_normal_has_the_stddev_of_the_argument(bounds):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_rounding_moves_no_weight_beyond_a_bound(dtype, monkeypatch):
-    # All draws lie on the bound itself; 2 * 0.1 in float32 is above 0.2.
+    # All draws lie on the bound, where rounding could exceed it: 2 * 0.1 in float32 is above 0.2.
     monkeypatch.setattr(unit_distributions, "fill_normal", lambda generator, out: out.fill(2.0))
     scheme = keras_winit.TruncatedNormal(0.1, corrected=False)
     weights = numpy(scheme((3, 4), dtype)).astype(np.float64)
@@ -206,7 +206,7 @@ def test_signal_keeps_its_variance(make):
     outputs = numpy(layer(inputs))
     kernel = layer.kernel.shape
     units = math.prod(kernel) // fan_in
-    # The outputs vary with the weights of each unit and with the samples.
+    # Both terms count: outputs vary with the weights of each unit and with the samples.
     error = math.sqrt(2 / (fan_in * units) + 2 / (shape[0] * units))
     assert abs((outputs.astype(np.float64) ** 2).mean() / 2 - 1) < 5 * error
 

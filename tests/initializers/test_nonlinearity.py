@@ -19,7 +19,7 @@ def python_tanh(x):
 
 
 def relu(x):
-    """Square the ReLU: a function that only shares the name of Keras' own."""
+    """Return the square of the ReLU; this function shares only its name with Keras' `relu`."""
     return np.maximum(x, 0) ** 2
 
 

@@ -86,7 +86,7 @@ def test_a_gain_whose_square_has_no_place_in_float64_is_still_right(name, expone
 @pytest.mark.parametrize("slope", [1e99, 1e101, 1e200, -1e200])
 def test_a_steep_leaky_relu_has_a_small_gain(name, slope):
     cls = getattr(kw, name)
-    # sqrt(2 / fan_in) / abs(slope), from which the 1 of 1 + slope**2 is missing.
+    # Expects sqrt(2 / fan_in) / abs(slope): the 1 in 1 + slope**2 is too small to matter.
     stddev = cls(slope).stddev((50, 40))
     assert stddev * abs(slope) == pytest.approx(math.sqrt(2 / 50), rel=1e-14)
 

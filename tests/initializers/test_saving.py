@@ -16,8 +16,8 @@ from keras_winit.initializers import REGISTRY
 layers = keras.layers
 BACKEND = keras.backend.backend()
 
-# For each kind, a function from the initializers of kernels and biases to a layer, and the shape
-# of its input.
+# For each kind of layer, a function that makes it from the initializers of its kernel and bias,
+# and the shape of its input.
 LAYERS = {
     "dense": (lambda k, b: layers.Dense(6, kernel_initializer=k, bias_initializer=b), (4, 8)),
     "conv1d": (
@@ -114,7 +114,7 @@ def test_a_layer_builds_and_is_restored_from_its_config(name, kind, form):
     layer = make_layer(FORMS[form](name), FORMS[form](bias_for(name).removeprefix("winit>")))
     inputs = np.ones(shape, "float32")
     lacks_argument = name in NEEDED and form in ("string", "class") and kernel_shapes(kind)
-    # These layers pass axes, with which a kernel is not that of a convolution.
+    # These layers pass axes, so that their kernels are no kernels of convolutions.
     windowed = ("convolution_aware", "dirac", "icnr", "bilinear")
     has_axes = name in windowed and kind in ("einsum", "attention")
     has_gates = name in CHAIN_SCHEMES and kind in ("lstm", "gru", "separable")

@@ -89,7 +89,7 @@ def test_gain_counts_the_connections_of_one_output_of_a_transposed_convolution()
     layer.kernel_initializer = keras_winit.for_layer(sparse, layer)
     inputs = np.random.default_rng(0).standard_normal((16, 12, 12, 32)).astype("float32")
     outputs = numpy(layer(inputs)).astype(np.float64)[:, 2:-2, 2:-2]
-    # A quarter of the window reaches each output: about 16 connections of N(0, 2**2 / 16).
+    # A quarter of the window reaches each output: about 16 connections from N(0, 2**2 / 16).
     assert np.mean(outputs**2) / 4 == pytest.approx(1, abs=0.05)
 
 
@@ -100,7 +100,7 @@ def test_no_connection_is_rounded_to_zero(dtype, stddev):
     assert set(np.unique((weights != 0).sum(0))) == {10}
     assert np.isfinite(weights.astype(np.float64)).all()
     chosen = weights[weights != 0].astype(np.float64)
-    # Half of them are negative: the replacement keeps the sign.
+    # Half of the weights are negative, because a rounded zero is replaced with its sign kept.
     assert abs((chosen > 0).mean() - 0.5) * 2 * math.sqrt(chosen.size) < 5
 
 
@@ -148,7 +148,7 @@ def _stride(rows, count, columns):
 
 
 def _feistel(rows, count, columns):
-    """Four rounds of a Feistel network, repeated until the result is below `rows`."""
+    """Sample by four rounds of a Feistel network, repeated until the result is below `rows`."""
     half = -(-(rows - 1).bit_length() // 2)
     keys = np.random.default_rng(6).integers(0, 2**32, (4, columns), np.uint64)
     mask = np.uint64(2**half - 1)

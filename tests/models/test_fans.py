@@ -7,7 +7,7 @@ from keras_winit import fans
 
 L = keras.layers
 
-# A layer, its input shape (several for several inputs), and the fans of each kernel.
+# A layer, its input shape (one for each input), and the fans of each kernel.
 BY_HAND = {
     "dense": (lambda: L.Dense(8), (None, 5), {"kernel": (5, 8)}),
     "conv": (

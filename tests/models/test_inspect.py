@@ -64,7 +64,7 @@ def test_parallel_branches_are_two_branches(name):
 
 
 def test_the_mask_of_an_embedding_is_no_input():
-    inputs = keras.Input((6,))  # Identifiers of words, as floats.
+    inputs = keras.Input((6,))  # The words are numbers, stored as floats.
     words = L.Embedding(9, 4, mask_zero=True, name="words")(inputs)
     model = keras.Model(inputs, L.Dense(2, name="out")(L.LSTM(3, name="lstm")(words)))
     assert described(model, "takes_raw_input") == {
@@ -232,7 +232,7 @@ def test_embeddings_are_told_by_their_use():
 
 
 class Positions(keras.Model):
-    """Adds an embedding of constant positions, and makes the output with the transposed table."""
+    """Adds an embedding of constant positions; computes the output with the transposed table."""
 
     def __init__(self, tied):
         super().__init__()
@@ -327,7 +327,7 @@ def test_a_separable_convolution_has_two_kernels_one_after_the_other():
 
 
 class Untraceable(keras.Model):
-    """Asks for a value while it is called."""
+    """A model that cannot be traced, because its `call` reads a value."""
 
     def __init__(self):
         super().__init__()
@@ -343,7 +343,7 @@ def test_a_model_that_cannot_be_traced_is_run():
     model = Untraceable()
     data = np.zeros((1, 3), np.float32)
     model(data)
-    # Only on torch does Keras keep the shapes with which such a model was built.
+    # Only on torch, Keras keeps the shapes with which such a model was built.
     inspection = inspect_kernels(model, data=None if keras.backend.backend() == "torch" else data)
     assert inspection.method == "eager"
     assert inspection.sentence.startswith(
@@ -359,7 +359,7 @@ def test_a_model_that_cannot_be_traced_is_run():
 
 
 class Stubborn(Untraceable):
-    """Runs on real data only."""
+    """A model that refuses zeros, with which models are tried out."""
 
     def call(self, x):
         if float(ops.max(ops.abs(x))) == 0:

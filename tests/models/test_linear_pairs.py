@@ -1,4 +1,4 @@
-"""Pairs of kernels without an activation between them, and all that is none."""
+"""Pairs of kernels without an activation between them, and what must not count as a pair."""
 
 import keras
 import pytest

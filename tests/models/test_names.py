@@ -100,7 +100,7 @@ def test_layers_added_later_and_layers_outside_the_model():
     assert names.of(model.layers[1]) == "b"
     stray = layers.Dense(2, name="a")
     assert names.of(stray) == "a~2"
-    # A layer that is made anew in each step gets the name of its deleted predecessor.
+    # A layer that a model creates anew in each step gets the name of its deleted predecessor.
     del stray
     gc.collect()
     assert names.of(layers.Dense(2, name="a")) == "a~2"

@@ -61,7 +61,7 @@ def test_attention_by_hand():
     x = sequence()
     q, k, v = (layers.Dense(8, name=name)(x) for name in "qkv")
     assert scores_in(custom(q, k, v), x) == {"q", "k"}
-    # Two kernels in a row, of which the second makes the query.
+    # Of two kernels in a row, the second makes the query.
     wide = layers.Dense(32, name="wide")(x)
     assert scores_in(custom(layers.Dense(8, name="query")(wide), k, v), x) == {"wide", "query", "k"}
 
@@ -109,7 +109,7 @@ def test_attention_that_cannot_be_traced():
 
 
 class NeedsSize(layers.Layer):
-    """Repeats a learned token for each sample, by the size of the batch as a number."""
+    """Repeats a learned token for each sample; needs the size of the batch as a number."""
 
     def build(self, shape):
         self.token = self.add_weight(shape=(1, 1, shape[-1]))

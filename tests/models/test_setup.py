@@ -1,4 +1,4 @@
-"""The setup is read from a compiled model before it sees data."""
+"""The setup of a compiled model can be read before the model sees data."""
 
 import functools
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.backend_independent
 losses = keras.losses
 Dense = layers.Dense
 
-# A model from inputs, and the last activation and units that it has.
+# A function from the inputs of a model to its output, and its last activation and units.
 ENDS = {
     "own activation": (lambda x: Dense(3, "softmax")(x), ("softmax", 3)),
     "none": (lambda x: Dense(3)(x), ("linear", 3)),
@@ -34,7 +34,7 @@ ENDS = {
         lambda x: layers.Reshape((1, 3))(Dense(3, "softmax")(x)),
         ("softmax", 3),
     ),
-    # Here it cannot be told.
+    # The last activation of these models is unknown.
     "reshaped otherwise": (lambda x: layers.Reshape((3, 2))(Dense(6, "softmax")(x)), (None, 2)),
     "own function": (lambda x: Dense(3, lambda z: z * 2)(x), (None, 3)),
     "product": (lambda x: Dense(3, "softmax")(x) * 2.0, (None, 3)),

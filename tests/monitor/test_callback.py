@@ -1,4 +1,4 @@
-"""The callback: it leaves nothing behind, no fault of it ends training, and what it cannot see."""
+"""The callback leaves nothing behind, never ends training by a fault, and says what it misses."""
 
 import warnings
 
@@ -118,7 +118,7 @@ def test_a_model_with_its_own_train_function_is_not_monitored():
 
 
 class Hidden(layers.Layer):
-    """A layer that calls another one in a loop or a checkpoint, where it is not seen."""
+    """A layer that calls another one in a loop or a checkpoint, where the monitor cannot see it."""
 
     def build(self, shape):
         self.dense = layers.Dense(6, "relu", name="inner")
@@ -130,7 +130,7 @@ class Hidden(layers.Layer):
 
             loop = tf.while_loop(lambda i, _: i < 1, lambda i, x: (i + 1, self.dense(x)), [0, x])
             return loop[1]
-        # A new function for each call, because JAX caches the trace of a function.
+        # Each call gets a new function, because JAX caches the trace of a function.
         return keras.remat(lambda x: self.dense(x))(x)
 
 
@@ -242,7 +242,7 @@ def test_layers_of_a_model_over_time_have_a_row_for_each_timestep():
 
 
 class SeriesBatches(keras.utils.PyDataset):
-    """A batch of 8 series for each of some lengths."""
+    """One batch of 8 series for each of the given lengths."""
 
     def __init__(self, lengths):
         super().__init__()

@@ -103,7 +103,7 @@ def test_the_data_may_be_unknown():
     finding = the_finding(monitor)
     assert finding.first_step == STEP
     if BACKEND == "tensorflow":
-        # There the batch is gone, and a generator cannot be read again.
+        # On TensorFlow the batch is not kept, and a generator cannot be read again.
         assert finding.layer == "loss"
         assert "the data of that step are unknown" in finding.cause
         assert "look for NaN and infinities in the data" in finding.remedy

@@ -57,7 +57,7 @@ def test_steps_count_batches_not_updates(updates):
     model.build((None, 6))
     compiled(model, "sgd")
     model.optimizer.build(model.trainable_variables)
-    # From step 1 to 8 there is no record to count on from.
+    # Between the two records, the steps must be counted without a record.
     monitor = ActivationMonitor(every=lambda step: step in (0, 9), statistics=["mean"])
     fit(model, monitor, epochs=3)
     fit(model, monitor, epochs=2)
@@ -280,7 +280,7 @@ def test_letters_that_a_stream_cannot_encode_are_replaced(monkeypatch):
     monkeypatch.setattr("sys.stdout", stream)
     monkeypatch.setattr("sys.stderr", stream)
     fit(tiny(), ActivationMonitor(every=1, verbose=1, rules=[NonAscii()]))
-    # In the report of the finding and below the table.
+    # The text stands in the report of the finding and below the table.
     assert stream.text.count("Gr??e") == 2
 
 
@@ -344,7 +344,7 @@ def test_a_fit_after_a_check_is_as_without_it(metrics):
         model = compiled(keras.Sequential(stack), "sgd", metrics=metrics)
         if checks:
             check(model, X, Y, steps=2)
-        # Keras shuffles by other generators than those of the model, except on torch.
+        # Except on torch, Keras shuffles with other generators than those of the model.
         losses.append(fit(model, epochs=2, shuffle=BACKEND == "torch").history)
     assert losses[0] == losses[1]
 

@@ -44,7 +44,7 @@ def test_the_last_layer_is_shown_before_its_activation():
 
 def test_gradients_are_relative_to_the_median_and_updates_to_the_target():
     first = record(0, [1] * 4, gradient_norm=[1, 10, 100, 0], update_ratio=[1e-3, 1e-2, 1e-4, 1e-3])
-    # Gradients on another scale, and a kernel that does not move while others do.
+    # The gradients have another scale, and one kernel does not move while others do.
     resting = {"update_norm": [2, 2, 2, 0], "update_ratio": [1, 1, 1, NAN]}
     second = record(1, [1] * 4, gradient_norm=[7, 70, 700, NAN], **resting)
     # No kernel moves: gradients are being accumulated.

@@ -10,7 +10,7 @@ from support.pictures import NAN, fading_run, record
 
 from keras_winit import ActivationMonitor, plots
 
-# The statistics of which each kind needs one.
+# Each kind of picture needs at least one of these statistics.
 NEEDED = {
     "layers": "`unit_stddev`",
     "health": "`unit_stddev`, `gradient_norm`, `update_ratio`, `dead_share` or `saturated_share`",

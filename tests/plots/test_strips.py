@@ -24,7 +24,7 @@ def test_strips_show_the_histogram_of_each_layer():
     top, bottom, *_ = picture.axes
     assert top.get_title(loc="left") == "h0"
     assert tick_labels(top) == ["-1", "-0.01", "0", "0.01", "1"]
-    # The ends of bins, and the middle of the bin around zero.
+    # Ticks stand at the ends of bins, and in the middle of the bin around zero.
     np.testing.assert_allclose(top.get_yticks(), [-0.5, 0.49, 1, 1.51, 2.5], atol=0.01)
     assert [label.get_text() for label in bottom.get_xticklabels()] == ["0", "7"]
     assert picture.get_suptitle() == "Histograms of 2 layer outputs, steps 0 to 7"
@@ -39,6 +39,6 @@ def test_layers_with_warnings_and_errors_are_drawn_first():
     findings = [finding("net/h7"), finding("net/h8", "info")]
     picture = plots.strips(fading_run(200, (0, 1)), findings=findings, small=True)
     titles = [axes.get_title(loc="left") for axes in picture.axes]
-    # Down the first column, then down the second.
+    # The panels run down the first column, then down the second.
     assert titles[:5] == ["h7", "h136", "h68", "h170", "h102"]
     assert picture.axes[0]._left_title.get_color() == "#b2182b"

@@ -19,7 +19,7 @@ T_LIMIT = stats.norm.ppf(1 - LEVEL / 2)
 
 
 def predicted(rule, shape):
-    """Mean and mean square that the kernel of a dense layer after a rule is drawn for.
+    """Return the mean and mean square for which the kernel of a dense layer after a rule is drawn.
 
     A dense layer with fan_in n gets kernels of mean square 1 / (n E[x**2]). With 1 added to x, it
     gets E[x**2] + 2 E[x] + 1, from which the mean follows.
@@ -53,7 +53,7 @@ def scaled_layer_norm(x):
     return layer(x)
 
 
-# Rules on inputs of some shape. Those in BY_DRAWS have the precision of the draws.
+# Rules with the shape of their inputs. Rules in BY_DRAWS are only as precise as the draws.
 RULES = {
     "relu": (L.ReLU(), (40,)),
     "gelu": (L.Activation("gelu"), (40,)),
@@ -101,7 +101,7 @@ BY_DRAWS = {
     *("add of dependent terms", "average of dependent terms", "difference", "maximum"),
     *("product of dependent terms", "softmax"),
 }
-# Statistics of a row of 400 entries deviate from their limit by about 1 / 400.
+# The tolerances: statistics of a row of 400 entries deviate from their limit by about 1 / 400.
 ROW_STATISTICS = {
     "layer normalization": 0.01,
     "rms normalization": 0.01,
@@ -172,7 +172,7 @@ def test_convolutions_with_padding_on_small_maps():
     for count_padding in (False, True):
         analytic_init(model, count_padding=count_padding, seed=2)
         found.append(float(numpy(model(x)).var()))
-    # Of the nine taps, (2 + 3 + 2)**2 / 81 lie on the map in the mean.
+    # In the mean over positions, a share of (2 + 3 + 2)**2 / 81 of the nine taps lies on the map.
     assert found == pytest.approx([49 / 81, 1], rel=0.05)
 
 
@@ -199,12 +199,12 @@ def test_attention_gives_the_variance(kind):
     for seed in range(8):
         assert analytic_init(model, seed=seed).notes == ()
         found.append(float(numpy(model(list(x), training=True)).var()))
-    # Queries of different lengths, whose scores vary by more or less, are not counted.
+    # `analytic_init` ignores that longer queries have scores that vary more.
     assert np.mean(found) == pytest.approx(1, rel=0.15)
 
 
 def gates(layer, x):
-    """The pre-activations of the gates at each step, computed with numpy from the states."""
+    """Return the pre-activations of the gates at each step, computed with numpy from the states."""
     kernel, recurrent = (numpy(weight) for weight in layer.weights[:2])
     states = numpy(layer(x))
     before = np.concatenate([np.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
@@ -303,7 +303,7 @@ def test_frozen_layers_pass_on_what_they_make():
     frozen.trainable = False
     rows = analytic_init(model, seed=3).rows
     assert (rows[0].was_set, rows[0].reason) == (False, "frozen")
-    # Outputs of variance 100 * .3**2 = 9, so weights of mean square 1 / (400 * 9).
+    # The outputs have variance 100 * .3**2 = 9, so the weights have mean square 1 / (400 * 9).
     assert np.mean(numpy(last.kernel) ** 2) == pytest.approx(1 / 3600, rel=0.05)
 
 

@@ -18,7 +18,7 @@ def normal(*shape, seed=0):
 
 
 def outputs(model, layers, x):
-    """The outputs of some layers of a functional model, which have no activation of their own."""
+    """Return the outputs of some layers of a functional model; these layers have no activation."""
     (inputs,) = model.inputs
     until = keras.Model(inputs, [layer.output for layer in layers])
     return [numpy(y).astype(np.float64) for y in keras.tree.flatten(until(x, training=False))]
@@ -73,7 +73,7 @@ def test_every_unit_gets_its_own_mean_and_variance(kind):
     y = outputs(model, [layer], x)[0]
     others = tuple(axis for axis in range(y.ndim) if axis not in {u % y.ndim for u in units})
     np.testing.assert_allclose(y.var(axis=others), 1, rtol=1e-4)
-    if kind != "conv2d grouped":  # It has no bias.
+    if kind != "conv2d grouped":  # This layer has no bias.
         np.testing.assert_allclose(y.mean(axis=others), 0, atol=1e-5)
 
 
@@ -180,7 +180,7 @@ class Blocks(keras.Model):
 
 def test_subclassed_models_and_layers_that_are_called_twice():
     x = normal(32, 5)
-    table = lsuv(model := Blocks(), x, seed=1)  # Built on the batch.
+    table = lsuv(model := Blocks(), x, seed=1)  # `lsuv` builds the model on the batch.
     hidden = model.first(x)
     assert numpy(model.twice(hidden)).var() == pytest.approx(1, abs=1e-4)
     reasons = {row.layer: row.reason for row in table.rows}
@@ -300,7 +300,7 @@ def test_statistics_and_seeds_stay_as_they_are():
             return x + keras.random.normal(keras.ops.shape(x), seed=self.generator)
 
     model = stack(L.Dense(4), Noise(), L.BatchNormalization(), L.Dropout(0.5), shape=(5,))
-    before = values(model)[1:]  # All but the kernel.
+    before = values(model)[1:]  # These are all values except the kernel.
     lsuv(model, normal(20, 5))
     assert values(model)[1:] == before
 
@@ -413,7 +413,7 @@ def test_nothing_stays_patched():
 
 
 def test_centred_deep_networks_get_a_warning():
-    # E[f'^2] / Var[f] of ReLU is .5 / (.5 - 1 / (2 pi)) = 1.467, to the power of 19.
+    # Expects E[f'^2] / Var[f] of ReLU, .5 / (.5 - 1 / (2 pi)) = 1.467, to the power of 19.
     model = stack(*[L.Dense(16, "relu") for _ in range(20)], shape=(16,))
     text = "Squared gradients grow by a factor of about 1.5e+03 along a chain of 19 layers"
     with pytest.warns(UserWarning, match=re.escape(text)):

@@ -181,7 +181,7 @@ def test_a_subclassed_transformer(transformer, residual, factor):
 
 def test_fixup_starts_branches_and_the_output_at_zero(transformer):
     reinitialize(transformer, seed=0, residual="fixup")
-    # Six branches with two kernels in a row each.
+    # There are six branches, each with two kernels in a row.
     inner = 6**-0.5
     attention = [inner * xavier(32, 32)] * 3
     block = [*attention, None, inner * he(32, GELU), None]
@@ -304,7 +304,7 @@ def test_the_values_of_a_weight_do_not_depend_on_what_else_is_selected(transform
 
 
 class Own(L.Layer):
-    """Has a weight of its own."""
+    """A layer with a weight that Keras' layers do not have."""
 
     def build(self, shape):
         self.table = self.add_weight(shape=(shape[-1], 4), name="table")

@@ -13,7 +13,7 @@ L = keras.layers
 
 
 def choices(*stack, shape=(16,)):
-    """Return what became of each kernel, and why."""
+    """Return the change of each kernel and the reason for it."""
     rows = reinitialize(keras.Sequential([keras.Input(shape), *stack]), seed=0).rows
     return [(row.change, row.reason) for row in rows if row.weight == "kernel"]
 
@@ -45,7 +45,7 @@ def test_identities_pass_on_what_the_activation_returns_unchanged(activation):
         "noisy_identity",
         "scaled_orthogonal",
     ]
-    # Not if the width changes, nor in a window.
+    # Chains whose width changes, and convolutions with a window, get `looks_linear`.
     for units in (12, 24, 40):
         stack = [*dense(activation, activation), *dense(activation, units=units), L.Dense(3)]
         assert choices(*stack)[1][0].startswith("looks_linear")
@@ -83,7 +83,7 @@ def test_activations_that_are_odd_up_to_a_constant_start_centered():
         f"near_linear_orthogonal(gain={gain}, centered=True)",
         f"near_linear_orthogonal(place=last, gain={gain}, centered=True)",
     ]
-    # The constant of softplus is not all of its even part; hard_sigmoid is 1/2 + z / 6 within 3.
+    # The even part of softplus is not constant; hard_sigmoid is 1/2 + z / 6 between -3 and 3.
     assert "looks_linear" in choices(*dense("softplus", "softplus", "softplus"), L.Dense(3))[1][0]
     assert "centered" in choices(*dense(*["hard_sigmoid"] * 3), L.Dense(3))[1][0]
 
@@ -103,7 +103,7 @@ def test_activations_that_are_nearly_odd_keep_the_slopes_at_unit_size():
 
 def test_odd_activations_of_two_kinds_get_pre_activations_that_suit_each():
     found = choices(*dense("tanh", "sigmoid", "tanh"), L.Dense(3))
-    # Tanh has a standard deviation of 0.1 before it, the sigmoid one of 1.
+    # Pre-activations have stddev 0.1 before tanh and stddev 1 before the sigmoid.
     slope = math.sqrt(1 - 2 * 0.01 + 7 * 0.01**2)
     assert [change for change, _ in found] == [
         "near_linear_orthogonal(place=first, gain=0.1)",

@@ -85,7 +85,7 @@ def test_signal_and_gradient_of_fifty_layers_are_those_of_theory(name):
 
     bias = keras.initializers.RandomNormal(stddev=bias_stddev, seed=7) if bias_stddev else "zeros"
     chain = stack(50, 256, activation, scheme, bias=bias)
-    # The gradient of the input is that of a layer that hands it on.
+    # The gradient of the input is measured at an identity layer.
     model = keras.Sequential([keras.Input((256,)), layers.Identity(), *chain.layers])
     report = signal_report(model, samples=200)
     first, last = report.rows[0], f"{report.rows[-1].layer}.pre"
@@ -123,8 +123,8 @@ def test_default_relu_net_of_30_layers_is_told_to_vanish_with_the_right_number()
         f"{last!r} (30 of 31); call `keras_winit.reinitialize(model)`."
     )
     assert report.findings[0].rule == "vanishing_forward"
-    # Each layer halves the mean square: 2**-15 of the signal is left, less what theory takes off
-    # for outputs that grow alike.
+    # Each layer halves the mean square: 2**-15 of the signal is left, and a little less, because
+    # the outputs of different samples become alike.
     assert report.rows[29].stddev / report.rows[0].stddev == pytest.approx(2**-14.5, rel=0.7)
 
 
@@ -140,7 +140,7 @@ def test_a_healthy_net_has_nothing_wrong(kind):
     assert report.changes == ()
 
 
-# The report has nothing to say of these: they show in training alone, or are only notes.
+# The report is silent on these rules: they need training, or their findings are only notes.
 IN_TRAINING = ("update_too_large", "update_frozen", "nothing_learns", "equal_kernels")
 
 
@@ -153,7 +153,7 @@ def test_what_a_report_says_to_change_is_code_that_repairs_the_model(fault):
     scope = {"model": build(), "x": x, "y": y}
     report = signal_report(scope["model"], x, y)
     found = [other.rule for one in report.findings for other in (one, *one.consequences)]
-    # The rules on a constant output and on the gradient of two kernels need training to be sure.
+    # The rules on a constant output and on the gradient of two kernels are sure only in training.
     assert fault in found or fault in ("constant_output", "vanishing_backward")
     _, what_to_change = str(report).split("\nwhat to change\n")
     for line in what_to_change.splitlines():
@@ -289,7 +289,7 @@ def test_kernels_whose_weights_cancel_are_not_predicted(activation, start):
 
 
 def test_padding_lowers_the_predicted_variance():
-    # Of 3 x 3 taps on 3 x 3 positions (7 / 9)**2 lie within the image.
+    # With 3 x 3 taps at 3 x 3 positions, a share of (7 / 9)**2 of the taps lies within the image.
     model = keras.Sequential([keras.Input((3, 3, 64)), layers.Conv2D(512, 3, padding="same")])
     row = signal_report(model, samples=64).rows[0]
     kernel = keras.ops.convert_to_numpy(model.layers[0].kernel)

@@ -1,4 +1,4 @@
-"""Histograms and quantiles against numpy."""
+"""Histograms and quantiles agree with numpy."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_largest_coprimes():
         for number, coprime in enumerate(_largest_coprimes(width)):
             coprimes = [k for k in range(number + 1) if math.gcd(k, width) == 1]
             assert coprime == max(coprimes, default=-1)
-    # Fast enough for the size of a vocabulary.
+    # The function must be fast enough for the size of a vocabulary.
     assert _largest_coprimes(50_000)[-1] == 49_999
 
 

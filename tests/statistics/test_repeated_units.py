@@ -30,7 +30,7 @@ def test_distinct_units(kernel, count):
 
 
 def repeated_share(kernel, unit_axes):
-    """Return the share of one kernel, checked to be apart from the kernels beside it."""
+    """Return the share of one kernel, measured between two kernels that must not change it."""
     sums = numpy(statistics.unit_sums(kernel, unit_axes))
     norm = np.linalg.norm(numpy(kernel).astype(np.float64))
     single_unit, four_units = [7.0], [3.0, 1.0, 2.0, 1.0]

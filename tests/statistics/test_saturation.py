@@ -8,7 +8,7 @@ import pytest
 
 from keras_winit import statistics
 
-# Where the slope is below 5 % of the largest slope, solved by hand from the derivatives.
+# The inputs where the slope is below 5 % of the largest slope, solved by hand from derivatives.
 SATURATED = {
     "tanh": lambda z: np.abs(np.tanh(z)) > 0.97468,
     "sigmoid": lambda z: (z < -4.3511) | (z > 4.3511),
@@ -69,7 +69,7 @@ def test_bands_are_where_the_slope_is_small(name):
     slope = (function(exact + step) - function(exact - step)) / (2 * step)
     is_flat = np.abs(slope) < 0.05 * LARGEST_SLOPES.get(name, 1)
     if name == "relu6":
-        is_flat &= exact > 0  # Below zero it is off, not saturated.
+        is_flat &= exact > 0  # Below zero, relu6 is off and not saturated.
     tensor = keras.ops.convert_to_tensor(z[:, None])
     count, number = count_flat(tensor, getattr(keras.activations, name))
     assert number == len(z)

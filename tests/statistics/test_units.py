@@ -107,7 +107,7 @@ def norms(*kernels):
 def test_the_quick_measure_keeps_no_copies(function):
     import jax
 
-    # Eight tensors of 4 MiB each.
+    # The eight tensors have 4 MiB each.
     tensors = [keras.ops.zeros((4096, 256), "float32")] * 8
     compiled = jax.jit(function).lower(*tensors).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 48 * 2**20

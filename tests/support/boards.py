@@ -26,7 +26,7 @@ RECORD = Record(
     loss=0.5,
 )
 
-# A record without a number.
+# A record that holds no number.
 EMPTY_RECORD = replace(
     RECORD,
     values=np.full_like(RECORD.values, np.nan),
@@ -153,7 +153,7 @@ def descriptions(loader, log_dir):
     return {tag: series.plugin_content for tag, series in listed["winit"].items()}
 
 
-# Makes a writer of each kind below a directory.
+# Functions that make a writer of each kind below a directory.
 WRITERS = {
     "tensorboard": lambda path: TensorBoardWriter(path / "logs"),
     "json": lambda path: JsonLinesWriter(path / "logs" / "out.jsonl"),

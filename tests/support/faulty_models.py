@@ -1,4 +1,4 @@
-"""Models with one fault each, by the rule that finds it."""
+"""Models with one fault each, listed by the rule that finds it."""
 
 import keras
 import numpy as np
@@ -84,7 +84,7 @@ def dead_branch():
 
 NEGATIVE = Normal(-0.3, 0.05)
 
-# A model with the fault, its inputs and its targets, and the number of steps to find it.
+# For each rule, a function that makes a model with the fault, its inputs and its targets.
 CASES = {
     "non_finite": (regression, with_nan(X), NUMBERS),
     "nothing_trainable": (frozen, X, CLASSES),

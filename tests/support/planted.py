@@ -10,7 +10,7 @@ from keras_winit.monitor.diagnosis.model_facts import ModelFacts
 
 NAMES = ("a", "b", "c", "head")
 HEALTHY_LAYER = dict(zip(LAYER, (0.0, 0.5, 0.5, -2, 2, 0.1, 0.1, 6, 0.01, 0, 10.0), strict=True))
-# Targets that each loss can take, and each activation reach.
+# Targets that suit every loss and lie within reach of every activation.
 HEALTHY_TARGETS = {"min": 0.0, "max": 1.0}
 HEALTHY_VARIABLE = dict(zip(VARIABLE, (8.0, 0.1, 0.01, 0.00125, 0, 0.0, 0.0), strict=True))
 

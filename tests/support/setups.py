@@ -21,7 +21,7 @@ def setup_of(model):
 
 
 def found(setup, *records, **facts):
-    """Return pairs of rule and severity that a setup gives with some records."""
+    """Return the findings that a setup gives with some records, by their rules."""
     diagnosis = Diagnosis()
     for record in records or (make_record(),):
         diagnosis(record, ModelFacts(setup=setup, **facts))

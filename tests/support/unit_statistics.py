@@ -8,7 +8,7 @@ from keras_winit import statistics
 
 
 def join_exactly(matrices, per_row=1):
-    """Reduce and join results of `flatten`, by the careful measure where the quick one fails."""
+    """Reduce and join results of `flatten`, by the careful measure if the quick one is invalid."""
     for careful in (False, True):
         parts = [statistics.reduce_units(*matrix, per_row, careful) for matrix in matrices]
         parts.sort(key=lambda part: not isinstance(part, statistics.Moments))

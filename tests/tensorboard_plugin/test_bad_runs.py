@@ -234,7 +234,7 @@ def test_hostile_requests_to_a_good_run_are_refused(get):
         assert get("/findings", run=run).json == []
 
 
-# Runs, with three mutations each on average.
+# The number of runs, each with three mutations on average.
 MUTANTS = 100
 
 

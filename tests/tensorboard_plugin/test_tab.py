@@ -221,7 +221,7 @@ def test_each_finding_is_shown_by_the_statistic_of_its_rule():
     source = (HOME / "static" / "opening.js").read_text()
     shown = dict(re.findall(r'\["(\w+)", \["(\w+)"', source))
     statistics = {rule.id: rule.statistic for rule in RULES}
-    # The weights that this rule compares are no row of a table.
+    # This rule compares weights, which are not a row of a table.
     assert (shown.pop("wrong_init_for_activation"), len(shown)) == ("stddev", 14)
     assert {rule: statistics[rule] for rule in shown} == shown
 

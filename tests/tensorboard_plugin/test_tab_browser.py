@@ -16,9 +16,10 @@ NAMES_WIDTH, STEPS_HEIGHT = 190, 24
 STEPS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50)
 NAN, INF = float("nan"), float("inf")
 
-# One value and its color for each row. Of the outputs of rectifiers, 0.07 to 0.75 to 1.3 is
-# expected, and 0.07 to 1.25 to 2.2 of others. The ends of these ranges are at a fifth of the scale,
-# the ends of the scale a decade further, so that half of the scale is 3/8 of a decade further.
+# One value and its color for each row. Rectifiers are expected to have 0.07 to 1.3, with 0.75 in
+# the middle; other layers 0.07 to 2.2, with 1.25 in the middle. The ends of these ranges are at a
+# fifth of the scale, and the ends of the scale a decade further: half of the scale is 3/8 of a
+# decade beyond the range.
 HALF = 10 ** (3 / 8)
 STDDEV = (0.75, 22, 0.007, 2.2 * HALF, 0.07 / HALF, 1e9, 0.0, NAN)
 LIGHT = (
@@ -149,7 +150,8 @@ def test_the_colors_are_those_of_the_data(loader, log_dir, address, serve, page)
             shown = tab.color(row, column)
             assert np.abs(np.subtract(shown, expected)).max() <= 2, (row, column)
     tab.choose("Range", "± 2 decades")
-    # 22 is one of two decades above the range: at 0.6, a fifth of the way from half to the end.
+    # 22 is one of two decades above the range, at 0.6 of the scale: a fifth of the way from half to
+    # its end.
     assert np.abs(np.subtract(tab.color(1, 4), (217, 110, 82))).max() <= 2
     tab.choose("Relative to", "each row's first value")
     assert [tab.color(row, 4) for row in (1, 7)] == [LIGHT[0], LIGHT[7]]
@@ -157,8 +159,8 @@ def test_the_colors_are_those_of_the_data(loader, log_dir, address, serve, page)
 
 def test_a_statistic_that_does_not_apply_has_no_color(tab):
     tab.choose("Statistic", "dead_share")
-    # A share of 0.5, a layer that the share does not apply to, a layer without any number. Up to
-    # 0.385 is expected, and 0.5 is at 0.35 of the scale: 0.7 of the way to the color of half.
+    # The rows have a share of 0.5, a layer to which the share does not apply, and no number. Up to
+    # 0.385 is expected, so 0.5 is at 0.35 of the scale: 0.7 of the way to the color of half.
     assert np.abs(np.subtract(tab.color(0, 4), (241, 171, 143))).max() <= 2
     assert tab.color(3, 4) not in LIGHT
     assert tab.color(7, 4) == (0, 0, 0)
@@ -179,7 +181,7 @@ def test_a_click_opens_the_layer(tab):
     assert tab.text("#readout") == "b/conv, step 5: stddev 22, expected: 0.07 to 2.2"
     figures = tab.frame.locator("#detail figure")
     figures.nth(1).wait_for()
-    # Those of the row before stay until the new ones are loaded.
+    # The figures of the previous row stay until the new ones are loaded.
     figures.nth(2).wait_for(state="detached")
     assert [text.strip() for text in figures.all_inner_texts()] == ["stddev", "minimum (log)"]
     charts = [chart.get_attribute("aria-label") for chart in figures.locator("canvas").all()]

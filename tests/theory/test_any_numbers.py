@@ -47,7 +47,7 @@ def test_fans_of_transposed_kernels_and_of_named_axes_are_those_of_dense_ones(si
     assert fans(sizes) == (positions * last_but_one, positions * last)
     swapped = (*window, last, last_but_one)
     assert fans(swapped, kind="transposed") == fans(sizes)
-    # Named input axes include the window, which the output does not keep.
+    # If `input_axes` names the window too, the window no longer counts in fan_out.
     axes = tuple(range(len(sizes) - 1))
     assert fans(sizes, input_axes=axes) == (positions * last_but_one, last)
 
@@ -97,5 +97,5 @@ def test_critical_points_have_chi_1_of_one_or_are_refused(numbers):
         return
     assert point.chi_1 == 1
     assert all(0 <= number < math.inf for number in (point.sigma_w, point.sigma_b, point.q))
-    # E[f'(u)**2] <= 1 for tanh.
+    # For tanh, E[f'(u)**2] <= 1, so that sigma_w is at least 1.
     assert point.sigma_w >= 1 - 1e-9

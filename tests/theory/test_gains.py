@@ -1,4 +1,4 @@
-"""Gains against scipy's adaptive quadrature, with formulas written independently of the code."""
+"""Gains agree with scipy's adaptive quadrature of formulas written independently of the code."""
 
 import functools
 import itertools
@@ -132,7 +132,7 @@ def exact_gains(name):
     first, second = mean(function, points), mean(lambda z: function(z) ** 2, points)
     return {
         "second_moment": second**-0.5,
-        # Centered first: `second - first**2` would cancel.
+        # The function is centered first, because `second - first**2` would cancel.
         "centered": mean(lambda z: (function(z) - first) ** 2, points) ** -0.5,
         "backward": mean(lambda z: slope(z) ** 2, points) ** -0.5,
     }
@@ -156,7 +156,7 @@ def test_gains_match_the_oracle(name):
 
 
 def test_the_oracle_detects_wrong_formulas():
-    # The other gelu, Keras' old hard sigmoid, PyTorch's leaky slope: all are off by over 1e-6.
+    # The other gelu, Keras' old hard sigmoid and PyTorch's leaky slope are off by over 1e-6.
     for wrong, name in (
         (gain("gelu", approximate=True), "gelu"),
         (gain(lambda x: np.clip(x / 5 + 0.5, 0, 1)), "hard_sigmoid"),
@@ -243,7 +243,7 @@ def test_unknown_functions(function, mode, expected):
 
 
 def test_functions_of_the_backend():
-    # On JAX they compute in float32, whatever the input.
+    # On JAX, these functions compute in float32 for any input.
     expected = (normal_cdf(0.877) - normal_cdf(-0.123)) ** -0.5
     result = gain(
         lambda x: keras.ops.clip(keras.ops.convert_to_tensor(x) + 0.123, 0, 1), "backward"

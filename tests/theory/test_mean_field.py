@@ -1,4 +1,4 @@
-"""Mean-field theory against closed forms, scipy's root finders, and the lecture notes."""
+"""Mean-field theory agrees with closed forms, scipy's root finders, and the lecture notes."""
 
 import math
 
@@ -46,7 +46,7 @@ def test_critical_points_of_tanh_against_a_direct_root_finder(bias_variance):
     np.testing.assert_allclose(
         point.sigma_w**2, 1 / mean(lambda x: tanh_slope(x) ** 2, q), rtol=1e-8
     )
-    # By the chain rule, with the second derivative of tanh. The code takes another way.
+    # Expects chi_q by the chain rule, with the second derivative of tanh, unlike the code.
     curvature = mean(lambda x: -2 * math.tanh(x) ** 2 * tanh_slope(x), q)
     np.testing.assert_allclose(point.chi_q, 1 + point.sigma_w**2 * curvature, rtol=1e-7)
     np.testing.assert_allclose(point.depth_scale_q, -1 / math.log(point.chi_q), rtol=1e-12)
@@ -193,7 +193,7 @@ def test_correlation_map_of_erf(c):
 def test_jumps_make_chi_1_infinite_and_count_in_chi_q():
     assert chi_1("hard_shrink", 1.0, 1.0) == math.inf
     q, step = 1.0, 1e-5
-    # Against a difference quotient of the variance map.
+    # Compares chi_q with a difference quotient of the variance map.
     low, high = (variance_map("hard_shrink", q + d, 1.0) for d in (-step, step))
     np.testing.assert_allclose(chi_q("hard_shrink", q, 1.0), (high - low) / (2 * step), rtol=1e-8)
 

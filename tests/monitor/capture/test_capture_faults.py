@@ -83,7 +83,7 @@ def test_a_batch_with_nan():
     column = monitor.history.records[0].statistics.index("nonfinite")
     first, second = (record.values[:, column] for record in monitor.history.records)
     assert first.tolist() == [0, 0]
-    # All units of one sample of the four.
+    # All units of one of the four samples are NaN.
     assert second.tolist() == [3, 2]
     assert np.isfinite(monitor.history.records[1].values).all()
 
@@ -173,7 +173,7 @@ def test_with_keep_memory_does_not_grow():
     steps = 10_000
     monitor, train = monitor_and_train(keep=2)
     train(200)
-    # Counting objects takes no time; tracing allocations would take minutes.
+    # Counting memory blocks is fast; tracing allocations would take minutes.
     before = sys.getallocatedblocks()
     train(steps)
     growth = sys.getallocatedblocks() - before
@@ -205,6 +205,6 @@ def test_without_keep_memory_grows_by_the_records():
         tracemalloc.stop()
     assert len(monitor.history.records) == 800
     size = size_of(monitor.history.records[-500:])
-    # The overhead of the allocator is less than 300 bytes a step; the vector that a step packs
-    # is larger, so that none is kept.
+    # The allocator adds less than 300 bytes a step. The vector that a step packs is larger, so
+    # that a vector that was kept would be seen.
     assert size < growth < size + 300 * 500

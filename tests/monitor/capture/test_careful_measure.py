@@ -1,4 +1,4 @@
-"""The careful measure: exact records of steps for which the quick measure does not hold.
+"""The careful measure: exact records of steps for which the quick measure is not valid.
 
 On JAX such a step runs a second time, from the state and with the batches of the first time.
 """
@@ -40,7 +40,7 @@ def build(model_class=keras.Model, **options):
     inputs, shift = keras.Input((6,), name="inputs"), keras.Input((1,), name="shift")
     hidden = layers.Dense(5, "tanh", name="hidden")(inputs)
     hidden = layers.BatchNormalization(name="normalized")(hidden)
-    # With a seed of its own, the masks of a layer do not depend on other models.
+    # The layer has a seed of its own, so that its masks do not depend on other models.
     hidden = layers.Dropout(0.4, seed=1, name="dropped")(hidden)
     hidden = layers.Add(name="shifted")([hidden, shift])
     outputs = layers.Dense(3, name="last")(ReplaceLarge(name="replaced")(hidden))
@@ -146,7 +146,7 @@ def test_gradients_that_are_not_finite_are_counted():
     x[3, 1] = np.nan
     model.fit(x, Y[:BATCH_SIZE], batch_size=BATCH_SIZE, verbose=0, callbacks=[monitor])
     (record,) = monitor.history.records
-    # The weights of the second feature to the five units.
+    # These are the weights from the second feature to the five units.
     assert variable(record, "first/kernel")["gradient_nonfinite"] == 5
     for name in ("first/bias", "last/kernel", "last/bias"):
         assert variable(record, name)["gradient_nonfinite"] == 0
@@ -157,7 +157,7 @@ def test_the_quick_measure_gives_the_same_record_on_ordinary_data(monkeypatch):
     def record_step():
         keras.utils.clear_session()
         keras.utils.set_random_seed(0)
-        # The quick measure of norms does not hold for zeros.
+        # The quick measure of norms is not valid for zeros.
         bias = {"bias_initializer": "ones"}
         parts = [layers.Conv2D(4, 3, activation="relu", **bias), layers.Flatten()]
         parts.append(layers.Dense(3, "tanh", **bias))
@@ -171,7 +171,7 @@ def test_the_quick_measure_gives_the_same_record_on_ordinary_data(monkeypatch):
 
     images = RNG.normal(size=(8, 6, 6, 2)).astype("float32")
     quick = record_step()
-    # No quick measure passes these bounds.
+    # With these bounds, every quick measure is rejected.
     monkeypatch.setitem(moments.BOUNDS, BACKEND, (np.inf, np.inf))
     monkeypatch.setattr(tensor_norms, "LEAST", np.inf)
     careful = record_step()
@@ -206,7 +206,7 @@ def test_a_step_that_cannot_be_repeated_is_recorded_by_the_quick_measure():
     fit(without, inputs)
     fit(monitored, inputs, monitor)
     np.testing.assert_equal(numpy_of(variables_of(monitored)), numpy_of(variables_of(without)))
-    # The quick measure holds at the other steps.
+    # At the other steps, the quick measure is valid.
     assert len(repeated) == 1
     reason = "NotImplementedError: this step runs only compiled"
     assert monitor.history.unseen == {"careful measure": reason}

@@ -1,4 +1,4 @@
-"""Every statistic of a record against numpy."""
+"""Every statistic of a record equals the one that numpy computes."""
 
 import warnings
 
@@ -79,7 +79,7 @@ def check_layers(record, outputs):
     assert list(record.layers) == list(outputs)
     for name, output in outputs.items():
         measured, expected = row(record, name), expected_row(output)
-        if name != "one":  # The only rectifier.
+        if name != "one":  # Only this layer is a rectifier.
             assert np.isnan(measured.pop("dead_units"))
             assert np.isnan(measured.pop("dead_share"))
         saturated = measured.pop("saturated_share")
@@ -150,7 +150,7 @@ def test_only_the_first_samples_of_a_batch_are_measured():
 
 
 class Identity(layers.Layer):
-    """Returns its inputs; has a weight to train that changes nothing."""
+    """A layer that returns its inputs, with a trainable weight that changes nothing."""
 
     def __init__(self):
         super().__init__()
@@ -178,7 +178,7 @@ def recorded_row(x, masked=False):
 
 
 def check(measured, expected, abs=0.0):
-    """Compare those statistics that are expected."""
+    """Compare only the statistics that `expected` names."""
     measured = {name: measured[name] for name in expected}
     assert measured == pytest.approx(expected, rel=1e-5, abs=abs)
 
@@ -201,7 +201,7 @@ def test_entries_that_are_not_finite_are_left_out():
     check(recorded_row(x), expected)
 
 
-# The least and the largest entry are equal, as in a constant unit, where the quick measure holds.
+# The quick measure is valid for a constant unit, whose least and largest entry are equal, too.
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
 def test_a_unit_that_is_infinite_throughout_is_not_finite(value):
     x = RNG.normal(size=(6, 5)).astype("float32")

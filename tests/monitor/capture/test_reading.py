@@ -130,7 +130,7 @@ def test_an_interrupt_loses_no_record():
 
 @pytest.mark.usefixtures("read_counts")
 def test_findings_are_reported_before_the_error_of_a_step(capsys):
-    # The last of eight steps fails, or the seventh on JAX, which tries out the loss first.
+    # The last of eight steps fails, or the seventh on JAX, where the loss is tried out first.
     def loss(target, output):
         calls.append(0)
         if len(calls) > 7:

@@ -26,7 +26,7 @@ UNSEEN = {
     "over time": {"time_distributed/dense": "runs in the loop of time_distributed: watch that one"}
 }
 
-# Statistics of every kind, but few of them, so that models compile fast.
+# A few statistics of every kind, so that models compile fast.
 FEW = ("mean", "unit_stddev", "saturated_share", "weight_norm", "gradient_norm", "update_norm")
 
 
@@ -42,7 +42,7 @@ def test_training_is_the_same(name):
     monitor = keras_winit.ActivationMonitor(every=1, statistics=statistics)
     assert compare(SCENARIOS[name], monitor) == []
     assert monitor.history.unseen == UNSEEN.get(name, {})
-    # Of several steps at once, only the last is recorded.
+    # If Keras runs several steps at once, only the last is recorded.
     expected = [1, 3] if name == "several steps at once" else [0, 1, 2, 3]
     assert steps_of(monitor) == expected
     for record in monitor.history.records:

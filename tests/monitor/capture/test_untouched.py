@@ -1,4 +1,4 @@
-"""Training is unchanged for unusual models: they look at themselves, draw or run on threads."""
+"""The monitor leaves training unchanged for models that inspect themselves, draw or use threads."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Limits that depend on the batch, on several records, on the data or on the loss."""
+"""Rules whose limits depend on the batch, on several records, on the data or on the loss."""
 
 import itertools
 from dataclasses import replace
@@ -29,7 +29,7 @@ def rules_in(records, facts=None, rule=None):
 
 
 def input_records(*batches):
-    """Records of batches given as arrays."""
+    """Return records of batches that are given as arrays."""
     return [
         make_record(
             step,
@@ -147,7 +147,7 @@ def test_indices_that_an_embedding_looks_up_have_no_scale():
     words = input_records(np.array([0.0, 7.0, 1999.0]))
     table = {"kernels": (KernelInfo("a/embeddings", 64, "embedding"),)}
     assert rules_in(words, make_facts({"a": table}), "input_scale") == []
-    # A second branch takes numbers; which input it takes, the values say.
+    # A second branch takes numbers; only the values show which input feeds it.
     both = make_facts({"a": table, "b": {"takes_raw_input": True}})
     assert rules_in(words, both, "input_scale") == []
     numbers = input_records(np.array([0.5, 7.0, 1999.0]))
@@ -158,7 +158,7 @@ def test_indices_that_an_embedding_looks_up_have_no_scale():
 
 
 def dead_records(count, share, samples, units=256, positions=1):
-    """Records of a layer 'b' with a share of dead units, before a head without positions."""
+    """Return records of a layer 'b' with a share of dead units, before a head without positions."""
     layers = {"b": {"dead_units": round(share * units), "dead_share": share}}
     entries = (samples * positions, samples * positions, samples, samples)
     return make_records(count, layers=layers, samples=entries)
@@ -167,12 +167,12 @@ def dead_records(count, share, samples, units=256, positions=1):
 @pytest.mark.parametrize(
     ("share", "samples", "units", "positions"),
     [
-        # Measured in healthy models: behind global pooling, and behind layer normalization.
+        # These shares occur in healthy models behind global pooling and layer normalization.
         (0.58, 64, 256, 1),
         (0.58, 32, 256, 1),
         (0.70, 32, 128, 1),
         (0.70, 256, 128, 1),
-        # Off for all of 8 samples with probability .43, if active for 10 % of them.
+        # A unit that is active for 10 % of samples is off for all of 8 with probability .43.
         (0.80, 8, 256, 1),
         # The positions of 8 samples are not independent.
         (0.80, 8, 256, 1024),
@@ -186,11 +186,11 @@ def test_units_may_be_off_for_a_small_batch_by_chance(share, samples, units, pos
 @pytest.mark.parametrize(
     ("share", "samples", "severity", "persistence"),
     [
-        # 99.9 % quantile of Binomial(256, .6): 177 units, a share of .691.
+        # The 99.9 % quantile of Binomial(256, .6) is 177 units, a share of .691.
         (0.70, 1024, "warning", 3),
         (0.95, 8, "warning", 3),
         (1.0, 8, "error", 2),
-        # A single sample: .96 ** 256 = 3e-5.
+        # For a single sample, the probability is .96 ** 256 = 3e-5.
         (1.0, 1, "error", 2),
     ],
 )
@@ -201,7 +201,7 @@ def test_dead_units_are_found_in_any_batch(share, samples, severity, persistence
 
 
 def test_small_layers_must_be_dead_for_longer_in_small_batches():
-    # log(1e-3) / log(share ** units), for shares of .6 and of .6 + .4 * .9.
+    # Expects log(1e-3) / log(share ** units), for shares of .6 and of .6 + .4 * .9.
     assert [records_needed(units, 0.6) for units in (1, 2, 5, 64)] == [14, 7, 3, 1]
     assert [records_needed(units, 0.96) for units in (2, 64)] == [85, 3]
     records = dead_records(7, 1.0, 256, units=2)
@@ -234,14 +234,14 @@ CONSTANT = {"mean": 3.0, "stddev": 0.0, "unit_stddev": 0.0}
 @pytest.mark.parametrize(
     ("records", "facts"),
     [
-        # A batch of 1 or 2 samples, and a single output for each batch.
+        # The batch has 1 or 2 samples, or there is a single output for each batch.
         (constant_records(STUCK, samples=(1,) * 4), {}),
         (constant_records(STUCK, samples=(64, 64, 64, 1)), {}),
         (constant_records(STUCK, samples=(2,) * 4), {}),
-        # Targets or inputs that do not vary.
+        # The targets or the inputs do not vary.
         (constant_records(STUCK, targets=CONSTANT), {}),
         (constant_records(STUCK, inputs=CONSTANT), {}),
-        # Targets of a regression that vary as little about a large mean.
+        # The targets of a regression vary as little as the outputs about a large mean.
         (
             constant_records(
                 {"mean": 1e4, "stddev": 1.0, "unit_stddev": 1.0},
@@ -249,10 +249,10 @@ CONSTANT = {"mean": 3.0, "stddev": 0.0, "unit_stddev": 0.0}
             ),
             {"is_regression": True},
         ),
-        # An output of zeros is told by other rules; the first steps tell nothing.
+        # Other rules report an output of zeros; the first steps prove nothing.
         (constant_records({"mean": 0.0, "stddev": 0.0, "unit_stddev": 0.0}), {}),
         (constant_records(STUCK, start=0), {}),
-        # The smallest variation of healthy models.
+        # Healthy models vary as little as this.
         (constant_records({"mean": 0.1, "stddev": 0.3, "unit_stddev": 0.002 * 0.32}), {}),
     ],
 )
@@ -278,7 +278,7 @@ def test_outputs_are_judged_with_what_an_activation_makes_of_them():
     flat = {"mean": 1.0, "stddev": 0.0, "unit_stddev": 0.0}
     for before, after, is_found in (
         ({"unit_stddev": 1e-6}, STUCK, True),
-        # All probabilities are rounded to 1, or are small and differ.
+        # First, all probabilities are rounded to 1; then, they are small and differ.
         ({"mean": 40.0}, flat, True),
         ({"mean": -9.0}, {"mean": 0.5, "stddev": 0.5, "unit_stddev": 1e-4}, False),
     ):
@@ -294,10 +294,10 @@ def test_outputs_are_judged_with_what_an_activation_makes_of_them():
     [
         ({"mean": 0.0, "stddev": 1e6}, {}, "warning"),
         ({"mean": 2000.0, "stddev": 10.0}, {}, "warning"),
-        # Progression of diabetes, and house prices in thousands.
+        # These are the progression of diabetes, and house prices in thousands.
         ({"mean": 152.0, "stddev": 77.0}, {}, "info"),
         ({"mean": 22.5, "stddev": 9.2}, {}, None),
-        # A trained model.
+        # The model is trained.
         ({"mean": 0.0, "stddev": 1e6}, {"stddev": 9e5}, None),
         # Small outputs grow to 1 on their own.
         ({"mean": 0.0, "stddev": 29.0}, {"stddev": 0.01}, None),
@@ -361,7 +361,7 @@ def test_a_model_with_a_loss_of_its_own_is_no_regression():
 
 
 def slow_records(ratio=1e-6, loss=2.3, norm=8.0, steps=(0, 1, 2, 3, 5, 8, 30, 50), **statistics):
-    """Records in which every weight of norm 8 gets an update of the given relative norm."""
+    """Return records in which every weight of norm 8 gets an update of the given relative norm."""
     return [
         make_record(
             step,
@@ -383,10 +383,10 @@ def slow_records(ratio=1e-6, loss=2.3, norm=8.0, steps=(0, 1, 2, 3, 5, 8, 30, 50
     ("records", "facts"),
     [
         (slow_records(), GUESSING),
-        # A rate of zero, from the start on or by a schedule.
+        # The rate is zero from the start on, or becomes zero by a schedule.
         (slow_records(0.0), GUESSING),
         (slow_records(lambda step: 1e-6 * (step < 8)), GUESSING),
-        # Losses of batches differ. Squares of targets of standard deviation .5.
+        # The losses of batches differ; or the loss is near the variance .25 of the targets.
         (slow_records(loss=lambda step: 2.3 + 0.1 * (-1) ** step), GUESSING),
         (slow_records(loss=0.2), REGRESSION),
     ],
@@ -407,19 +407,19 @@ def test_the_remedy_names_the_rate():
 @pytest.mark.parametrize(
     ("records", "facts"),
     [
-        # Updates are small, not tiny, if only at one step or in one layer.
+        # Updates are small but not tiny, or are larger at one step.
         (slow_records(4e-5), GUESSING),
         (slow_records(lambda step: 1e-6 if step != 3 else 1e-3), GUESSING),
         # The rate is being warmed up.
         (slow_records(lambda step: 1e-7 * (1 + step)), GUESSING),
-        # Something learns, or has learned already.
+        # The model is learning, or has learned already.
         (slow_records(loss=lambda step: 2.3 - 0.01 * step), GUESSING),
         (slow_records(loss=0.3), GUESSING),
         (slow_records(loss=0.05), REGRESSION),
-        # Gradients are summed up: by Keras, or by an optimizer that says nothing of it.
+        # Keras accumulates gradients, or an optimizer does so without saying it.
         (slow_records(0.0), {**GUESSING, "accumulates": True}),
         (slow_records(0.0, norm=8.1), GUESSING),
-        # There is no gradient; the run was joined late, or is short.
+        # The gradient is small, the monitor joined late, the run is short, or the loss is unknown.
         (slow_records(gradient_norm=1e-4), GUESSING),
         (slow_records(steps=(5, 6, 7, 8, 30, 50, 100)), GUESSING),
         (slow_records(steps=(0, 1, 2, 3, 5, 8, 30)), GUESSING),
@@ -446,13 +446,13 @@ def test_a_kernel_of_zeros_is_measured_by_the_norm_that_fits():
 @pytest.mark.parametrize(
     ("ratio", "role", "gates", "is_found"),
     [
-        # Measured in models that train: before batch normalization, SimpleRNN and LSTM.
+        # These ratios occur in models that train: with batch normalization, SimpleRNN or LSTM.
         (0.155, "kernel", 1, False),
         (0.169, "recurrent", 1, False),
         (0.13, "recurrent", 4, False),
         (0.48, "recurrent", 4, False),
         (0.52, "recurrent", 4, True),
-        # Measured in models that do not train.
+        # These ratios occur in models that do not train.
         (0.27, "kernel", 1, True),
         (0.28, "recurrent", 1, True),
     ],
@@ -466,7 +466,7 @@ def test_healthy_updates_of_some_kernels_are_larger(ratio, role, gates, is_found
 
 
 def deaths(start_share, ratio, end_share=0.95):
-    """Records of a layer 'c' whose units die after an update of the kernel of 'b'."""
+    """Return records of a layer 'c' whose units die after an update of the kernel of 'b'."""
     before = {"c": {"dead_share": start_share, "dead_units": round(64 * start_share)}}
     after = {"c": {"dead_share": end_share, "dead_units": round(64 * end_share)}}
     return [
@@ -482,6 +482,6 @@ def test_an_update_that_kills_units_is_their_cause():
         "an update of 'b/kernel' had 0.05 times its norm, and by now 95% of the units of layer "
         "'c' have died"
     )
-    # They were dead before, an update was small, or many units are left.
+    # The units were dead before, the update was small, or many units are left.
     for records in (deaths(0.95, 0.05), deaths(0.1, 0.02), deaths(0.1, 0.05, 0.8)):
         assert rules_in(records, rule="update_too_large") == []

@@ -15,7 +15,7 @@ CLASSIFIER, REGRESSION = ("softmax", 2), (None, 1)
 
 
 def train(x, y, optimizer, end=REGRESSION, batch=8, steps=4, hidden=None):
-    """Return severity and rule of the findings; those that are folded have no severity."""
+    """Return the severity and rule of each finding; for consequences, the severity is missing."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
     activation, units = end

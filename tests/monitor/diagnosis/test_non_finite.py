@@ -1,4 +1,4 @@
-"""What the rule `non_finite` says of a value: the data, an update, or a singular point."""
+"""The rule `non_finite` blames the data, an update, or a function at a singular point."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 8)).astype("float32")
 NAN_GRADIENT = {"gradient_nonfinite": 5, "gradient_norm": np.nan}
 LARGE_UPDATE = {"a": {"update_norm": 80.0, "update_ratio": 10.0}}
-# Less than the limit of an update that is told at once.
+# This update is below the limit from which an update is reported at once.
 MILD_UPDATE = {"c": {"update_norm": 0.85, "update_ratio": 0.106}}
 
 
@@ -89,7 +89,7 @@ def test_a_layer_that_makes_nan_of_moderate_values_computes_something_singular()
         "the output of layer 'b' contains 2 NaN or infinite values, although all values before it "
         "are finite and moderate"
     )
-    # It is another matter after values that are nearly too large, or with a kernel.
+    # No singular point is blamed after values that are nearly too large, or if there is a kernel.
     layers = {"a": {"max": 1e20}, "b": {"nonfinite": 2, "max": np.nan}}
     assert non_finite([make_record(0, layers=layers)], facts).remedy != SINGULAR_VALUE
     assert non_finite([make_record(0, layers={"b": {"nonfinite": 2}})]).remedy != SINGULAR_VALUE

@@ -1,4 +1,4 @@
-"""Which findings go under which: the cause comes first, and can bring the effect about."""
+"""A finding becomes a consequence of an earlier one that can cause it."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_the_tables_hold_every_rule():
     ids = {rule.id for rule in RULES}
     causes = {cause.split(",")[0] for cause in CAUSES}
     assert set(TIER_OF) == ids
-    # Nothing follows from a loss that stays what it is.
+    # A loss that stays the same causes no other finding.
     assert causes == ids - {"nothing_learns"}
     assert set(FROM_START) <= ids
     effects = {rule for cause in CAUSES.values() for rule in (*cause.at_once, *cause.later)}

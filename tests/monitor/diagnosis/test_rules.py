@@ -31,7 +31,7 @@ ADVICE = (
 
 @dataclass
 class Case:
-    """What is planted just outside and just inside of a rule's limit, and what is found."""
+    """The faults planted just outside and just inside a rule's limit, and the expected finding."""
 
     outside: dict
     cause: str
@@ -43,7 +43,7 @@ class Case:
     earlier: int = 0
 
     def records(self, count, planted):
-        """The first records of the run, and some from the step on at which the rule starts."""
+        """Return the first records of the run, and some from the step at which the rule starts."""
         return make_records(self.earlier, **planted) + make_records(count, self.start, **planted)
 
 
@@ -251,7 +251,7 @@ def test_a_healthy_run_is_silent():
 @pytest.mark.parametrize(
     ("variables", "parts"),
     [
-        # A head of zeros, a branch that ends in zeros, and units that repeat on purpose.
+        # The head is zero, a branch ends in zeros, or units repeat on purpose.
         ({"head": {"weight_norm": 0, "weight_repeated": 1}}, {}),
         ({"head": {"weight_repeated": 1, "gradient_repeated": 1}}, {}),
         (
@@ -262,16 +262,16 @@ def test_a_healthy_run_is_silent():
             {"b": {"weight_repeated": 1, "gradient_repeated": 1}},
             {"b": {"kernels": (KernelInfo("b/kernel", 4096, repeats_units=True),)}},
         ),
-        # A small kernel in a branch, with updates that would suit a larger kernel.
+        # A small kernel in a branch gets updates that would suit a larger kernel.
         ({"b": {"weight_norm": 0.1}}, {"b": {"branch": 0}}),
         ({"b": {"weight_norm": 0.1, "update_norm": 1.59}}, {"b": {"branch": 0}}),
-        # Updates of a kernel that started at zero.
+        # A kernel that started at zero gets updates.
         ({"b": {"weight_norm": 0, "update_norm": 1.59}}, {"b": {"branch": 0}}),
         (
             {"b": {"weight_norm": 0, "update_ratio": 5}},
             {"b": {"kernels": (KernelInfo("b/kernel", 4096),)}},
         ),
-        # Small updates of a weight of unknown use.
+        # A weight of unknown use gets small updates.
         (
             {"b": {"update_ratio": 1e-9}},
             {"b": {"kernels": (KernelInfo("b/kernel", 4096, "other"),)}},
@@ -322,7 +322,7 @@ def test_the_first_hidden_layer_is_compared_with_the_input():
 
 
 def test_the_limit_of_dead_units_depends_on_the_width():
-    # By scipy.stats.binom.ppf(.999, n, share).
+    # The numbers are those of scipy.stats.binom.ppf(.999, n, share).
     assert [most_dead(n, 0.35) for n in (16, 64, 128, 512)] == [12, 34, 62, 213]
     assert [most_dead(n, 0.6) for n in (16, 64, 128, 512)] == [15, 50, 94, 341]
     few = of_layer(dead_units=4, dead_share=0.8)
@@ -369,7 +369,7 @@ def test_no_gradient_vanishes_when_the_loss_is_learned():
     assert ids(2.3, no_gradient, 1.2e-7) == []
     assert ids(1.2e-7, no_gradient, 1.2e-7) == []
     assert ids(2.3, small_gradient, 2.2e-4) == []
-    # There is much to learn, or it is not known how much.
+    # There is much to learn, or the loss does not tell how much.
     for first_loss, loss in ((2.3, 2.4e-4), (1e-4, 1e-4), (2.3, None), (None, 1e-7), (2.3, -4.0)):
         assert ids(first_loss, small_gradient, loss) == ["vanishing_backward"]
     assert ids(2.3, no_gradient, 2.3) == ["vanishing_backward"]
@@ -416,7 +416,7 @@ def test_only_the_loss_is_not_finite():
 def test_gradients_may_overflow_while_the_loss_is_scaled():
     overflow = of_variable(gradient_nonfinite=3, gradient_norm=np.inf)
     assert findings_in(make_records(4, **overflow), make_facts(scaled_loss=True)) == ()
-    # Where other gradients are large as well, it is an overflow without such a scale, too.
+    # If other gradients are large as well, it is an overflow even without a loss scale.
     large = {"variables": {"c": {"gradient_norm": 1e30}, **overflow["variables"]}}
     rule = [rule_named("non_finite")]
     (finding,) = findings_in(make_records(1, **large), rules=rule)

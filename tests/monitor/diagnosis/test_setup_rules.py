@@ -1,4 +1,4 @@
-"""Rules on what is known before training: each fires on its small case, and not on its repair."""
+"""Rules on facts known before training: each fires on its fault, and not after the repair."""
 
 import warnings
 from dataclasses import replace
@@ -259,7 +259,7 @@ def test_target_range(name):
         (None, (30, 9), None),
         ("sigmoid", (0.5, 0.29), None),
         ("sigmoid", (30, 9), "error"),
-        # Standardized targets: half of them are out of reach.
+        # The targets are standardized, so that half of them are out of reach.
         ("sigmoid", (0.01, 1), "warning"),
         ("tanh", (0, 1), "warning"),
         ("tanh", (0, 0.5), None),
@@ -269,7 +269,7 @@ def test_target_range(name):
 )
 def test_targets_of_a_regression_out_of_reach(activation, moments, severity):
     mean, stddev = moments
-    # Two standard deviations around the mean, as of a uniform or a normal batch.
+    # The range is two standard deviations around the mean, as in a uniform or a normal batch.
     targets = with_targets(mean - 2 * stddev, mean + 2 * stddev, mean, stddev)
     if activation == "sigmoid" and severity is None:
         targets = with_targets(0, 1, mean, stddev)

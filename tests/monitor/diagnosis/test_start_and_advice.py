@@ -37,7 +37,7 @@ def test_limits_of_chance_are_those_of_chi_square_and_on_the_safe_side(entries):
 
 
 def share_that_fires(entries, draw, count=20_000):
-    """Return in which share of kernels of `draw` the rule fires, by its own limits."""
+    """Return the share of the kernels from `draw` for which the rule fires, by its own limits."""
     rule, fired = WrongInit(), 0
     kernel = KernelInfo("b/kernel", entries, "kernel", (1,), (1.0, 2.0))
     facts = ModelFacts(parts={"b": make_part("b", kernels=(kernel,))})
@@ -77,7 +77,7 @@ def test_a_kernel_of_a_single_weight_gets_no_verdict(init):
 
 @pytest.mark.backend_independent
 def test_small_kernels_of_transformers_are_an_info():
-    # 64 * 64 entries of standard deviation 0.02 where at least 0.125 would keep the signal.
+    # The kernel has 64 * 64 entries of stddev 0.02, but the signal needs at least 0.125.
     small = {"b": {"weight_norm": 64 * 0.02}}
     record = make_record(0, variables=small)
     (finding,) = findings_in([record])

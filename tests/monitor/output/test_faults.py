@@ -1,4 +1,4 @@
-"""Faults of disks, directories and callbacks that lose nothing and never end a training."""
+"""Faults of disks, directories and callbacks lose no records and never end a training."""
 
 import gc
 import os

@@ -42,7 +42,7 @@ def test_a_finding_is_reported_when_it_gets_worse_and_written_as_long_as_it_last
         ("warning", 0),
         ("error", 2),
     ]
-    # At each step that changes a severity, and at the end of each epoch of two steps.
+    # Calls come at each step that changes a severity, and at the end of each epoch of two steps.
     assert writer.calls == [
         (0, ("warning", 0, 1)),
         (1, ("warning", 1, 2)),

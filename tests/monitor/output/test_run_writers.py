@@ -38,7 +38,7 @@ POINTS = {
 
 
 class WandbRun:
-    """An offline run, of which the summary holds the last point of each curve."""
+    """An offline run, whose summary holds the last point of each curve."""
 
     def __init__(self, folder):
         wandb = pytest.importorskip("wandb")

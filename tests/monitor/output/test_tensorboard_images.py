@@ -29,7 +29,7 @@ def test_an_album_drops_records_evenly():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replace the time by a number that the test sets; drawing takes one second of it."""
+    """Replace the clock by a number that the test sets; drawing adds one second to it."""
     clock = SimpleNamespace(now=5.0)
     monkeypatch.setattr(images, "time", SimpleNamespace(perf_counter=lambda: clock.now))
 

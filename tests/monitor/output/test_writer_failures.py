@@ -50,9 +50,9 @@ class ActsBeforeBatch(keras.callbacks.Callback):
 
 
 def warnings_of_training(monitor, *callbacks, count=4):
-    """Train `count` steps, all of which must happen; return the messages of warnings."""
+    """Train `count` steps, check that all were run, and return the messages of warnings."""
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    # Eagerly, which saves the compilation.
+    # Eager steps save the compilation.
     model.compile("sgd", "mse", run_eagerly=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
