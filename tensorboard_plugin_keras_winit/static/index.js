@@ -178,7 +178,10 @@ async function loadView(table) {
 async function loadKinds(table) {
   const key = `${table.run}\n${table.tag}`;
   if (!kindsOfTables.has(key)) {
-    kindsOfTables.set(key, rowKinds(table.rows, await fetchColumns(table, TELLING_COLUMNS)));
+    const ofRun = tables.filter(({ run, kind }) => run === table.run && kind === "variables");
+    const variables = ofRun.flatMap(({ rows }) => rows);
+    const slices = await fetchColumns(table, TELLING_COLUMNS);
+    kindsOfTables.set(key, rowKinds(table.rows, slices, variables));
   }
   return kindsOfTables.get(key);
 }

@@ -18,19 +18,22 @@ const KERNEL_UPDATE = [3.7e-5, 1e-3, 6.4e-2];
 // same step: gradients of all layers shrink with the loss, which is no fault.
 const RELATIVE = [0.008, 1, 16];
 
-// The range of sizes between 0 and 1 relative to their first value: a classifier starts close to
-// uniform probabilities, and becomes more certain.
-const RELATIVE_BOUNDED = [0.01, 1, 100];
+// The range of sizes relative to their first value, for rows that have no usual size. A classifier
+// starts close to uniform probabilities, and becomes more certain. Embeddings start as small as
+// their initializer makes them, and the layers behind them expect that.
+const RELATIVE_TO_START = [0.01, 1, 100];
 
 // Columns from which `rowKinds` tells the kinds of rows apart.
 export const TELLING_COLUMNS = ["min", "max", "dead_share", "saturated_share"];
 
 // Returns the kind of each row: "after" an activation, "bounded" between 0 and 1 as probabilities
-// are, or "other". `slices` has a slice for each of `TELLING_COLUMNS`, or undefined.
-export function rowKinds(rows, slices) {
-  const names = new Set(rows);
+// are, "embedding", or "other". `slices` has a slice for each of `TELLING_COLUMNS`, or undefined;
+// `variables` are the paths of the variables of the same run.
+export function rowKinds(rows, slices, variables) {
+  const [names, paths] = [new Set(rows), new Set(variables)];
   const at = (column, row) => slices[column]?.values[row] ?? NaN;
   return rows.map((name, row) => {
+    if (paths.has(`${name}/embeddings`)) return "embedding";
     if (at("dead_share", row) >= 0) return "after";
     if (at("min", row) >= 0 && at("max", row) <= 1) return "bounded";
     return at("saturated_share", row) >= 0 || names.has(`${name}.pre`) ? "after" : "other";
@@ -38,14 +41,13 @@ export function rowKinds(rows, slices) {
 }
 
 // Returns a function of a row and a record that gives the range [low, usual, high] of a statistic
-// there, or null if none is known of this statistic. Rows that have no size of their own, such as
-// probabilities, are compared with their first value.
+// there, or null if none is known of this statistic.
 export function expectedRanges(statistic, table, kinds, slice) {
   if (RANGES[statistic]) return () => RANGES[statistic];
   if (statistic === "stddev" || statistic === "unit_stddev") {
     const ranges = kinds.map((kind, row) => {
-      if (kind === "bounded") return scaled(RELATIVE_BOUNDED, firstSize(slice, row));
-      return kind === "after" ? AFTER_ACTIVATION : OTHER_OUTPUT;
+      if (kind === "after") return AFTER_ACTIVATION;
+      return kind === "other" ? OTHER_OUTPUT : scaled(RELATIVE_TO_START, firstSize(slice, row));
     });
     return (row) => ranges[row];
   }

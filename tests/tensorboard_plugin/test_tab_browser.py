@@ -404,15 +404,23 @@ def test_the_tab_opens_on_the_worst_finding(opened):
 
 
 HEALTHY = {"hidden.pre": 2**0.5, "hidden": 0.826, "sum": 1.7, "out.pre": 1.0, "out": 0.01}
+HEALTHY |= {"tokens": 0.029}
 
 
 def healthy_record(step):
-    """A record of a healthy classifier: its probabilities have a small standard deviation."""
+    """A record of a healthy classifier: its probabilities and embeddings vary little."""
     values = np.array([[stddev, -3.0, 3.0] for stddev in HEALTHY.values()], "float32")
-    values[-1, 1:] = 0.05, 0.2
+    values[4, 1:], values[5, 1:] = (0.05, 0.2), (-0.05, 0.05)
     statistics, counts = ("stddev", "min", "max"), np.zeros((len(HEALTHY), 0), "float32")
-    layers = tuple(HEALTHY)
-    return replace(at(step), layers=layers, statistics=statistics, values=values, counts=counts)
+    return replace(
+        at(step),
+        layers=tuple(HEALTHY),
+        statistics=statistics,
+        values=values,
+        counts=counts,
+        variables=("tokens/embeddings",),
+        variable_values=np.array([[0.75, 1e-3]], "float32"),
+    )
 
 
 def test_without_findings_the_newest_runs_are_compared_and_healthy_ones_are_pale(
