@@ -12,9 +12,10 @@ from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.placement import Array
 from keras_winit.initializers.wrapping import bound_to
 from keras_winit.models.elapsed import elapsed, require_verbosity
-from keras_winit.models.placed import copy_of, draw
+from keras_winit.models.variable_values import copy_of, draw
 from keras_winit.repair.batches import first_batch
 from keras_winit.repair.changes import Change, Changes, stddev
+from keras_winit.repair.gradient_growth import growth_note
 from keras_winit.repair.interception import (
     activation_removed,
     call_all_times_at_once,
@@ -25,7 +26,6 @@ from keras_winit.repair.interception import (
 from keras_winit.repair.owners import Owner, kernel_owners
 from keras_winit.repair.pre_activations import Correction, common_correction, unit_correction
 from keras_winit.repair.transaction import Progress, restored_on_error
-from keras_winit.repair.unit_growth import growth_note
 
 
 def lsuv(

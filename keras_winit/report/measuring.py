@@ -13,7 +13,7 @@ from keras import ops
 from keras_winit import statistics
 from keras_winit.models.layers import unit_axes_of_kernels
 from keras_winit.models.names import Names
-from keras_winit.models.placed import on_host
+from keras_winit.models.variable_values import on_host
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.compiled_state import loss_and_metrics_left_unbuilt
 from keras_winit.monitor.capture.layout import NUMBER, read

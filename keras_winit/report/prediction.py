@@ -20,8 +20,8 @@ from keras_winit.models.graph import Call, Trace
 from keras_winit.models.kernels import kernel_uses, kernel_variable
 from keras_winit.models.last_activations import KEEPING_VALUES, is_from_keras
 from keras_winit.models.names import Names
-from keras_winit.models.placed import float64_on_host
 from keras_winit.models.valid_taps import valid_share
+from keras_winit.models.variable_values import float64_on_host
 from keras_winit.monitor.row_names import row_name
 from keras_winit.theory.activations import Activation, find_activation
 from keras_winit.theory.maps import mean_squared_slope, pair_mean_by_series

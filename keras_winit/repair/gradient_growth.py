@@ -1,4 +1,4 @@
-"""Warns if layers whose units have mean 0 and variance 1 amplify gradients too much."""
+"""Warns if gradients grow too much, where every unit has mean 0 and variance 1."""
 
 import math
 import warnings
