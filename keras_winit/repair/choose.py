@@ -16,8 +16,8 @@ from keras_winit.initializers.near_linear import NearLinearOrthogonal
 from keras_winit.initializers.noisy_identity import NoisyIdentity
 from keras_winit.initializers.orthogonal import Orthogonal, ScaledOrthogonal
 from keras_winit.initializers.scaling import HeNormal, LecunNormal, XavierNormal
+from keras_winit.models.activations import Nonlinearity
 from keras_winit.models.inspect import KernelContext
-from keras_winit.models.nonlinearities import Nonlinearity
 from keras_winit.models.surroundings import UNKNOWN_SINE
 from keras_winit.theory.activations import find_activation
 

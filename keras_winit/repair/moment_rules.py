@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_winit.models.structure import activation_name
+from keras_winit.models.activations import ACTIVATION_LAYERS, activation_name
 from keras_winit.repair import signals
 from keras_winit.repair.call_with_signals import CallWithSignals, entries
 from keras_winit.repair.matrix_rules import attention_layer, contraction, dot_product_attention
@@ -18,7 +18,6 @@ from keras_winit.repair.signals import Signal
 from keras_winit.theory.activations import unwrap
 
 layers = keras.layers
-ACTIVATION_LAYERS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU)
 
 Rule = Callable[[CallWithSignals], Signal]
 

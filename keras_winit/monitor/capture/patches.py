@@ -10,6 +10,7 @@ import keras
 
 from keras_winit import statistics
 from keras_winit.models.call_hook import hooked
+from keras_winit.models.graph import is_from_keras
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.collector import StepCollector, active_collectors
 from keras_winit.monitor.capture.optimizer import instrument_optimizer
@@ -77,7 +78,7 @@ class SharedContext:
 def classify_activations(model: Any, captures: Sequence[Capture]) -> None:
     """Find out which activations can saturate, by running them; not possible within a trace."""
     for layer in model._flatten_layers():
-        activation = _own_activation(layer)
+        activation = _wrappable_activation(layer)
         if activation is None or all(capture.knows(activation) for capture in captures):
             continue
         can_saturate = _can_saturate(activation)
@@ -158,22 +159,21 @@ def _observe_call(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
     return outputs
 
 
-def _own_activation(layer: Any) -> Any:
-    """Return the activation that a layer applies itself; None if there is none to wrap.
+def _wrappable_activation(layer: Any) -> Any:
+    """Return the function in a layer's `activation`; None if there is none to wrap.
 
     Only layers whose `call` is Keras' own qualify: others may look at the identity of their
     activation, as cells do. An activation that is a layer would be built by a call.
     """
     activation = layer.__dict__.get("activation")
-    is_own_call = type(layer).call.__module__.startswith("keras.")
-    qualifies = is_own_call and not hasattr(layer, "state_size")
+    qualifies = is_from_keras(layer) and not hasattr(layer, "state_size")
     is_function = callable(activation) and not isinstance(activation, keras.Operation)
     is_linear = activation is keras.activations.linear
     return activation if qualifies and is_function and not is_linear else None
 
 
 def _instrument_activation(layer: Any, put: Put) -> None:
-    activation = _own_activation(layer)
+    activation = _wrappable_activation(layer)
     if activation is None:
         return
 
