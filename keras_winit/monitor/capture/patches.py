@@ -11,12 +11,11 @@ import keras
 from keras_winit import statistics
 from keras_winit.models.call_hook import hooked
 from keras_winit.models.graph import is_from_keras
+from keras_winit.models.restored_state import Put, attributes_restored, generators_restored
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.collector import StepCollector, active_collectors
 from keras_winit.monitor.capture.optimizer import instrument_optimizer
 from keras_winit.monitor.capture.traces import current_trace, trace_of
-
-ABSENT = object()
 
 # Activations that are flat nowhere, or only where they are off.
 UNSATURATED = (
@@ -26,29 +25,6 @@ UNSATURATED = (
     keras.activations.exponential,
     keras.activations.softmax,
 )
-
-Put = Callable[[Any, str, Any], None]
-
-
-class AttributePatches:
-    """Sets attributes of instances for a while, and restores them."""
-
-    def __init__(self) -> None:
-        self._originals: list[tuple[Any, str, Any]] = []
-
-    def put(self, target: Any, name: str, value: Any) -> None:
-        """Set an attribute, past `__setattr__`, with which Keras and torch track assignments."""
-        self._originals.append((target, name, target.__dict__.get(name, ABSENT)))
-        target.__dict__[name] = value
-
-    def restore(self) -> None:
-        """Restore all attributes."""
-        while self._originals:
-            target, name, value = self._originals.pop()
-            if value is ABSENT:
-                target.__dict__.pop(name, None)
-            else:
-                target.__dict__[name] = value
 
 
 class SharedContext:
@@ -90,20 +66,8 @@ def _can_saturate(activation: Any) -> bool:
     if any(activation is function for function in UNSATURATED):
         return False
     # The activation may draw random numbers.
-    with preserved_generators(), keras.StatelessScope():
+    with generators_restored(), keras.StatelessScope():
         return statistics.elementwise(activation)
-
-
-@contextlib.contextmanager
-def preserved_generators() -> Iterator[None]:
-    """Restore the state of the backend's global random generators at the end."""
-    if keras.backend.backend() != "torch":
-        yield
-        return
-    import torch
-
-    with torch.random.fork_rng():
-        yield
 
 
 @contextlib.contextmanager
@@ -114,30 +78,24 @@ def instrumented(model: Any, variables: bool) -> Iterator[None]:
         model: Compiled.
         variables: Whether to instrument the optimizer.
     """
-    patches = AttributePatches()
-    try:
-        _instrument_loss(model, patches.put)
+    with attributes_restored() as put:
+        _instrument_loss(model, put)
         if keras.backend.backend() == "jax":
-            _carry_through_gradient(model, patches.put)
+            _carry_through_gradient(model, put)
         if model.optimizer is not None and variables:
-            instrument_optimizer(model, patches.put)
+            instrument_optimizer(model, put)
         with instrumented_layers(model):
             yield
-    finally:
-        patches.restore()
 
 
 @contextlib.contextmanager
 def instrumented_layers(model: Any) -> Iterator[None]:
     """Let the layers of a model notify the collectors that are active in their thread."""
-    patches = AttributePatches()
-    try:
+    with attributes_restored() as put:
         for layer in model._flatten_layers():
-            _instrument_activation(layer, patches.put)
+            _instrument_activation(layer, put)
         with hooked(_observe_call):
             yield
-    finally:
-        patches.restore()
 
 
 def _observe_call(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
