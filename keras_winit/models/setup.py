@@ -11,13 +11,13 @@ from keras_winit.models.activations import certain_activation_name
 from keras_winit.models.equal_kernels import equal_kernels
 from keras_winit.models.graph import Call, Trace
 from keras_winit.models.kernels import kernel_uses
-from keras_winit.models.last_activations import OutputEnd, output_end, repeated_softmaxes
 from keras_winit.models.layer_codes import layer_codes
 from keras_winit.models.layers import LayerInfo
 from keras_winit.models.learning_rates import learning_rates
 from keras_winit.models.linear_pairs import linear_pairs
 from keras_winit.models.losses import NEVER_NEGATIVE, LossSetup, output_losses
 from keras_winit.models.names import Names
+from keras_winit.models.output_ends import OutputEnd, output_end, repeated_softmaxes
 
 layers = keras.layers
 

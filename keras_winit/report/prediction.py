@@ -19,8 +19,8 @@ from keras_winit import theory
 from keras_winit.models.activations import sole_activation
 from keras_winit.models.graph import Call, Trace, is_from_keras
 from keras_winit.models.kernels import kernel_uses, kernel_variable
-from keras_winit.models.last_activations import KEEPING_VALUES
 from keras_winit.models.names import Names
+from keras_winit.models.output_ends import KEEPING_VALUES
 from keras_winit.models.valid_taps import valid_share
 from keras_winit.models.variable_values import float64_on_host
 from keras_winit.monitor.row_names import row_name

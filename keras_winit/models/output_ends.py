@@ -1,4 +1,4 @@
-"""Finds the last activation before the output of a call, such as an output of the model."""
+"""Finds how an output ends: its last activation, behind all that only passes values on."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
