@@ -17,8 +17,7 @@ from keras_winit.initializers.placement import (
     DrawPart,
     Shape,
     cut_from_whole,
-    empty,
-    require_finite,
+    rounded,
     whole,
 )
 from keras_winit.theory.fans import Axes, Use, kernel_axes
@@ -81,12 +80,10 @@ class ChainScheme(GainScheme):
             normal = stream.normal(drawn, "float32", whole(drawn), 1.0).astype(wide, copy=False)
             parts = zip(np.split(normal, ends[:-1], axis=1), columns, strict=True)
             matrices = [self._matrix(part, sizes, rows, number) for part, number in parts]
-            out = empty(shape, dtype)
             with np.errstate(over="ignore", invalid="ignore"):
                 values = wide(gain) * self._arranged(sizes, shape, axes, *matrices)
-                out.transpose(order)[...] = values.reshape([shape[axis] for axis in order])
-            require_finite(out)
-            return out
+            in_order = values.reshape([shape[axis] for axis in order])
+            return rounded(in_order.transpose(np.argsort(order)), dtype)
 
         return cut_from_whole(make, shape, dtype)
 

@@ -1,6 +1,5 @@
 """The convolution-aware scheme, which draws the spectra of filters instead of the filters."""
 
-import functools
 import math
 
 import numpy as np
@@ -13,12 +12,11 @@ from keras_winit.initializers.orthogonal import orthonormal_columns
 from keras_winit.initializers.placement import (
     Array,
     DrawPart,
-    Part,
     Shape,
-    empty,
-    part_shape,
-    require_finite,
+    cut_from_whole,
+    rounded,
     whole,
+    zeros,
 )
 from keras_winit.initializers.streams import Stream
 from keras_winit.theory.fans import kernel_axes
@@ -76,19 +74,15 @@ class ConvolutionAware(KernelScheme):
         require_convolution(self, shape, "a convolution", "Use `winit>orthogonal`.")
         self._require_few_draws(shape)
         stream = self.stream()
-        # All weights share one scale factor, so a part cannot be made without the rest.
         wide = "float64" if dtype == "float64" else "float32"
-        kernel = functools.cache(lambda: self._kernel(stream, shape).astype(wide))
 
-        def draw(part: Part) -> Array:
-            out = empty(part_shape(part), dtype)
-            if out.size:
-                with np.errstate(over="ignore"):
-                    out[...] = kernel()[part]
-                require_finite(out)
-            return out
+        def make() -> Array:
+            if 0 in shape:
+                return zeros(shape, dtype)
+            return rounded(self._kernel(stream, shape).astype(wide), dtype)
 
-        return draw
+        # All weights share one scale factor, so a part cannot be made without the rest.
+        return cut_from_whole(make, shape, dtype)
 
     def _require_few_draws(self, shape: Shape) -> None:
         """Raise an error if the orthogonal matrices would not fit into memory."""

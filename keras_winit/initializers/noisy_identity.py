@@ -6,15 +6,7 @@ import numpy as np
 
 from keras_winit.initializers.base import RandomScheme, scheme
 from keras_winit.initializers.identity import FillMatrix, FixedMatrix, Index
-from keras_winit.initializers.placement import (
-    Array,
-    DrawPart,
-    Part,
-    Shape,
-    empty,
-    part_shape,
-    require_finite,
-)
+from keras_winit.initializers.placement import Array, DrawPart, Part, Shape, rounded
 from keras_winit.theory.fans import fans
 
 
@@ -60,7 +52,6 @@ class NoisyIdentity(RandomScheme, FixedMatrix):
 
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
         self._require_fits("gain", dtype)
-        # The sum is rounded to the dtype only once.
         wide = "float64" if dtype == "float64" else "float32"
         draw_identity = super().plan(shape, wide)
         fan_in, _ = fans(shape, **vars(self._find_use(shape)))
@@ -70,13 +61,7 @@ class NoisyIdentity(RandomScheme, FixedMatrix):
         def draw(part: Part) -> Array:
             values = stream.normal(shape, wide, part, stddev)
             values += draw_identity(part)
-            if wide == dtype:
-                return values
-            out = empty(part_shape(part), dtype)
-            with np.errstate(over="ignore"):
-                out[...] = values
-            require_finite(out)
-            return out
+            return values if wide == dtype else rounded(values, dtype)
 
         return draw
 

@@ -67,6 +67,19 @@ def require_finite(values: Array) -> None:
         raise OverflowError("A weight does not fit the dtype.")
 
 
+def rounded(values: Array, dtype: str) -> Array:
+    """Return a copy of values, rounded once to the dtype of a weight.
+
+    Raises:
+        OverflowError: If a value is not finite in the dtype.
+    """
+    out = empty(values.shape, dtype)
+    with np.errstate(over="ignore"):
+        out[...] = values
+    require_finite(out)
+    return out
+
+
 def cut_from_whole(make: Callable[[], Array], shape: Shape, dtype: str) -> DrawPart:
     """Return a `DrawPart` for a weight that can only be made as a whole: once for all parts."""
     made: list[Array] = []

@@ -11,14 +11,10 @@ from keras_winit.initializers.arguments import as_index
 from keras_winit.initializers.base import RandomScheme, Scheme, scheme
 from keras_winit.initializers.calling_layer import require_kernel
 from keras_winit.initializers.placement import (
-    Array,
     DrawPart,
-    Part,
     Shape,
     concatenated,
-    empty,
-    part_shape,
-    require_finite,
+    rounded,
     whole,
 )
 from keras_winit.initializers.wrapping import WrappingScheme, bound_to, for_block, plan_of
@@ -163,7 +159,7 @@ class ForgetBias(_GateBias):
     def plan(self, shape: Shape, dtype: str) -> DrawPart:
         bias = np.zeros(shape, np.float64)
         bias.reshape(-1)[_keeping_gate(self.gates, self._units(shape))] = self.value
-        return _parts_of(bias, dtype)
+        return lambda part: rounded(bias[part], dtype)
 
 
 @scheme
@@ -218,15 +214,4 @@ class Chrono(_GateBias, RandomScheme):
         flat[_keeping_gate(self.gates, units)] = log_u
         if self.gates == 4:
             flat[:units] = -log_u
-        return _parts_of(bias, dtype)
-
-
-def _parts_of(values: Array, dtype: str) -> DrawPart:
-    def draw(part: Part) -> Array:
-        out = empty(part_shape(part), dtype)
-        with np.errstate(over="ignore"):
-            out[...] = values[part]
-        require_finite(out)
-        return out
-
-    return draw
+        return lambda part: rounded(bias[part], dtype)

@@ -14,10 +14,9 @@ from keras_winit.initializers.placement import (
     DrawPart,
     Part,
     Shape,
-    empty,
     outside_of_traces,
-    part_shape,
     require_finite,
+    rounded,
 )
 from keras_winit.theory.fans import Use
 
@@ -82,10 +81,10 @@ class WrappingScheme(AxesScheme):
             values = draw_inner(part)
             with np.errstate(over="ignore", invalid="ignore"):
                 np.multiply(values, values.dtype.type(factor), out=values)
-                out = values if values.dtype == dtype else empty(part_shape(part), dtype)
-                out[...] = values
-            require_finite(out)
-            return out
+            if values.dtype != dtype:
+                return rounded(values, dtype)
+            require_finite(values)
+            return values
 
         return draw
 
@@ -97,14 +96,7 @@ def plan_of(initializer: Any, shape: Shape, dtype: str) -> DrawPart:
     with outside_of_traces():
         values = initializer(shape, "float32")
 
-    def draw(part: Part) -> Array:
-        out = empty(part_shape(part), dtype)
-        with np.errstate(over="ignore"):
-            out[...] = keras.ops.convert_to_numpy(values)[part]
-        require_finite(out)
-        return out
-
-    return draw
+    return lambda part: rounded(keras.ops.convert_to_numpy(values)[part], dtype)
 
 
 def bound_to(initializer: Any, use: Use, shape: Shape | None = None) -> Any:

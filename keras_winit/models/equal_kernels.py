@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_winit.models.kernels import kernel_uses, kernel_variable
-from keras_winit.models.placed import on_host
+from keras_winit.models.variable_values import on_host
 
 layers = keras.layers
 

@@ -46,6 +46,17 @@ class Call:
     shape: tuple[int | None, ...] = ()
     node: Any = None
 
+    @property
+    def takes_several(self) -> bool:
+        """Whether it takes at least two tensors of the model, from different calls."""
+        return len(self.inputs) + self.takes_model_input > 1
+
+
+def is_from_keras(operation: Any) -> bool:
+    """Return whether Keras itself says what an operation or a layer computes."""
+    call = type(operation).call
+    return bool(call.__module__.startswith("keras."))
+
 
 @dataclass(frozen=True)
 class Trace:

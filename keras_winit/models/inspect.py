@@ -8,12 +8,12 @@ from typing import Any
 import keras
 
 from keras_winit import theory
+from keras_winit.models.activations import Nonlinearity
 from keras_winit.models.eager import calls_in_order, run_calls
 from keras_winit.models.graph import Call, trace_calls
 from keras_winit.models.kernel_chains import ChainPlace, chain_places
 from keras_winit.models.kernels import Kernel, kernels
 from keras_winit.models.names import Names
-from keras_winit.models.nonlinearities import Nonlinearity
 from keras_winit.models.surroundings import Surroundings
 
 layers = keras.layers

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import keras
 
+from keras_winit.models.activations import Nonlinearity
 from keras_winit.models.graph import Call
-from keras_winit.models.nonlinearities import Nonlinearity
 from keras_winit.models.surroundings import Surroundings
 from keras_winit.models.valid_taps import valid_share
 
@@ -163,7 +163,7 @@ def _is_member(call: Call) -> bool:
 
 def _link(at: Surroundings, position: int) -> Link | None:
     """Follow the output of a kernel to the next one; None if something else comes between."""
-    activation, channels, pooled = at.own_activation(position), None, False
+    activation, channels, pooled = at.nonlinearities[position], None, False
     current = position
     while True:
         users = at.users(current)
@@ -176,7 +176,7 @@ def _link(at: Surroundings, position: int) -> Link | None:
         if at.kernels[current]:
             return None if activation is None else Link(current, activation, channels, pooled)
         kind = type(call.operation).__name__
-        own = at.own_activation(current)
+        own = at.nonlinearities[current]
         if own is not None:
             if activation is not None:
                 return None

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
-from keras_winit.models.graph import Call
+from keras_winit.models.activations import certain_activation_name
+from keras_winit.models.graph import Call, is_from_keras
 from keras_winit.models.kernels import kernel_uses
-from keras_winit.models.last_activations import applied_activation, is_from_keras
 from keras_winit.models.structure import NORMALIZATIONS
 
 layers = keras.layers
@@ -58,7 +58,7 @@ def linear_pairs(calls: Sequence[Call], outputs: Sequence[int | None]) -> list[t
             users[source].append(position)
     pairs = []
     for first, call in enumerate(calls):
-        if _is_plain(call) and applied_activation(call) == "linear":
+        if _is_plain(call) and certain_activation_name(call) == "linear":
             second = _next_kernel(calls, users, outputs, first)
             if second is not None and _multiply_alike(calls, first, second):
                 starts = _comes_from_ordinary(calls, first)
@@ -134,7 +134,7 @@ def _comes_from_ordinary(calls: Sequence[Call], position: int) -> bool:
 
 
 def _goes_to_ordinary(calls: Sequence[Call], users: list[list[int]], position: int) -> bool:
-    pending = [position] if applied_activation(calls[position]) == "linear" else []
+    pending = [position] if certain_activation_name(calls[position]) == "linear" else []
     while pending:
         for user in users[pending.pop()]:
             if _only_drops_or_pads(calls, user):
@@ -150,4 +150,4 @@ def _is_ordinary(call: Call) -> bool:
         # Keras converts the inputs of a model by an operation of its own.
         return isinstance(operation, layers.Layer) or type(operation).__name__ in CONVERSIONS
     is_kind = isinstance(operation, ORDINARY) and is_from_keras(operation)
-    return is_kind or (not kernel_uses(operation) and applied_activation(call) is not None)
+    return is_kind or (not kernel_uses(operation) and certain_activation_name(call) is not None)

@@ -7,21 +7,17 @@ from typing import Any
 
 import keras
 
+from keras_winit.models.activations import certain_activation_name
 from keras_winit.models.equal_kernels import equal_kernels
 from keras_winit.models.graph import Call, Trace
 from keras_winit.models.kernels import kernel_uses
-from keras_winit.models.last_activations import (
-    OutputEnd,
-    applied_activation,
-    output_end,
-    repeated_softmaxes,
-)
 from keras_winit.models.layer_codes import layer_codes
 from keras_winit.models.layers import LayerInfo
 from keras_winit.models.learning_rates import learning_rates
 from keras_winit.models.linear_pairs import linear_pairs
 from keras_winit.models.losses import NEVER_NEGATIVE, LossSetup, output_losses
 from keras_winit.models.names import Names
+from keras_winit.models.output_ends import OutputEnd, output_end, repeated_softmaxes
 
 layers = keras.layers
 
@@ -214,7 +210,7 @@ def _hidden_one_unit_softmaxes(
 ) -> Iterator[str]:
     ends = {output.layer for output in outputs}
     for call in calls:
-        one_unit = call.shape[-1:] == (1,) and applied_activation(call) == "softmax"
+        one_unit = call.shape[-1:] == (1,) and certain_activation_name(call) == "softmax"
         if one_unit and kernel_uses(call.operation) and names.of(call.operation) not in ends:
             yield names.of(call.operation)
 

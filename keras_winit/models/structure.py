@@ -1,13 +1,12 @@
 """Finds kernels, scores and residual branches in a list of calls, and what follows each call."""
 
-import inspect
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 
+from keras_winit.models.activations import activation_name
 from keras_winit.models.graph import Call
 from keras_winit.models.kernels import kernels
 
@@ -30,33 +29,10 @@ SUMS = (layers.Add, layers.Average)
 ATTENTION_LAYERS = (layers.Attention, layers.AdditiveAttention)
 FUSED_ATTENTION = "DotProductAttention"
 
-# The activations that are recognized, by the names of Keras' functions.
-ACTIVATION_NAMES = (
-    *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "tanh"),
-    *("sigmoid", "softplus", "softsign", "hard_sigmoid", "hard_tanh", "hard_silu"),
-    *("softmax", "log_softmax", "exponential"),
-)
-# The keys are names of functions, operations and layers, in lower case and without "_".
-ACTIVATIONS = {name.replace("_", ""): name for name in ACTIVATION_NAMES} | {
-    "prelu": "leaky_relu",
-    "swish": "silu",
-    "hardswish": "hard_silu",
-}
 
-
-def activation_name(operation: Any) -> str | None:
-    """Return the name of the activation that a layer or an operation applies, if any."""
-    if isinstance(operation, layers.TimeDistributed):
-        return activation_name(operation.layer)
-    if isinstance(operation, layers.ReLU) and operation.max_value == 6:
-        return "relu6"
-    activation = getattr(operation, "activation", None)
-    if isinstance(activation, layers.Layer | keras.Operation):
-        return activation_name(activation)
-    if activation is not None and not isinstance(operation, layers.RNN):
-        function_name = str(getattr(inspect.unwrap(activation), "__name__", ""))
-        return ACTIVATIONS.get(function_name.replace("_", ""))
-    return ACTIVATIONS.get(type(operation).__name__.lower())
+def is_sum(call: Call) -> bool:
+    """Return whether a call adds tensors, by a layer or by an operation."""
+    return isinstance(call.operation, SUMS) or type(call.operation).__name__ == "Add"
 
 
 class Structure:
@@ -187,9 +163,8 @@ class Structure:
         numbers = itertools.count()
         ancestors = _ancestors(self.calls)
         for call in self.calls:
-            is_sum = isinstance(call.operation, SUMS) or type(call.operation).__name__ == "Add"
             terms = [ancestors[source] for source in call.inputs] + [0] * call.takes_model_input
-            if not is_sum or len(terms) < 2:
+            if not is_sum(call) or len(terms) < 2:
                 continue
             exclusive = [_positions(only) for only in _only_in_one(terms)]
             with_kernels = [[p for p in side if self.kernels[p]] for side in exclusive]

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import keras
 
+from keras_winit.models.activations import Nonlinearity, nonlinearity
 from keras_winit.models.graph import Call
-from keras_winit.models.nonlinearities import Nonlinearity, nonlinearity
-from keras_winit.models.structure import NORMALIZATIONS, SUMS, Structure
+from keras_winit.models.structure import NORMALIZATIONS, Structure, is_sum
 
 layers = keras.layers
 
@@ -48,7 +48,7 @@ class Surroundings(Structure):
 
     def __init__(self, calls: Sequence[Call]) -> None:
         super().__init__(calls)
-        self._nonlinearities = [self._nonlinearity_of(call) for call in calls]
+        self.nonlinearities = [nonlinearity(call) for call in calls]
         # Many walks meet the same calls: each one is looked at once.
         self._gates = {position for position in range(len(calls)) if self._is_gate(position)}
         self._members: dict[int, list[int]] = {}
@@ -59,7 +59,7 @@ class Surroundings(Structure):
         # An embedding table that also makes the output is multiplied there without its layer.
         self.has_raw_output_product = any(
             type(call.operation).__name__ in MATRIX_PRODUCTS
-            and not _takes_two(call)
+            and not call.takes_several
             and not self.kernel_follows(position)
             for position, call in enumerate(calls)
         )
@@ -69,13 +69,9 @@ class Surroundings(Structure):
         """Number of residual branches."""
         return len(self._members)
 
-    def own_activation(self, position: int) -> Nonlinearity | None:
-        """Return the activation that a call itself applies last, if any."""
-        return self._nonlinearities[position]
-
     def following(self, position: int) -> Following:
         """Return what the output of a call meets before the next kernels."""
-        own = self._nonlinearities[position]
+        own = self.nonlinearities[position]
         activations = [] if own is None else [own]
         is_gate = position in self._gates
         next_kernels: dict[int, None] = {}
@@ -91,7 +87,7 @@ class Surroundings(Structure):
             if self.kernels[current]:
                 next_kernels[current] = None
                 continue
-            activation = self._nonlinearities[current]
+            activation = self.nonlinearities[current]
             if is_open and activation is not None:
                 activations.append(self._with_factors(current, activation))
                 is_gate = is_gate or (activations[-1] is activation and current in self._gates)
@@ -116,7 +112,7 @@ class Surroundings(Structure):
             if isinstance(self.calls[current].operation, NORMALIZATIONS):
                 normalized = True
                 continue
-            if self.kernels[current] or self._is_sum(current):
+            if self.kernels[current] or is_sum(self.calls[current]):
                 return False
             if current not in seen:
                 seen.add(current)
@@ -131,10 +127,10 @@ class Surroundings(Structure):
         """
         found, constant_added = {position: None}, False
         for follower in self._followers(position):
-            if self._is_sum(follower):
+            if is_sum(self.calls[follower]):
                 sources = self._sources(follower, through_activations=True)
                 found |= dict.fromkeys(p for p in sources if self._is_embedding(p))
-                constant_added = constant_added or not _takes_two(self.calls[follower])
+                constant_added = constant_added or not self.calls[follower].takes_several
         return list(found), constant_added
 
     def makes_output(self, position: int, following: Following) -> bool:
@@ -165,19 +161,9 @@ class Surroundings(Structure):
         operations = (self.calls[position].operation for position in self._members[branch])
         return any(isinstance(operation, NORMALIZATIONS) for operation in operations)
 
-    @staticmethod
-    def _nonlinearity_of(call: Call) -> Nonlinearity | None:
-        # The maximum of two tensors is not a ReLU.
-        is_maximum = type(call.operation).__name__ == "Maximum"
-        return None if is_maximum and _takes_two(call) else nonlinearity(call.operation)
-
     def _multiplies_matrices(self, position: int) -> bool:
         call = self.calls[position]
-        return type(call.operation).__name__ in MATRIX_PRODUCTS and _takes_two(call)
-
-    def _is_sum(self, position: int) -> bool:
-        operation = self.calls[position].operation
-        return isinstance(operation, SUMS) or type(operation).__name__ == "Add"
+        return type(call.operation).__name__ in MATRIX_PRODUCTS and call.takes_several
 
     def _is_embedding(self, position: int) -> bool:
         return any(kernel.name == "embeddings" for kernel in self.kernels[position])
@@ -191,23 +177,23 @@ class Surroundings(Structure):
                 continue
             seen.add(current)
             yield current
-            activates = self._nonlinearities[current] is not None
+            activates = self.nonlinearities[current] is not None
             if not self.kernels[current] and (through_activations or not activates):
                 pending += self.calls[current].inputs
 
     def _is_gate(self, position: int) -> bool:
         """Return whether the saturating activation of a call is multiplied with another tensor."""
-        activation = self._nonlinearities[position]
+        activation = self.nonlinearities[position]
         if activation is None or activation.is_row_wise:
             return False
         pending = list(self._users[position])
         while pending:
             current = pending.pop()
             call = self.calls[current]
-            if type(call.operation).__name__ == "Multiply" and _takes_two(call):
+            if type(call.operation).__name__ == "Multiply" and call.takes_several:
                 return activation.saturates
-            is_plain = not self.kernels[current] and self._nonlinearities[current] is None
-            if is_plain and not _takes_two(call):
+            is_plain = not self.kernels[current] and self.nonlinearities[current] is None
+            if is_plain and not call.takes_several:
                 pending += self._users[current]
         return False
 
@@ -224,8 +210,3 @@ class Surroundings(Structure):
             for user in self._users[position]
         )
         return SILU if activation.name == "sigmoid" and multiplied_with_input else activation
-
-
-def _takes_two(call: Call) -> bool:
-    """Return whether a call takes at least two tensors of the model, from different calls."""
-    return len(call.inputs) + call.takes_model_input > 1

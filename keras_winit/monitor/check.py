@@ -5,13 +5,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
 
+from keras_winit.models.restored_state import (
+    generators_restored,
+    loss_and_metrics_left_unbuilt,
+    values_restored,
+)
 from keras_winit.monitor.arguments import require_whole
 from keras_winit.monitor.callback import ActivationMonitor
-from keras_winit.monitor.capture.compiled_state import loss_and_metrics_left_unbuilt
-from keras_winit.monitor.capture.patches import preserved_generators
 from keras_winit.monitor.capture.step_counter import updates_counter
 from keras_winit.monitor.diagnosis.findings import Findings
 from keras_winit.monitor.diagnosis.rules import RULES, Rule
@@ -69,12 +70,13 @@ def check(
 def _state_restored(model: Any) -> Iterator[None]:
     """Restore all state of a model at the end."""
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-    before = [(variable, np.array(ops.convert_to_numpy(variable))) for variable in variables]
     history, stop = getattr(model, "history", None), model.stop_training
     try:
-        with preserved_generators(), loss_and_metrics_left_unbuilt(model):
+        with (
+            values_restored(variables),
+            generators_restored(),
+            loss_and_metrics_left_unbuilt(model),
+        ):
             yield
     finally:
-        for variable, value in before:
-            variable.assign(value)
         model.history, model.stop_training = history, stop

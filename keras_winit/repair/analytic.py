@@ -10,8 +10,8 @@ import keras
 from keras_winit.initializers.arguments import find_initializer
 from keras_winit.initializers.wrapping import reseeded
 from keras_winit.models.graph import trace_calls
+from keras_winit.models.no_gradients import no_gradients
 from keras_winit.repair.changes import Changes
-from keras_winit.repair.interception import without_gradients
 from keras_winit.repair.owners import kernel_owners
 from keras_winit.repair.signal_walk import SignalWalk
 from keras_winit.repair.transaction import restored_on_error
@@ -90,7 +90,7 @@ def analytic_init(
             f"model={model.name!r}, which raised {type(error).__name__}: {error}. Use `lsuv`."
         ) from error
     owners = kernel_owners("analytic_init", model, layers)
-    with restored_on_error("analytic_init", model.variables) as progress, without_gradients():
+    with restored_on_error("analytic_init", model.variables) as progress, no_gradients():
         drawn = reseeded(initializer, seed)
         walk = SignalWalk(owners, target, drawn, inputs, count_padding, progress)
         walk.run(calls)

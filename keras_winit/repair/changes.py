@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_winit.models.placed import is_spread, spread_stddev
+from keras_winit.models.variable_values import is_spread, spread_stddev
 
 # Entries that `stddev` reads at once.
 PIECE = 1 << 16

@@ -1,4 +1,4 @@
-"""Lets layers run otherwise for a while: with another `call`, no activation or no gradients."""
+"""Lets layers run otherwise for a while: with another `call` or without their activation."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 from keras.src.backend.common.variables import AutocastScope
+
+from keras_winit.models.restored_state import attributes_restored
 
 # Takes the layer's own `call` and the arguments of the call.
 Replacement = Callable[..., Any]
@@ -20,9 +22,9 @@ def intercepted(replacements: Mapping[Any, Replacement]) -> Iterator[None]:
     Args:
         replacements: Layers that are built, each with what replaces its `call`.
     """
-    with contextlib.ExitStack() as stack:
+    with attributes_restored() as put:
         for layer, replacement in replacements.items():
-            stack.enter_context(_attribute(layer, "call", _with_own_call(replacement, layer.call)))
+            put(layer, "call", _with_own_call(replacement, layer.call))
         yield
 
 
@@ -30,7 +32,8 @@ def intercepted(replacements: Mapping[Any, Replacement]) -> Iterator[None]:
 def activation_removed(layer: Any) -> Iterator[Any]:
     """Take the activation from a layer, and give it to the body: a function, or None."""
     activation = getattr(layer, "activation", None)
-    with _attribute(layer, "activation", None):
+    with attributes_restored() as put:
+        put(layer, "activation", None)
         yield activation
 
 
@@ -40,18 +43,6 @@ def variables_as_stored() -> Any:
     Within such a layer Keras gives casts of the variables; on PyTorch it assigns to the cast.
     """
     return AutocastScope(None)
-
-
-@contextlib.contextmanager
-def without_gradients() -> Iterator[None]:
-    """Keep PyTorch from storing what a backward pass would need."""
-    if keras.backend.backend() == "torch":
-        import torch
-
-        with torch.no_grad():
-            yield
-    else:
-        yield
 
 
 def call_all_times_at_once(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
@@ -69,18 +60,3 @@ def call_all_times_at_once(layer: Any, inputs: Any, training: Any = None, mask: 
 
 def _with_own_call(replacement: Replacement, call: Any) -> Replacement:
     return lambda *args, **kwargs: replacement(call, *args, **kwargs)
-
-
-@contextlib.contextmanager
-def _attribute(layer: Any, name: str, value: Any) -> Iterator[None]:
-    # The attributes are set past Keras, which would track a layer among them.
-    attributes, missing = layer.__dict__, object()
-    before = attributes.get(name, missing)
-    attributes[name] = value
-    try:
-        yield
-    finally:
-        if before is missing:
-            del attributes[name]
-        else:
-            attributes[name] = before

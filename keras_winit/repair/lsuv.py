@@ -12,20 +12,20 @@ from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.placement import Array
 from keras_winit.initializers.wrapping import bound_to
 from keras_winit.models.elapsed import elapsed, require_verbosity
-from keras_winit.models.placed import copy_of, draw
-from keras_winit.repair.batches import first_batch
+from keras_winit.models.no_gradients import no_gradients
+from keras_winit.models.variable_values import copy_of, draw
 from keras_winit.repair.changes import Change, Changes, stddev
+from keras_winit.repair.gradient_growth import growth_note
 from keras_winit.repair.interception import (
     activation_removed,
     call_all_times_at_once,
     intercepted,
     variables_as_stored,
-    without_gradients,
 )
+from keras_winit.repair.lsuv_inputs import lsuv_inputs
 from keras_winit.repair.owners import Owner, kernel_owners
 from keras_winit.repair.pre_activations import Correction, common_correction, unit_correction
 from keras_winit.repair.transaction import Progress, restored_on_error
-from keras_winit.repair.unit_growth import growth_note
 
 
 def lsuv(
@@ -106,8 +106,8 @@ def lsuv(
     """
     _check_arguments(model, target, samples)
     require_verbosity("lsuv", verbose)
-    batch = first_batch(data, samples)
-    with without_gradients():
+    batch = lsuv_inputs(data, samples)
+    with no_gradients():
         if not model.built:
             model(batch, training=False)
         owners = kernel_owners("lsuv", model, layers)

@@ -6,45 +6,45 @@ import keras
 import numpy as np
 
 from keras_winit.repair import signals
-from keras_winit.repair.passage import OPEN_SIZE, Passage
+from keras_winit.repair.call_with_signals import OPEN_SIZE, CallWithSignals
 from keras_winit.repair.signals import Signal
 
 
-def contraction(passage: Passage) -> Signal:
+def contraction(call: CallWithSignals) -> Signal:
     """Return the sums of products, over the letters of an equation that the output lacks."""
-    operation = passage.operation
+    operation = call.operation
     if hasattr(operation, "subscripts"):
         inputs, output = operation.subscripts.replace("...", "").split("->")
         sizes: dict[str, int] = {}
-        for letters, shape in zip(inputs.split(","), passage.shapes, strict=True):
+        for letters, shape in zip(inputs.split(","), call.shapes, strict=True):
             tail = shape[len(shape) - len(letters) :]
             sizes.update({k: size or OPEN_SIZE for k, size in zip(letters, tail, strict=True)})
         count = math.prod(size for letter, size in sizes.items() if letter not in output)
     else:
-        count = passage.size(-1)
-    if len(passage.operands) == 1:
-        return signals.averaged(passage.input, count).scaled(count)
-    return signals.contracted(passage.operands[0], passage.operands[1], count)
+        count = call.size(-1)
+    if len(call.operands) == 1:
+        return signals.averaged(call.input, count).scaled(count)
+    return signals.contracted(call.operands[0], call.operands[1], count)
 
 
-def dot_product_attention(passage: Passage) -> Signal:
+def dot_product_attention(call: CallWithSignals) -> Signal:
     """Return the outputs of the operation `keras.ops.dot_product_attention`."""
-    query, key, value = passage.operands[:3]
-    length, _, dimension = (size or OPEN_SIZE for size in passage.shapes[1][1:])
-    scale = passage.options.get("scale") or 1 / math.sqrt(dimension)
+    query, key, value = call.operands[:3]
+    length, _, dimension = (size or OPEN_SIZE for size in call.shapes[1][1:])
+    scale = call.options.get("scale") or 1 / math.sqrt(dimension)
     scores = signals.contracted(query, key, dimension).scaled(float(scale))
-    return _attended(scores, value, length, passage.operation.is_causal)
+    return _attended(scores, value, length, call.operation.is_causal)
 
 
-def attention_layer(passage: Passage) -> Signal:
+def attention_layer(call: CallWithSignals) -> Signal:
     """Return the outputs of `keras.layers.Attention`."""
-    layer, query, value = passage.operation, passage.operands[0], passage.operands[1]
-    key = passage.operands[2] if len(passage.operands) > 2 else value
-    length, dimension = passage.shapes[1][1] or OPEN_SIZE, passage.size(-1)
+    layer, query, value = call.operation, call.operands[0], call.operands[1]
+    key = call.operands[2] if len(call.operands) > 2 else value
+    length, dimension = call.shapes[1][1] or OPEN_SIZE, call.size(-1)
     scores = signals.contracted(query, key, dimension)
     if layer.scale is not None:
         scores = scores.scaled(float(np.mean(keras.ops.convert_to_numpy(layer.scale))))
-    causal = bool(passage.options.get("use_causal_mask", False))
+    causal = bool(call.options.get("use_causal_mask", False))
     return _attended(scores, value, length, causal)
 
 

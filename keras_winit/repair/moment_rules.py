@@ -10,32 +10,31 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_winit.models.structure import activation_name
+from keras_winit.models.activations import ACTIVATION_LAYERS, activation_name
 from keras_winit.repair import signals
+from keras_winit.repair.call_with_signals import CallWithSignals, entries
 from keras_winit.repair.matrix_rules import attention_layer, contraction, dot_product_attention
-from keras_winit.repair.passage import Passage, entries
 from keras_winit.repair.signals import Signal
 from keras_winit.theory.activations import unwrap
 
 layers = keras.layers
-ACTIVATION_LAYERS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU)
 
-Rule = Callable[[Passage], Signal]
+Rule = Callable[[CallWithSignals], Signal]
 
 
-def passed(passage: Passage) -> Signal | None:
+def passed(call: CallWithSignals) -> Signal | None:
     """Return the signal after a call, or None if there is no rule for it.
 
     A subclass of a layer of Keras keeps its rule unless it has a `call` of its own.
     """
-    kind: Any = type(passage.operation)
+    kind: Any = type(call.operation)
     for base in kind.__mro__:
         rule = RULES.get(base.__name__) if base.__module__.startswith("keras.") else None
         if rule is not None and kind.call is base.call:
-            return rule(passage)
-    if isinstance(passage.operation, layers.Layer):
-        return _activation(passage) if isinstance(passage.operation, ACTIVATION_LAYERS) else None
-    return _activation(passage) if activation_name(passage.operation) else None
+            return rule(call)
+    if isinstance(call.operation, layers.Layer):
+        return _activation(call) if isinstance(call.operation, ACTIVATION_LAYERS) else None
+    return _activation(call) if activation_name(call.operation) else None
 
 
 def activate(signal: Signal, activation: Any, size: int) -> Signal:
@@ -49,105 +48,105 @@ def activate(signal: Signal, activation: Any, size: int) -> Signal:
     return signals.activated(signal, activation)
 
 
-def _unchanged(passage: Passage) -> Signal:
-    return passage.input
+def _unchanged(call: CallWithSignals) -> Signal:
+    return call.input
 
 
-def _activation(passage: Passage) -> Signal:
-    operation = passage.operation
+def _activation(call: CallWithSignals) -> Signal:
+    operation = call.operation
     function = operation if isinstance(operation, keras.layers.Layer) else operation.call
     name = activation_name(operation)
     if name in ("softmax", "log_softmax"):
-        return _softmax(passage, name)
-    return signals.activated(passage.input, function)
+        return _softmax(call, name)
+    return signals.activated(call.input, function)
 
 
-def _softmax(passage: Passage, name: str = "softmax") -> Signal:
-    axis = getattr(passage.operation, "axis", -1)
-    after = signals.softmax(passage.input, passage.size(axis if isinstance(axis, int) else -1))
+def _softmax(call: CallWithSignals, name: str = "softmax") -> Signal:
+    axis = getattr(call.operation, "axis", -1)
+    after = signals.softmax(call.input, call.size(axis if isinstance(axis, int) else -1))
     return signals.combined([after], np.log) if name == "log_softmax" else after
 
 
-def _prelu(passage: Passage) -> Signal:
-    slope = float(np.mean(keras.ops.convert_to_numpy(passage.operation.alpha)))
-    return signals.activated(passage.input, lambda x: np.where(x > 0, x, slope * x))
+def _prelu(call: CallWithSignals) -> Signal:
+    slope = float(np.mean(keras.ops.convert_to_numpy(call.operation.alpha)))
+    return signals.activated(call.input, lambda x: np.where(x > 0, x, slope * x))
 
 
-def _dropout(passage: Passage) -> Signal:
+def _dropout(call: CallWithSignals) -> Signal:
     # This is dropout in training mode: kept entries are scaled so that the mean stays the same.
-    share = 1 - passage.operation.rate
-    return signals.kept(passage.input, share, 1 / share if share else 0.0)
+    share = 1 - call.operation.rate
+    return signals.kept(call.input, share, 1 / share if share else 0.0)
 
 
-def _stochastic_depth(passage: Passage) -> Signal:
-    share = 1 - passage.operation.drop_path_rate
-    return signals.kept(passage.input, share, 1 / share if share else 0.0)
+def _stochastic_depth(call: CallWithSignals) -> Signal:
+    share = 1 - call.operation.drop_path_rate
+    return signals.kept(call.input, share, 1 / share if share else 0.0)
 
 
-def _noise(passage: Passage) -> Signal:
-    signal, stddev = passage.input, passage.operation.stddev
+def _noise(call: CallWithSignals) -> Signal:
+    signal, stddev = call.input, call.operation.stddev
     return signal.with_moments(signal.mean, signal.variance + stddev**2)
 
 
-def _padding(passage: Passage) -> Signal:
-    return signals.kept(passage.input, entries(passage.shapes[0]) / entries(passage.output_shape))
+def _padding(call: CallWithSignals) -> Signal:
+    return signals.kept(call.input, entries(call.shapes[0]) / entries(call.output_shape))
 
 
-def _window(passage: Passage) -> int:
-    return math.prod(passage.operation.pool_size)
+def _window(call: CallWithSignals) -> int:
+    return math.prod(call.operation.pool_size)
 
 
-def _concatenate(passage: Passage) -> Signal:
-    sizes = np.array([entries(shape) for shape in passage.shapes], float)
-    return signals.mixture(passage.operands, sizes / sizes.sum())
+def _concatenate(call: CallWithSignals) -> Signal:
+    sizes = np.array([entries(shape) for shape in call.shapes], float)
+    return signals.mixture(call.operands, sizes / sizes.sum())
 
 
-def _subtract(passage: Passage) -> Signal:
-    first, second = passage.operands
+def _subtract(call: CallWithSignals) -> Signal:
+    first, second = call.operands
     return signals.total([first, second.scaled(-1)])
 
 
-def _mean_of_signals(passage: Passage) -> Signal:
-    return signals.total(passage.operands).scaled(1 / len(passage.operands))
+def _mean_of_signals(call: CallWithSignals) -> Signal:
+    return signals.total(call.operands).scaled(1 / len(call.operands))
 
 
-def _sum_of_entries(passage: Passage) -> Signal:
-    return signals.averaged(passage.input, passage.merged).scaled(passage.merged)
+def _sum_of_entries(call: CallWithSignals) -> Signal:
+    return signals.averaged(call.input, call.merged).scaled(call.merged)
 
 
-def _rescaling(passage: Passage) -> Signal:
-    scale, offset = (np.asarray(v) for v in (passage.operation.scale, passage.operation.offset))
-    scaled = signals.product([passage.input, signals.constant(scale)])
+def _rescaling(call: CallWithSignals) -> Signal:
+    scale, offset = (np.asarray(v) for v in (call.operation.scale, call.operation.offset))
+    scaled = signals.product([call.input, signals.constant(scale)])
     return signals.total([scaled, signals.constant(offset)])
 
 
-def _normalized(passage: Passage) -> Signal:
+def _normalized(call: CallWithSignals) -> Signal:
     """Return the signal of mean 0 and variance 1, with the layer's own scale and shift."""
-    variance = passage.input.variance
-    share = variance / (variance + _epsilon(passage) or 1.0)
-    return _with_weights(passage, passage.input.with_moments(0.0, share), "gamma", "beta")
+    variance = call.input.variance
+    share = variance / (variance + _epsilon(call) or 1.0)
+    return _with_weights(call, call.input.with_moments(0.0, share), "gamma", "beta")
 
 
-def _fixed_normalization(passage: Passage) -> Signal:
-    layer = passage.operation
+def _fixed_normalization(call: CallWithSignals) -> Signal:
+    layer = call.operation
     mean, variance = (keras.ops.convert_to_numpy(v) for v in (layer.mean, layer.variance))
-    centered = signals.total([passage.input, signals.constant(-mean)])
+    centered = signals.total([call.input, signals.constant(-mean)])
     stddev = np.maximum(np.sqrt(variance), keras.config.epsilon())
     return signals.product([centered, signals.constant(stddev if layer.invert else 1 / stddev)])
 
 
-def _rms_normalized(passage: Passage) -> Signal:
-    square = passage.input.second_moment
-    factor = 1 / math.sqrt(square + _epsilon(passage) or 1.0)
-    return _with_weights(passage, passage.input.scaled(factor), "scale")
+def _rms_normalized(call: CallWithSignals) -> Signal:
+    square = call.input.second_moment
+    factor = 1 / math.sqrt(square + _epsilon(call) or 1.0)
+    return _with_weights(call, call.input.scaled(factor), "scale")
 
 
-def _epsilon(passage: Passage) -> float:
-    return float(getattr(passage.operation, "epsilon", 0.0))
+def _epsilon(call: CallWithSignals) -> float:
+    return float(getattr(call.operation, "epsilon", 0.0))
 
 
-def _with_weights(passage: Passage, signal: Signal, scale: str, shift: str = "") -> Signal:
-    factor, offset = (getattr(passage.operation, name or "-", None) for name in (scale, shift))
+def _with_weights(call: CallWithSignals, signal: Signal, scale: str, shift: str = "") -> Signal:
+    factor, offset = (getattr(call.operation, name or "-", None) for name in (scale, shift))
     if keras.backend.is_keras_tensor(factor) or isinstance(factor, bool):
         return signal
     if factor is not None:
@@ -155,10 +154,10 @@ def _with_weights(passage: Passage, signal: Signal, scale: str, shift: str = "")
     return signal if offset is None else signals.total([signal, _constant(offset)])
 
 
-def _unit_normalized(passage: Passage) -> Signal:
-    axis = passage.operation.axis
-    count = math.prod(passage.size(a) for a in ([axis] if isinstance(axis, int) else axis))
-    return passage.input.scaled(1 / math.sqrt(count * passage.input.second_moment or 1.0))
+def _unit_normalized(call: CallWithSignals) -> Signal:
+    axis = call.operation.axis
+    count = math.prod(call.size(a) for a in ([axis] if isinstance(axis, int) else axis))
+    return call.input.scaled(1 / math.sqrt(count * call.input.second_moment or 1.0))
 
 
 def _constant(variable: Any) -> Signal:
@@ -166,16 +165,16 @@ def _constant(variable: Any) -> Signal:
 
 
 def _by_draws(function: Callable[..., Any]) -> Rule:
-    return lambda passage: signals.combined(passage.operands, function)
+    return lambda call: signals.combined(call.operands, function)
 
 
-def _clip(passage: Passage) -> Signal:
-    low, high = passage.operation.x_min, passage.operation.x_max
-    return signals.activated(passage.input, lambda x: np.clip(x, low, high))
+def _clip(call: CallWithSignals) -> Signal:
+    low, high = call.operation.x_min, call.operation.x_max
+    return signals.activated(call.input, lambda x: np.clip(x, low, high))
 
 
-def _power(passage: Passage) -> Signal:
-    return signals.combined(passage.operands, lambda x, y: np.nan_to_num(np.power(x, y)))
+def _power(call: CallWithSignals) -> Signal:
+    return signals.combined(call.operands, lambda x, y: np.nan_to_num(np.power(x, y)))
 
 
 def _each(rank_names: str, rule: Rule) -> dict[str, Rule]:
@@ -183,20 +182,20 @@ def _each(rank_names: str, rule: Rule) -> dict[str, Rule]:
     return {f"{rank_names}{rank}D": rule for rank in (1, 2, 3)}
 
 
-def _largest_in_window(passage: Passage) -> Signal:
-    return signals.largest(passage.input, _window(passage))
+def _largest_in_window(call: CallWithSignals) -> Signal:
+    return signals.largest(call.input, _window(call))
 
 
-def _mean_in_window(passage: Passage) -> Signal:
-    return signals.averaged(passage.input, _window(passage))
+def _mean_in_window(call: CallWithSignals) -> Signal:
+    return signals.averaged(call.input, _window(call))
 
 
-def _largest_of_entries(passage: Passage) -> Signal:
-    return signals.largest(passage.input, passage.merged)
+def _largest_of_entries(call: CallWithSignals) -> Signal:
+    return signals.largest(call.input, call.merged)
 
 
-def _mean_of_entries(passage: Passage) -> Signal:
-    return signals.averaged(passage.input, passage.merged)
+def _mean_of_entries(call: CallWithSignals) -> Signal:
+    return signals.averaged(call.input, call.merged)
 
 
 # Names of Keras' layers and operations that pass every entry on, or move it.
@@ -230,10 +229,10 @@ RULES: dict[str, Rule] = {
     "Mean": _mean_of_entries,
     "Sum": _sum_of_entries,
     # Several signals become one. Each name is that of a layer and of an operation.
-    "Add": lambda passage: signals.total(passage.operands),
+    "Add": lambda call: signals.total(call.operands),
     "Subtract": _subtract,
     "Average": _mean_of_signals,
-    "Multiply": lambda passage: signals.product(passage.operands),
+    "Multiply": lambda call: signals.product(call.operands),
     **dict.fromkeys(("Concatenate", "Stack"), _concatenate),
     "Maximum": _by_draws(lambda *values: np.max(np.stack(values), axis=0)),
     "Minimum": _by_draws(lambda *values: np.min(np.stack(values), axis=0)),
@@ -241,16 +240,16 @@ RULES: dict[str, Rule] = {
     "Power": _power,
     # Functions of one entry that are no activations.
     "Clip": _clip,
-    "Negative": lambda passage: passage.input.scaled(-1),
-    "Square": lambda passage: signals.activated(passage.input, np.square),
-    "Absolute": lambda passage: signals.activated(passage.input, np.abs),
-    "Exp": lambda passage: signals.activated(passage.input, np.exp),
-    "Sin": lambda passage: signals.activated(passage.input, np.sin),
-    "Cos": lambda passage: signals.activated(passage.input, np.cos),
+    "Negative": lambda call: call.input.scaled(-1),
+    "Square": lambda call: signals.activated(call.input, np.square),
+    "Absolute": lambda call: signals.activated(call.input, np.abs),
+    "Exp": lambda call: signals.activated(call.input, np.exp),
+    "Sin": lambda call: signals.activated(call.input, np.sin),
+    "Cos": lambda call: signals.activated(call.input, np.cos),
     "PReLU": _prelu,
     "Softmax": _softmax,
     # A layer of ConvNeXt in `keras.applications`.
-    "LayerScale": lambda passage: _with_weights(passage, passage.input, "gamma"),
+    "LayerScale": lambda call: _with_weights(call, call.input, "gamma"),
     "StochasticDepth": _stochastic_depth,
     # Normalizations.
     "Rescaling": _rescaling,

@@ -9,8 +9,8 @@ import keras
 from keras_winit.initializers.arguments import as_index, find_initializer
 from keras_winit.models.inspect import Inspection, inspect_kernels
 from keras_winit.models.names import Names
-from keras_winit.models.placed import draw
 from keras_winit.models.selection import selection
+from keras_winit.models.variable_values import draw
 from keras_winit.repair.changes import Change, Changes, stddev
 from keras_winit.repair.choose import RESIDUAL, Choice
 from keras_winit.repair.output_bias import output_biases

@@ -13,14 +13,14 @@ from keras_winit.initializers.orthogonal import Orthogonal
 from keras_winit.initializers.wrapping import bound_to, for_block
 from keras_winit.models.graph import Call
 from keras_winit.models.kernels import Kernel
-from keras_winit.models.placed import float64_on_host
 from keras_winit.models.valid_taps import valid_share
+from keras_winit.models.variable_values import float64_on_host
 from keras_winit.repair import signals
+from keras_winit.repair.call_with_signals import CallWithSignals, Shape
 from keras_winit.repair.changes import Change, stddev
 from keras_winit.repair.moment_rules import PICKING, activate, passed
 from keras_winit.repair.open_shapes import closed_shape
 from keras_winit.repair.owners import Owner
-from keras_winit.repair.passage import Passage, Shape
 from keras_winit.repair.recurrent_moments import recurrent_outputs
 from keras_winit.repair.signals import Signal, Sources
 from keras_winit.repair.transaction import Progress
@@ -69,7 +69,7 @@ class SignalWalk:
             shapes = [self._shapes[id(tensor)] for tensor in tensors]
             first = closed_shape(call.operation, shapes, tuple(call.node.outputs[0].shape))
             operands = [self._operand(value) for value in arguments]
-            passage = Passage(
+            with_signals = CallWithSignals(
                 call.operation,
                 [operand for operand in operands if operand is not None],
                 shapes,
@@ -79,7 +79,7 @@ class SignalWalk:
             if call.node.outputs[0].dtype == "bool":
                 after = signals.constant(1.0)  # A mask is taken to let everything through.
             else:
-                after = self._signal_after(call.operation, passage)
+                after = self._signal_after(call.operation, with_signals)
             picks = type(call.operation).__name__ in PICKING
             for tensor in call.node.outputs:
                 self._signals[id(tensor)] = self._sources.redrawn(after) if picks else after
@@ -95,34 +95,34 @@ class SignalWalk:
             return signals.constant(keras.ops.convert_to_numpy(value).astype(np.float64))
         return None
 
-    def _signal_after(self, operation: Any, passage: Passage) -> Signal:
+    def _signal_after(self, operation: Any, call: CallWithSignals) -> Signal:
         if isinstance(operation, keras.layers.TimeDistributed):
-            return self._signal_after(operation.layer, passage)
+            return self._signal_after(operation.layer, call)
         if isinstance(operation, keras.layers.Bidirectional):
-            return self._bidirectional(operation, passage)
+            return self._bidirectional(operation, call)
         owner = self._owners.get(id(operation)) or self._owners.get(
             id(getattr(operation, "cell", None))
         )
         if owner is not None and all(kernel.use is not None for kernel in owner.kernels):
             if owner.is_recurrent and isinstance(operation, keras.layers.RNN):
-                return self._set_recurrent_kernels(owner, operation, passage)
+                return self._set_recurrent_kernels(owner, operation, call)
             if not owner.is_recurrent:
-                return self._set_kernels(owner, passage)
+                return self._set_kernels(owner, call)
         try:
-            after = passed(passage) if passage.operands else None
+            after = passed(call) if call.operands else None
         except (ValueError, TypeError, OverflowError):
             after = None
         if after is None or not math.isfinite(after.second_moment):
             self._unknown[f"{operation.name!r} ({type(operation).__name__})"] = None
-            return passage.input if passage.operands else self._sources.normal(0.0, 1.0)
+            return call.input if call.operands else self._sources.normal(0.0, 1.0)
         return after
 
-    def _set_kernels(self, owner: Owner, passage: Passage) -> Signal:
+    def _set_kernels(self, owner: Owner, call: CallWithSignals) -> Signal:
         """Set the kernels of a layer, if it is its first call, and return its output."""
         is_first = id(owner.layer) not in self._rows
         if is_first:
             self._progress.reach(owner.name, len(self._rows) + 1, len(self._owners))
-        incoming = 1.0 if owner.is_look_up else passage.input.second_moment
+        incoming = 1.0 if owner.is_look_up else call.input.second_moment
         bias = np.zeros(1) if owner.bias is None else float64_on_host(owner.bias)
         target = self._target - float(bias.var())
         reason = owner.refusal or _reason_if_table_is_given(owner)
@@ -136,7 +136,7 @@ class SignalWalk:
             reason = f"its bias alone has the variance {bias.var():.3g}"
         rows, incoming_before = [], incoming
         for number, kernel in enumerate(owner.kernels, owner.number):
-            fan_in = self._fan_in(owner, kernel, passage)
+            fan_in = self._fan_in(owner, kernel, call)
             before = stddev(kernel.variable)
             if is_first and not reason:
                 self._draw(kernel, number, target / (fan_in * incoming))
@@ -149,13 +149,13 @@ class SignalWalk:
         if is_first:
             self._rows[id(owner.layer)] = rows
         output = self._sources.normal(float(bias.mean()), incoming + float(bias.var()))
-        size = passage.output_shape[-1] or 1
+        size = call.output_shape[-1] or 1
         return activate(output, getattr(owner.layer, "activation", None), size)
 
-    def _fan_in(self, owner: Owner, kernel: Kernel, passage: Passage) -> float:
+    def _fan_in(self, owner: Owner, kernel: Kernel, call: CallWithSignals) -> float:
         fan_in = theory.fans(kernel.variable.shape, **vars(kernel.use))[0]
         if self._count_padding and kernel.name != "pointwise_kernel":
-            fan_in *= valid_share(owner.layer, passage.shapes[0])
+            fan_in *= valid_share(owner.layer, call.shapes[0])
         return fan_in
 
     def _draw(self, kernel: Kernel, number: int, variance: float) -> None:
@@ -169,23 +169,23 @@ class SignalWalk:
         size = float(np.mean(values**2))
         variable.assign((values * math.sqrt(variance / size)).astype(np.float32))
 
-    def _set_recurrent_kernels(self, owner: Owner, layer: Any, passage: Passage) -> Signal:
+    def _set_recurrent_kernels(self, owner: Owner, layer: Any, call: CallWithSignals) -> Signal:
         is_first = id(owner.layer) not in self._rows
         before = [stddev(kernel.variable) for kernel in owner.kernels]
         reason = owner.refusal or ("keeps its state between batches" if layer.stateful else "")
         if is_first:
             self._progress.reach(owner.name, len(self._rows) + 1, len(self._owners))
         if layer.stateful:
-            outputs, after = None, passage.input
+            outputs, after = None, call.input
         else:
             draw = self._draw if is_first and not reason else None
             outputs = recurrent_outputs(
-                layer, owner, passage.input, passage.shapes[0], self._target, draw
+                layer, owner, call.input, call.shapes[0], self._target, draw
             )
             after = self._sources.measured(outputs)
         if is_first:
             changes = ("", "") if reason else (_name(self._scheme), "orthogonal")
-            size = passage.input.second_moment
+            size = call.input.second_moment
             why = f"inputs have the mean square {size:.3g}; the state adds to them"
             whys = (reason, reason) if reason else (why, "keeps the size of the state")
             self._rows[id(owner.layer)] = [
@@ -196,10 +196,9 @@ class SignalWalk:
             ]
         return after
 
-    def _bidirectional(self, layer: Any, passage: Passage) -> Signal:
+    def _bidirectional(self, layer: Any, call: CallWithSignals) -> Signal:
         both = [
-            self._signal_after(part, passage)
-            for part in (layer.forward_layer, layer.backward_layer)
+            self._signal_after(part, call) for part in (layer.forward_layer, layer.backward_layer)
         ]
         if layer.merge_mode == "sum":
             return signals.total(both)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from keras_winit.models.placed import copy_of
+from keras_winit.models.variable_values import copy_of
 
 
 class Progress:

@@ -10,12 +10,13 @@ from keras.src.backend import get_keras_mask, set_keras_mask
 
 from keras_winit import statistics
 from keras_winit.models.call_hook import hooked
+from keras_winit.models.no_gradients import no_gradients
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.collector import THREAD, StepCollector
 from keras_winit.monitor.capture.layout import RowSlot
 from keras_winit.monitor.capture.measurements import rectifies, unit_axis_of_output
 from keras_winit.monitor.capture.patches import instrumented_layers
-from keras_winit.monitor.capture.traces import current_trace, is_measurable, no_gradients, trace_of
+from keras_winit.monitor.capture.traces import current_trace, is_measurable, trace_of
 from keras_winit.monitor.row_names import is_pre_activation, layer_of
 
 # Units are compared over this many entries at most.

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_winit.models.batches import as_arrays, first_batch
+
 # Limits of the number of samples, and of the numbers in all inputs together, if the user does
 # not say how many samples to take.
 MOST_SAMPLES, LEAST_SAMPLES, MOST_NUMBERS = 256, 8, 2**18
@@ -34,7 +36,12 @@ def report_batch(model: Any, data: Any, y: Any, samples: int | None, seed: int) 
     """
     if data is None:
         return keras.tree.map_structure(tensor, random_inputs(model, samples, seed)), None
-    x, targets = _unpacked(data)
+    if isinstance(data, Iterator):
+        raise TypeError(
+            "`signal_report(data=...)` must be a batch or a data set: it would take a batch away "
+            f"from an iterator. Received: data={data!r}. Pass `next(data)`."
+        )
+    x, targets = first_batch(data) or (as_arrays(data), None)
     y = targets if y is None else y
     shapes = [np.shape(leaf) for leaf in keras.tree.flatten(x)]
     if not shapes or any(not shape or 0 in shape for shape in shapes):
@@ -44,7 +51,7 @@ def report_batch(model: Any, data: Any, y: Any, samples: int | None, seed: int) 
     count = _samples(samples, sum(math.prod(shape[1:]) for shape in shapes))
 
     def first(leaf: Any) -> Any:
-        return None if leaf is None else tensor(_as_array(leaf)[:count])
+        return None if leaf is None else tensor(as_arrays(leaf)[:count])
 
     return keras.tree.map_structure(first, x), keras.tree.map_structure(first, y)
 
@@ -54,32 +61,6 @@ def tensor(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray) and leaf.dtype == np.float64:
         leaf = leaf.astype(keras.config.floatx())
     return ops.convert_to_tensor(leaf)
-
-
-def _unpacked(data: Any) -> tuple[Any, Any]:
-    """Return inputs and targets of the first batch of what `fit` takes as `x`."""
-    if isinstance(data, keras.utils.PyDataset):
-        batch = data[0]
-    elif type(data).__module__.startswith(("tensorflow.python.data", "torch.utils.data")):
-        batch = next(iter(data))
-    elif isinstance(data, Iterator):
-        raise TypeError(
-            "`signal_report(data=...)` must be a batch or a data set: it would take a batch away "
-            f"from an iterator. Received: data={data!r}. Pass `next(data)`."
-        )
-    else:
-        leaves = keras.tree.flatten(data)
-        # A list of numbers, or of lists of numbers, is one array; a list of arrays is several.
-        is_nested_list = bool(leaves) and not any(hasattr(leaf, "shape") for leaf in leaves)
-        if is_nested_list and not isinstance(data, dict):
-            return np.asarray(data), None
-        return keras.tree.map_structure(_as_array, data), None
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return x, y
-
-
-def _as_array(leaf: Any) -> Any:
-    return leaf if hasattr(leaf, "shape") else np.asarray(leaf)
 
 
 def _samples(samples: int | None, numbers: int) -> int:

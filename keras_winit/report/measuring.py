@@ -13,11 +13,14 @@ from keras import ops
 from keras_winit import statistics
 from keras_winit.models.layers import unit_axes_of_kernels
 from keras_winit.models.names import Names
-from keras_winit.models.placed import on_host
+from keras_winit.models.restored_state import (
+    generators_restored,
+    loss_and_metrics_left_unbuilt,
+    values_restored,
+)
+from keras_winit.models.variable_values import on_host
 from keras_winit.monitor.capture.capture import Capture
-from keras_winit.monitor.capture.compiled_state import loss_and_metrics_left_unbuilt
 from keras_winit.monitor.capture.layout import NUMBER, read
-from keras_winit.monitor.capture.patches import preserved_generators
 from keras_winit.monitor.capture.plan import LAYER, Plan
 from keras_winit.monitor.records import Record
 from keras_winit.monitor.row_names import ends_in_mark
@@ -94,14 +97,13 @@ def loss_of(one_pass: Pass, outputs: Any) -> float | None:
     model, y = one_pass.model, one_pass.y
     if y is None or not getattr(model, "compiled", False):
         return None
-    before = [(variable, _numpy(variable).copy()) for variable in model.metrics_variables]
-    try:
-        with preserved_generators(), loss_and_metrics_left_unbuilt(model, BACKENDS):
-            loss = model.compute_loss(one_pass.x, y, outputs, training=one_pass.training)
-            return float(_numpy(ops.stop_gradient(loss))) * _replica_count()
-    finally:
-        for variable, value in before:
-            variable.assign(value)
+    with (
+        values_restored(model.metrics_variables),
+        generators_restored(),
+        loss_and_metrics_left_unbuilt(model, BACKENDS),
+    ):
+        loss = model.compute_loss(one_pass.x, y, outputs, training=one_pass.training)
+        return float(_numpy(ops.stop_gradient(loss))) * _replica_count()
 
 
 def _replica_count() -> int:

@@ -10,8 +10,9 @@ import numpy as np
 from keras import ops
 
 from keras_winit import statistics
+from keras_winit.models.restored_state import generators_restored
 from keras_winit.monitor.capture.capture import Capture
-from keras_winit.monitor.capture.patches import classify_activations, preserved_generators
+from keras_winit.monitor.capture.patches import classify_activations
 from keras_winit.monitor.capture.traces import is_measurable
 from keras_winit.report.collector import ReportCollector, collecting
 
@@ -74,7 +75,7 @@ def run(one_pass: Pass, capture: Capture) -> MeasuredPass:
     backend = keras.backend.backend()
     classify_activations(one_pass.model, [capture])
     runner = {"tensorflow": _on_tensorflow, "torch": _on_torch, "jax": _on_jax}[backend]
-    with preserved_generators():
+    with generators_restored():
         return runner(one_pass, capture)
 
 

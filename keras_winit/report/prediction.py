@@ -16,12 +16,13 @@ import keras
 import numpy as np
 
 from keras_winit import theory
-from keras_winit.models.graph import Call, Trace
+from keras_winit.models.activations import sole_activation
+from keras_winit.models.graph import Call, Trace, is_from_keras
 from keras_winit.models.kernels import kernel_uses, kernel_variable
-from keras_winit.models.last_activations import KEEPING_VALUES, is_from_keras
 from keras_winit.models.names import Names
-from keras_winit.models.placed import float64_on_host
+from keras_winit.models.output_ends import KEEPING_VALUES
 from keras_winit.models.valid_taps import valid_share
+from keras_winit.models.variable_values import float64_on_host
 from keras_winit.monitor.row_names import row_name
 from keras_winit.theory.activations import Activation, find_activation
 from keras_winit.theory.maps import mean_squared_slope, pair_mean_by_series
@@ -171,32 +172,12 @@ def _after(call: Call, before: SignalMoments, training: bool) -> SignalMoments |
     if isinstance(operation, PREDICTABLE):
         linear = _after_kernel(operation, before)
         return None if linear is None else _after_activation(operation.activation, linear)
-    function = _known_activation(operation)
+    function = sole_activation(operation)
     return None if function is None else _after_activation(function, kept)
 
 
 def _rate(layer: Any) -> float:
     return float(getattr(layer, "rate", getattr(layer, "stddev", 0.0)))
-
-
-def _known_activation(operation: Any) -> Any:
-    """Return what `find_activation` takes for a layer or an operation; None if it is none."""
-    if isinstance(operation, layers.Activation):
-        return operation.activation
-    if isinstance(operation, layers.ReLU | layers.LeakyReLU | layers.ELU):
-        return operation
-    name = type(operation).__name__.lower()
-    function = getattr(keras.activations, name, None)
-    is_plain = not isinstance(operation, layers.Layer) and not vars_of_call(operation)
-    return function if is_plain else None
-
-
-def vars_of_call(operation: Any) -> dict[str, Any]:
-    """Return the arguments that an operation was made with."""
-    config = getattr(operation, "_auto_config", None)
-    arguments = dict(getattr(config, "config", None) or {})
-    arguments.pop("name", None)
-    return arguments
 
 
 def _after_kernel(layer: Any, before: SignalMoments) -> SignalMoments | None:

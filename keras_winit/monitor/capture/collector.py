@@ -8,6 +8,7 @@ import keras
 from keras import ops
 from keras.src.backend import get_keras_mask
 
+from keras_winit.models.no_gradients import no_gradients
 from keras_winit.monitor.capture.capture import (
     EMPTY,
     HIDDEN,
@@ -39,7 +40,6 @@ from keras_winit.monitor.capture.traces import (
     is_dense,
     is_measurable,
     is_numeric,
-    no_gradients,
     replica_count_and_id,
     trace_of,
 )

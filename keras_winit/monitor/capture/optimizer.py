@@ -9,11 +9,11 @@ import keras
 from keras import ops
 
 from keras_winit.models.layers import unit_axes_of_kernels
+from keras_winit.models.no_gradients import no_gradients
+from keras_winit.models.restored_state import Put
 from keras_winit.monitor.capture.collector import active_collectors
-from keras_winit.monitor.capture.traces import no_gradients, replica_count_and_id
+from keras_winit.monitor.capture.traces import replica_count_and_id
 from keras_winit.monitor.error_text import one_line
-
-Put = Callable[[Any, str, Any], None]
 
 
 def instrument_optimizer(model: Any, put: Put) -> None:

@@ -10,12 +10,12 @@ import keras
 
 from keras_winit import statistics
 from keras_winit.models.call_hook import hooked
+from keras_winit.models.graph import is_from_keras
+from keras_winit.models.restored_state import Put, attributes_restored, generators_restored
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.collector import StepCollector, active_collectors
 from keras_winit.monitor.capture.optimizer import instrument_optimizer
 from keras_winit.monitor.capture.traces import current_trace, trace_of
-
-ABSENT = object()
 
 # Activations that are flat nowhere, or only where they are off.
 UNSATURATED = (
@@ -25,29 +25,6 @@ UNSATURATED = (
     keras.activations.exponential,
     keras.activations.softmax,
 )
-
-Put = Callable[[Any, str, Any], None]
-
-
-class AttributePatches:
-    """Sets attributes of instances for a while, and restores them."""
-
-    def __init__(self) -> None:
-        self._originals: list[tuple[Any, str, Any]] = []
-
-    def put(self, target: Any, name: str, value: Any) -> None:
-        """Set an attribute, past `__setattr__`, with which Keras and torch track assignments."""
-        self._originals.append((target, name, target.__dict__.get(name, ABSENT)))
-        target.__dict__[name] = value
-
-    def restore(self) -> None:
-        """Restore all attributes."""
-        while self._originals:
-            target, name, value = self._originals.pop()
-            if value is ABSENT:
-                target.__dict__.pop(name, None)
-            else:
-                target.__dict__[name] = value
 
 
 class SharedContext:
@@ -77,7 +54,7 @@ class SharedContext:
 def classify_activations(model: Any, captures: Sequence[Capture]) -> None:
     """Find out which activations can saturate, by running them; not possible within a trace."""
     for layer in model._flatten_layers():
-        activation = _own_activation(layer)
+        activation = _wrappable_activation(layer)
         if activation is None or all(capture.knows(activation) for capture in captures):
             continue
         can_saturate = _can_saturate(activation)
@@ -89,20 +66,8 @@ def _can_saturate(activation: Any) -> bool:
     if any(activation is function for function in UNSATURATED):
         return False
     # The activation may draw random numbers.
-    with preserved_generators(), keras.StatelessScope():
+    with generators_restored(), keras.StatelessScope():
         return statistics.elementwise(activation)
-
-
-@contextlib.contextmanager
-def preserved_generators() -> Iterator[None]:
-    """Restore the state of the backend's global random generators at the end."""
-    if keras.backend.backend() != "torch":
-        yield
-        return
-    import torch
-
-    with torch.random.fork_rng():
-        yield
 
 
 @contextlib.contextmanager
@@ -113,30 +78,24 @@ def instrumented(model: Any, variables: bool) -> Iterator[None]:
         model: Compiled.
         variables: Whether to instrument the optimizer.
     """
-    patches = AttributePatches()
-    try:
-        _instrument_loss(model, patches.put)
+    with attributes_restored() as put:
+        _instrument_loss(model, put)
         if keras.backend.backend() == "jax":
-            _carry_through_gradient(model, patches.put)
+            _carry_through_gradient(model, put)
         if model.optimizer is not None and variables:
-            instrument_optimizer(model, patches.put)
+            instrument_optimizer(model, put)
         with instrumented_layers(model):
             yield
-    finally:
-        patches.restore()
 
 
 @contextlib.contextmanager
 def instrumented_layers(model: Any) -> Iterator[None]:
     """Let the layers of a model notify the collectors that are active in their thread."""
-    patches = AttributePatches()
-    try:
+    with attributes_restored() as put:
         for layer in model._flatten_layers():
-            _instrument_activation(layer, patches.put)
+            _instrument_activation(layer, put)
         with hooked(_observe_call):
             yield
-    finally:
-        patches.restore()
 
 
 def _observe_call(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -158,22 +117,21 @@ def _observe_call(call: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
     return outputs
 
 
-def _own_activation(layer: Any) -> Any:
-    """Return the activation that a layer applies itself; None if there is none to wrap.
+def _wrappable_activation(layer: Any) -> Any:
+    """Return the function in a layer's `activation`; None if there is none to wrap.
 
     Only layers whose `call` is Keras' own qualify: others may look at the identity of their
     activation, as cells do. An activation that is a layer would be built by a call.
     """
     activation = layer.__dict__.get("activation")
-    is_own_call = type(layer).call.__module__.startswith("keras.")
-    qualifies = is_own_call and not hasattr(layer, "state_size")
+    qualifies = is_from_keras(layer) and not hasattr(layer, "state_size")
     is_function = callable(activation) and not isinstance(activation, keras.Operation)
     is_linear = activation is keras.activations.linear
     return activation if qualifies and is_function and not is_linear else None
 
 
 def _instrument_activation(layer: Any, put: Put) -> None:
-    activation = _own_activation(layer)
+    activation = _wrappable_activation(layer)
     if activation is None:
         return
 

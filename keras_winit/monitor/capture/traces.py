@@ -1,6 +1,5 @@
 """Tells in which trace and replica code runs, and which tensors can be measured there."""
 
-import contextlib
 import inspect
 from typing import Any
 
@@ -106,13 +105,3 @@ def replica_count_and_id() -> tuple[int, Any]:
         if context is not None and context.num_replicas_in_sync > 1:
             return context.num_replicas_in_sync, context.replica_id_in_sync_group
     return 1, 0
-
-
-def no_gradients() -> contextlib.AbstractContextManager[Any]:
-    """Return a context within which nothing is recorded for gradients."""
-    if keras.backend.backend() == "torch":
-        import torch
-
-        context: contextlib.AbstractContextManager[Any] = torch.no_grad()
-        return context
-    return contextlib.nullcontext()

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_winit.models.restored_state import attributes_restored
 from keras_winit.monitor.capture.capture import Capture
 from keras_winit.monitor.capture.collector import (
     KEY,
@@ -21,7 +22,6 @@ from keras_winit.monitor.capture.collector import (
 from keras_winit.monitor.capture.kept_batches import kept_when_taken
 from keras_winit.monitor.capture.layout import SOUND
 from keras_winit.monitor.capture.patches import (
-    AttributePatches,
     SharedContext,
     classify_activations,
     instrumented,
@@ -61,14 +61,14 @@ class CapturingFunction:
             return lambda data: self._step(data[0])
         if backend == "jax" and model.jit_compile and not model.run_eagerly:
             return self._jitted()
-        patches, original = AttributePatches(), model.train_function
-        patches.put(model, "train_step", self._step)
+        original = model.train_function
         try:
-            # Keras knows how to compile, distribute and repeat the step.
-            model.make_train_function(force=True)
-            return model.train_function
+            with attributes_restored() as put:
+                put(model, "train_step", self._step)
+                # Keras knows how to compile, distribute and repeat the step.
+                model.make_train_function(force=True)
+                return model.train_function
         finally:
-            patches.restore()
             model.train_function = original
 
     def _jitted(self) -> Any:

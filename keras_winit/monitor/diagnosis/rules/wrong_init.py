@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from keras_winit.models.activations import Nonlinearity
 from keras_winit.models.kernel_chains import is_odd
-from keras_winit.models.nonlinearities import Nonlinearity
 from keras_winit.monitor.diagnosis.rules.base import Rule, Violation
 from keras_winit.monitor.diagnosis.rules.remedies import reinitialize_code
 from keras_winit.monitor.diagnosis.rules.run_view import View, Weight

@@ -1,4 +1,10 @@
-"""The activations of layers and operations, as functions whose gain can be computed."""
+"""Reads the activations of layers and operations.
+
+- `activation_name` recognizes the activation of any layer or operation by its name.
+- `certain_activation_name` gives only what Keras itself guarantees, which includes "linear".
+- `nonlinearity` gives an activation with its arguments, as a function that has a gain.
+- `sole_activation` gives the function of what is an activation and nothing else.
+"""
 
 import functools
 import inspect
@@ -10,11 +16,29 @@ import keras
 import numpy as np
 
 from keras_winit.initializers.looks_linear import EVEN_SHARE
+from keras_winit.models.graph import Call, is_from_keras
+from keras_winit.models.kernels import kernel_uses
 from keras_winit.theory.activations import find_activation, unwrap
 from keras_winit.theory.formulas import FORMULAS, ROW_WISE
 from keras_winit.theory.gains import gain, mean, odd_share
 
 layers = keras.layers
+
+# The activations that are recognized, by the names of Keras' functions.
+ACTIVATION_NAMES = (
+    *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "tanh"),
+    *("sigmoid", "softplus", "softsign", "hard_sigmoid", "hard_tanh", "hard_silu"),
+    *("softmax", "log_softmax", "exponential"),
+)
+# The keys are names of functions, operations and layers, in lower case and without "_".
+ACTIVATIONS = {name.replace("_", ""): name for name in ACTIVATION_NAMES} | {
+    "prelu": "leaky_relu",
+    "swish": "silu",
+    "hardswish": "hard_silu",
+}
+
+# Layers that are nothing but an activation, mostly one that acts on each entry by itself.
+ACTIVATION_LAYERS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU)
 
 # Operations of Keras that apply an activation, beside those named like a formula.
 OPERATIONS = {"sin": np.sin, "cos": np.cos, "erf": np.vectorize(math.erf, otypes=[float])}
@@ -102,12 +126,65 @@ class Nonlinearity:
         return round(omega, 3) if is_sine else None
 
 
-def nonlinearity(operation: Any) -> Nonlinearity | None:
-    """Return the activation that a layer or an operation applies last, if any."""
+def activation_name(operation: Any) -> str | None:
+    """Return the name of the activation that a layer or an operation applies, if any."""
+    if isinstance(operation, layers.TimeDistributed):
+        return activation_name(operation.layer)
+    if isinstance(operation, layers.ReLU) and operation.max_value == 6:
+        return "relu6"
+    activation = getattr(operation, "activation", None)
+    if isinstance(activation, layers.Layer | keras.Operation):
+        return activation_name(activation)
+    if activation is not None and not isinstance(operation, layers.RNN):
+        function_name = str(getattr(inspect.unwrap(activation), "__name__", ""))
+        return ACTIVATIONS.get(function_name.replace("_", ""))
+    return ACTIVATIONS.get(type(operation).__name__.lower())
+
+
+def certain_activation_name(call: Call) -> str | None:
+    """Return the activation a call applies last, "linear" after a kernel, or None if unknown."""
+    operation = call.operation
+    if isinstance(operation, layers.TimeDistributed):
+        operation = operation.layer
+    if not is_from_keras(operation) or isinstance(operation, layers.RNN | layers.Bidirectional):
+        return None
+    activation = getattr(operation, "activation", None)
+    if hasattr(operation, "activation") and activation in (None, keras.activations.linear):
+        return "linear" if kernel_uses(operation) else None
+    name = activation_name(operation)
+    # A softmax over another axis makes no distribution over the units.
+    axis = getattr(operation, "axis", -1)
+    return None if name == "softmax" and axis not in (-1, len(call.shape) - 1) else name
+
+
+def sole_activation(operation: Any) -> Any:
+    """Return the function of a layer or an operation that is nothing but an activation, or None.
+
+    The result is a function or a layer, as `find_activation` takes them. An operation with
+    arguments, such as `ops.leaky_relu`, gives None.
+    """
+    if isinstance(operation, layers.Activation):
+        return operation.activation
+    if isinstance(operation, ACTIVATION_LAYERS):
+        return operation
+    arguments = getattr(getattr(operation, "_auto_config", None), "config", None) or {}
+    if isinstance(operation, layers.Layer) or arguments.keys() - {"name"}:
+        return None
+    return getattr(keras.activations, type(operation).__name__.lower(), None)
+
+
+def nonlinearity(call: Call) -> Nonlinearity | None:
+    """Return the activation that a call applies last, if any."""
+    # The maximum of two tensors is not a ReLU.
+    is_maximum = type(call.operation).__name__ == "Maximum"
+    return None if is_maximum and call.takes_several else _of_operation(call.operation)
+
+
+def _of_operation(operation: Any) -> Nonlinearity | None:
     if isinstance(operation, layers.RNN | layers.Bidirectional):
         return None
     if isinstance(operation, layers.Wrapper):
-        return nonlinearity(operation.layer)
+        return _of_operation(operation.layer)
     if isinstance(operation, layers.PReLU):
         slope = float(np.mean(keras.ops.convert_to_numpy(operation.alpha)))
         return Nonlinearity("leaky_relu", "leaky_relu", (("negative_slope", slope),))
@@ -120,7 +197,7 @@ def nonlinearity(operation: Any) -> Nonlinearity | None:
 def _of_function(function: Any) -> Nonlinearity | None:
     """Describe the value of an `activation` argument; None if it is linear."""
     if isinstance(function, layers.Layer | keras.Operation):
-        return nonlinearity(function)
+        return _of_operation(function)
     name, arguments = unwrap(function, {})
     if name == "linear":
         return None
@@ -136,8 +213,7 @@ def _of_class(operation: Any) -> Nonlinearity | None:
     if kind.lower() in OPERATIONS:
         return Nonlinearity(kind.lower(), OPERATIONS[kind.lower()])
     if kind == "Maximum":
-        # A maximum of one tensor and a number, as in `ops.maximum(x, 0)`, is a ReLU; `Surroundings`
-        # leaves out those of two tensors.
+        # This is a maximum of one tensor and a number, as in `ops.maximum(x, 0)`.
         return Nonlinearity("relu", "relu")
     name = BY_CLASS.get(kind.lower())
     formula = FORMULAS.get(name or "")

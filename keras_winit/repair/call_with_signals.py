@@ -14,7 +14,7 @@ Shape = tuple[int | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Passage:
+class CallWithSignals:
     """One call of a layer or an operation, with the signals that it takes.
 
     Args:

@@ -1,4 +1,4 @@
-"""Draws and reads variables where they lie: on JAX, on several devices or in several processes."""
+"""Draws, copies and reads the values of variables, also of those that JAX spreads over devices."""
 
 from typing import Any
 

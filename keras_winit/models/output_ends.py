@@ -1,14 +1,13 @@
-"""Finds the last activation before the output of a call, such as an output of the model."""
+"""Finds how an output ends: its last activation, behind all that only passes values on."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 
-from keras_winit.models.graph import Call
+from keras_winit.models.activations import certain_activation_name
+from keras_winit.models.graph import Call, is_from_keras
 from keras_winit.models.kernels import kernel_uses
-from keras_winit.models.structure import activation_name
 
 layers = keras.layers
 
@@ -32,35 +31,13 @@ class OutputEnd:
     position: int
 
 
-def is_from_keras(operation: Any) -> bool:
-    """Return whether Keras itself says what an operation or a layer computes."""
-    call = type(operation).call
-    return bool(call.__module__.startswith("keras."))
-
-
-def applied_activation(call: Call) -> str | None:
-    """Return the activation a call applies last, "linear" after a kernel, or None if unknown."""
-    operation = call.operation
-    if isinstance(operation, layers.TimeDistributed):
-        operation = operation.layer
-    if not is_from_keras(operation) or isinstance(operation, layers.RNN | layers.Bidirectional):
-        return None
-    activation = getattr(operation, "activation", None)
-    if hasattr(operation, "activation") and activation in (None, keras.activations.linear):
-        return "linear" if kernel_uses(operation) else None
-    name = activation_name(operation)
-    # A softmax over another axis makes no distribution over the units.
-    axis = getattr(operation, "axis", -1)
-    return None if name == "softmax" and axis not in (-1, len(call.shape) - 1) else name
-
-
 def output_end(calls: Sequence[Call], position: int | None) -> OutputEnd | None:
     """Return the last activation before the output of a call; None if it cannot be known."""
     while position is not None:
         call = calls[position]
         if not keeps_values(calls, position):
             units = call.shape[-1] if call.shape else None
-            return OutputEnd(applied_activation(call), units, position)
+            return OutputEnd(certain_activation_name(call), units, position)
         position = call.inputs[0]
     return None
 
@@ -82,7 +59,7 @@ def keeps_values(calls: Sequence[Call], position: int) -> bool:
 def repeated_softmaxes(calls: Sequence[Call]) -> Iterator[int]:
     """Yield the positions of the calls that apply a softmax to the output of another one."""
     for position, call in enumerate(calls):
-        is_softmax = applied_activation(call) == "softmax"
+        is_softmax = certain_activation_name(call) == "softmax"
         if is_softmax and not kernel_uses(call.operation) and len(call.inputs) == 1:
             end = output_end(calls, call.inputs[0])
             if end is not None and end.activation == "softmax":

@@ -1,4 +1,4 @@
-"""Warns if layers whose units have mean 0 and variance 1 amplify gradients too much."""
+"""Warns if gradients grow too much, where every unit has mean 0 and variance 1."""
 
 import math
 import warnings
@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_winit import theory
 from keras_winit.models.graph import trace_calls
-from keras_winit.models.structure import NORMALIZATIONS, SUMS, Structure
+from keras_winit.models.structure import NORMALIZATIONS, Structure, is_sum
 
 # Growth of squared gradients at which a chain of layers no longer trains well.
 LIMIT = 100.0
@@ -41,8 +41,7 @@ def _largest_growth(model: Any) -> tuple[float, int]:
     chains: list[tuple[float, int]] = []
     for position, call in enumerate(calls):
         exponent, count = max((chains[source] for source in call.inputs), default=(0.0, 0))
-        is_sum = isinstance(call.operation, SUMS) or type(call.operation).__name__ == "Add"
-        if is_sum or isinstance(call.operation, NORMALIZATIONS):
+        if is_sum(call) or isinstance(call.operation, NORMALIZATIONS):
             exponent, count = 0.0, 0
         elif structure.kernels[position] and structure.kernel_follows(position):
             exponent += math.log(_growth(structure.first_activation(position)))
