@@ -42,6 +42,7 @@ DESCRIPTIONS = {
     "zero_rows": json.dumps({**LAYOUT, "rows": [], "tags": []}).encode(),
     "zero_columns": json.dumps({**LAYOUT, "columns": []}).encode(),
     "rows_without_tags": json.dumps({**LAYOUT, "tags": []}).encode(),
+    "more_rows_than_tags": json.dumps({**LAYOUT, "rows": ["a", "b"]}).encode(),
     "rows_of_numbers": json.dumps({**LAYOUT, "rows": [1]}).encode(),
     "not_utf8": b'{"version": 1, "kind": "\xff"}',
     "deep": b"[" * 3000 + b"]" * 3000,
