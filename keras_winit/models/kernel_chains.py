@@ -34,9 +34,6 @@ FEWEST_KERNELS = 4
 FEWEST_UNITS = 8
 # Least share of the odd part of an activation: below, its even part drowns it.
 LEAST_ODD_SHARE = 0.1
-# From this share on, the even part is too small to be worth half the width. SELU has 0.983 and
-# trains better so; ELU has 0.906 and does not.
-NEARLY_ODD_SHARE = 0.95
 
 
 class Link(NamedTuple):
@@ -118,16 +115,14 @@ def _copies(at: Surroundings, chain: Sequence[int], links: Mapping[int, Link]) -
 
 
 def is_odd(activation: Nonlinearity) -> bool | None:
-    """Return whether an activation is odd, nearly or up to a constant.
+    """Return whether an activation is odd, if only up to a constant.
 
-    The result is None if the activation is hardly odd, or if that is not known.
+    The result is None if the odd part of the activation is too small, or not known.
     """
-    share = activation.odd_share
     if activation.constant is not None:
         return True
-    if share is None or share < LEAST_ODD_SHARE:
-        return None
-    return share >= NEARLY_ODD_SHARE
+    share = activation.odd_share
+    return None if share is None or share < LEAST_ODD_SHARE else False
 
 
 def _valid_share(at: Surroundings, position: int) -> float:

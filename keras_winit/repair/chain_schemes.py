@@ -4,6 +4,8 @@ import functools
 import math
 from typing import Any
 
+import numpy as np
+
 from keras_winit import theory
 from keras_winit.initializers.looks_linear import LooksLinear
 from keras_winit.initializers.near_linear import NearLinearOrthogonal
@@ -27,11 +29,10 @@ CHAIN_NOISE, MOST_NOISE = 6.0, 0.6
 # learning rate of 0.01 and a momentum of 0.9 diverges.
 POOLED_HEAD, MOST_POOLED_HEAD = 250.0, 1.5
 
-# Standard deviation of pre-activations in a near-linear chain before activations that are odd, and
-# before those that are nearly odd or odd up to a constant. A small signal would be no nearer to
-# linear if there is a kink at 0, and it would be lost where outputs are mostly a constant, since
-# training moves all samples together along that.
-NEAR_LINEAR, NEARLY_ODD = 0.1, 1.0
+# Standard deviation of pre-activations before activations that are nearly linear there. Before
+# those that are odd up to a constant it is 1: a small signal would be lost where outputs are mostly
+# a constant, since training moves all samples together along that.
+NEAR_LINEAR = 0.1
 
 # Least standard deviation of the outputs of a near-linear chain. With 0.1, 50 layers of tanh fail
 # with Adam at a learning rate of 0.001, and with 1 they fail with SGD at 0.01.
@@ -73,13 +74,32 @@ def looks_linear(kernel: KernelContext) -> Any:
     """Return the scheme of a kernel in a chain whose units come in mirrored pairs."""
     chain = kernel.chain
     assert chain is not None
-    gain: float | None = None
+    before, after = chain.activation, kernel.activation
     noise, factor = _chain_noise(kernel)
+    size = _looks_linear_size(before)
+    gain = None if size == 1 else size
     if chain.place != "first":
-        gain = factor * _odd_gain(chain.activation)
-        if chain.place == "last" and kernel.head:
-            gain = gain * _pooled_head(kernel) if chain.pooled else CHAIN_HEAD
+        gain = factor * _odd_gain(before, size) / size
+        if chain.place == "hidden" and after is not None:
+            gain *= _looks_linear_size(after)
+        elif kernel.head:
+            gain = gain * _pooled_head(kernel) if chain.pooled else CHAIN_HEAD / size
     return LooksLinear(chain.place, gain=gain, noise=noise, channels=chain.channels)
+
+
+@functools.lru_cache(maxsize=256)
+def _looks_linear_size(activation: Nonlinearity) -> float:
+    """Return the standard deviation of pre-activations before an activation that is not odd.
+
+    Pairs of SELU units look linear only to small signals. These keep the bent part of an activation
+    if it has a kink at 0.
+    """
+    function = find_activation("gain", activation.function, dict(activation.arguments))
+    points = np.array([1e-3, 1.0])
+    zero, plus, minus = (function(sign * points) for sign in (0, 1, -1))
+    odd, even = (plus - minus) / points, (plus + minus - 2 * zero) / points
+    has_kink = abs(even[0]) > 0.1 * abs(odd[0])
+    return NEAR_LINEAR if has_kink and not np.isclose(odd[0], odd[1], rtol=0.01) else 1.0
 
 
 def _pooled_head(kernel: KernelContext) -> float:
@@ -99,7 +119,7 @@ def is_near_linear(kernel: KernelContext) -> bool:
     if kernel.chain is None or not kernel.chain.odd:
         return False
     activation = kernel.chain.activation
-    steepness = _squared_slope(activation) * _odd_gain(activation) ** 2
+    steepness = _squared_slope(activation) * _odd_gain(activation, 1.0) ** 2
     return LEAST_SQUARED_SLOPE < steepness < math.inf
 
 
@@ -124,8 +144,8 @@ def near_linear(kernel: KernelContext) -> Any:
 
 
 def _near_linear_size(activation: Nonlinearity) -> float:
-    """Return the standard deviation of pre-activations before an activation."""
-    return NEAR_LINEAR if activation.constant == 0 else NEARLY_ODD
+    """Return the standard deviation of pre-activations before an activation that is odd."""
+    return NEAR_LINEAR if activation.constant == 0 else 1.0
 
 
 @functools.lru_cache(maxsize=256)
@@ -135,5 +155,8 @@ def _squared_slope(activation: Nonlinearity) -> float:
     return theory.mean_field.chi_1(function, _near_linear_size(activation) ** 2, 1.0)
 
 
-def _odd_gain(activation: Nonlinearity) -> float:
-    return theory.gain(activation.function, "odd", **dict(activation.arguments))
+@functools.lru_cache(maxsize=256)
+def _odd_gain(activation: Nonlinearity, size: float) -> float:
+    """Return the gain that undoes an activation in pairs of units of a standard deviation."""
+    function = find_activation("gain", activation.function, dict(activation.arguments))
+    return theory.gain(lambda z: function(size * z) / size, "odd")

@@ -64,6 +64,7 @@ FINDING_TEXTS = {
     "list_of_numbers": b"[3]",
     "deep": b"[" * 3000 + b"]" * 3000,
     "object": b'[{"layer": {}}]',
+    "nested_list": b'[{"healthy_range": [[0]]}]',
     "consequences": b'[{"consequences": [3]}]',
     "not_utf8": b"\xff",
     "digits": b"[" + b"1" * 5000 + b"]",
