@@ -15,9 +15,9 @@ from keras_winit.models.activations import Nonlinearity
 from keras_winit.models.inspect import KernelContext
 from keras_winit.theory.activations import find_activation
 
-# Factor of a chain's output layer. With 0.1, as for other outputs, networks of 50 layers fail with
-# SGD at a learning rate of 0.01.
-CHAIN_HEAD = 1.0
+# Standard deviation of the outputs of a chain that looks linear. With a tenth of it, networks of 50
+# layers fail with SGD at a learning rate of 0.01.
+LOOKS_LINEAR_OUTPUT = 0.5
 
 # Convolutions of a chain keep positions apart without noise at all taps. The noise of all of them
 # together, and its largest share in one. Networks train about equally well between 3 and 12.
@@ -83,7 +83,7 @@ def looks_linear(kernel: KernelContext) -> Any:
         if chain.place == "hidden" and after is not None:
             gain *= _looks_linear_size(after)
         elif kernel.head:
-            gain = gain * _pooled_head(kernel) if chain.pooled else CHAIN_HEAD / size
+            gain *= _pooled_head(kernel) if chain.pooled else LOOKS_LINEAR_OUTPUT
     return LooksLinear(chain.place, gain=gain, noise=noise, channels=chain.channels)
 
 

@@ -71,9 +71,13 @@ def test_the_loss_starts_near_that_of_the_class_frequencies():
     reinitialize(model, seed=0, y=classes)
     shares = np.bincount(classes) / 400
     entropy = -(shares * np.log(shares)).sum()
-    assert model.evaluate(inputs, classes, verbose=0) == pytest.approx(entropy, abs=0.03)
+    by_classes = model.evaluate(inputs, classes, verbose=0)
+    model.layers[-1].kernel.assign(np.zeros((8, 3)))
+    assert model.evaluate(inputs, classes, verbose=0) == pytest.approx(entropy, rel=1e-4)
+    # The outputs vary with a variance of about 1, which costs about half of that.
+    assert entropy < by_classes < entropy + 0.5
     reinitialize(model, seed=0)
-    assert model.evaluate(inputs, classes, verbose=0) == pytest.approx(math.log(3), abs=0.06)
+    assert model.evaluate(inputs, classes, verbose=0) > math.log(3)
 
 
 def test_several_outputs_take_their_targets_by_the_name_of_the_layer():

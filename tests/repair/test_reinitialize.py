@@ -64,13 +64,14 @@ def test_a_convolutional_network_has_the_true_fans_of_every_kind():
         model,
         [
             he(9 * 12),
-            he(9, GELU),
+            # A normalization follows.
+            he(9, 1.0),
             he(9 * 32, math.sqrt(2 / 1.04)),
             # With stride 2, each output of the transposed convolution sums a quarter.
             xavier(16 * 64 / 4, 16 * 48, TANH),
             1 / 3,
             he(48, 1.2451983007007066),
-            0.1 / math.sqrt(96),
+            1 / math.sqrt(96),
         ],
     )
     biases = [numpy(v) for v in model.weights if v.name == "bias"]
@@ -90,8 +91,7 @@ def test_a_generator_of_transposed_convolutions():
         shape=(100,),
     )
     reinitialize(model, seed=0)
-    leaky = math.sqrt(2 / 1.04)
-    expected = [he(100), he(16 * 64 / 4, leaky), 0.1 / math.sqrt(16 * 32 / 4)]
+    expected = [he(100, 1.0), he(16 * 64 / 4, 1.0), he(16 * 32 / 4, 1.0)]
     assert_stddevs(model, expected)
 
 
@@ -103,7 +103,7 @@ def test_a_u_net_with_shortcuts_by_concatenation():
     joined = L.Conv2D(32, 3, padding="same", activation="relu")(L.Concatenate()([up, down]))
     model = keras.Model(inputs, L.Conv2D(20, 1, activation="sigmoid")(joined))
     reinitialize(model, seed=0)
-    expected = [he(27), he(9 * 32), he(64), he(9 * 64), 0.1 / math.sqrt(32)]
+    expected = [he(27), he(9 * 32), he(64), he(9 * 64), 1 / math.sqrt(32)]
     assert_stddevs(model, expected)
 
 
@@ -120,7 +120,7 @@ def test_recurrent_layers_by_their_gates():
     # Recurrent kernels are checked below.
     lstm = [xavier(24, 32), None]
     gru, simple = [xavier(64, 40), None], [xavier(40, 30), None]
-    assert_stddevs(model, [1.0, *lstm, *lstm, *gru, *simple, 0.1 / math.sqrt(30)])
+    assert_stddevs(model, [1.0, *lstm, *lstm, *gru, *simple, 1 / math.sqrt(30)])
     bidirectional, gru, simple = model.layers[1:4]
     for lstm_layer in (bidirectional.forward_layer, bidirectional.backward_layer):
         recurrent = numpy(lstm_layer.cell.recurrent_kernel)
@@ -176,7 +176,7 @@ def test_a_subclassed_transformer(transformer, residual, factor):
     attention = [xavier(32, 32)] * 3 + [factor * xavier(32, 32)]
     block = [*attention, he(32, GELU), factor * he(128, 1.0)]
     summed = 0.5**0.5
-    assert_stddevs(transformer, [summed, summed, *block * 3, 0.1 / math.sqrt(32)])
+    assert_stddevs(transformer, [summed, summed, *block * 3, 1 / math.sqrt(32)])
 
 
 def test_fixup_starts_branches_and_the_output_at_zero(transformer):
@@ -200,7 +200,7 @@ def test_branches_without_a_normalization_are_scaled_unasked():
     model = keras.Model(inputs, L.Dense(32)(x))
     reinitialize(model, seed=0)
     block = [he(64), 0.5 * he(128, 1.0)]
-    assert_stddevs(model, [*block * 4, 0.1 / 8])
+    assert_stddevs(model, [*block * 4, 1 / 8])
     reinitialize(model, "winit>lecun_normal", seed=0)
     assert_stddevs(model, [*[he(64, 1.0), he(128, 1.0)] * 4, 1 / 8])
 
@@ -221,7 +221,7 @@ def test_a_vision_transformer():
     model = vision_transformer()
     reinitialize(model, seed=0)
     block = [*[xavier(48, 48)] * 4, he(48, GELU), he(96, 1.0)]
-    assert_stddevs(model, [he(48, 1.0), *block * 2, 0.1 / math.sqrt(48)])
+    assert_stddevs(model, [he(48, 1.0), *block * 2, 1 / math.sqrt(48)])
 
 
 def test_a_nested_model_with_shared_layers_is_set_once():
@@ -229,7 +229,7 @@ def test_a_nested_model_with_shared_layers_is_set_once():
     one, two = keras.Input((32,)), keras.Input((32,))
     model = keras.Model([one, two], L.Dense(20)(L.Concatenate()([inner(one), inner(two)])))
     changes = reinitialize(model, seed=0)
-    assert_stddevs(model, [he(32), he(64), 0.1 / math.sqrt(96)])
+    assert_stddevs(model, [he(32), he(64), 1 / math.sqrt(96)])
     assert [row.reason for row in changes.rows if row.weight == "kernel"] == [
         "before relu, shared by 2 calls",
         "before relu, shared by 2 calls",
@@ -252,7 +252,7 @@ def test_sine_layers_get_the_scheme_of_siren():
     model = chain(L.Dense(64, sine), L.Dense(64, sine), L.Dense(3), shape=(2,))
     changes = reinitialize(model, seed=0).rows
     kernels = [row.change for row in changes if row.weight == "kernel"]
-    assert kernels == ["siren(first=True)", "siren", "0.1 x lecun_normal"]
+    assert kernels == ["siren(first=True)", "siren", "lecun_normal"]
     limit = math.sqrt(6 / 64) / 30
     assert 0.99 * limit < np.abs(numpy(model.layers[1].kernel)).max() <= limit
 
