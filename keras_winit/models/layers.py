@@ -1,5 +1,6 @@
 """Describes the layers and kernels of a built model before it sees data."""
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator
@@ -201,8 +202,9 @@ def _unit_axes_of_kernel(kernel: Kernel) -> tuple[int, ...]:
 def _variances(layer: Any, kernel: Kernel, activation: str | None) -> tuple[float, float] | None:
     """Return the smallest and the largest gain**2 / fan that suit a kernel.
 
-    The gain lies between 1 and that of the activation, the fan is fan_in or fan_out. A
-    recurrent kernel is square for each gate: its variance is 1 / units.
+    The gain lies between 1 and that of the activation, or is that of its odd part for units in
+    pairs, which share the variance. The fan is fan_in or fan_out. A recurrent kernel is square for
+    each gate: its variance is 1 / units.
     """
     role, shape = _role(kernel), kernel.variable.shape
     if role == "recurrent":
@@ -213,8 +215,9 @@ def _variances(layer: Any, kernel: Kernel, activation: str | None) -> tuple[floa
     fans = theory.fans(shape, **vars(kernel.use))
     if min(fans) <= 0:
         return None
-    try:
-        squared_gain = 1.0 if activation is None else theory.gain(activation) ** 2
-    except ValueError:
-        squared_gain = 1.0
-    return min(1.0, squared_gain) / max(fans), max(1.0, squared_gain) / min(fans)
+    squared_gain = paired = 1.0
+    if activation is not None:
+        with contextlib.suppress(ValueError):
+            squared_gain = theory.gain(activation) ** 2
+            paired = theory.gain(activation, "odd") ** 2 / 2
+    return min(1.0, squared_gain, paired) / max(fans), max(1.0, squared_gain) / min(fans)

@@ -29,9 +29,10 @@ CHAIN_NOISE, MOST_NOISE = 6.0, 0.6
 # learning rate of 0.01 and a momentum of 0.9 diverges.
 POOLED_HEAD, MOST_POOLED_HEAD = 250.0, 1.5
 
-# Standard deviation of pre-activations before activations that are nearly linear there. Before
-# those that are odd up to a constant it is 1: a small signal would be lost where outputs are mostly
-# a constant, since training moves all samples together along that.
+# Standard deviation of pre-activations before activations that are nearly linear there. In a
+# near-linear chain it is 1 before those that are nearly odd or odd up to a constant: a small signal
+# would be no nearer to linear if there is a kink at 0, and it would be lost where outputs are
+# mostly a constant, since training moves all samples together along that.
 NEAR_LINEAR = 0.1
 
 # Least standard deviation of the outputs of a near-linear chain. With 0.1, 50 layers of tanh fail

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_winit import reinitialize
+from keras_winit import reinitialize, signal_report
 
 L = keras.layers
 
@@ -88,6 +88,19 @@ def test_activations_that_are_odd_up_to_a_constant_start_centered():
     assert "centered" in choices(*dense(*["hard_sigmoid"] * 3), L.Dense(3))[1][0]
 
 
+def test_activations_that_are_nearly_odd_keep_the_slopes_at_unit_size():
+    found = choices(*dense("selu", "selu", "selu"), L.Dense(3))
+    # E[f'(z)**2] = scale**2 (1 + alpha**2 E[exp(-2 |z|)]) / 2, and E = 2 exp(2) P(z > 2).
+    scale, alpha, tail = 1.0507009873554805, 1.6732632423543772, math.erfc(2**0.5) / 2
+    slope = scale * math.sqrt((1 + alpha**2 * 2 * math.exp(2) * tail) / 2)
+    assert [change for change, _ in found] == [
+        "near_linear_orthogonal(place=first, gain=1)",
+        f"near_linear_orthogonal(gain={1 / slope:.4g})",
+        f"near_linear_orthogonal(gain={1 / slope:.4g})",
+        f"near_linear_orthogonal(place=last, gain={1 / slope:.4g})",
+    ]
+
+
 def odd_gain_of_selu(size):
     """Return 1 / sqrt(E[odd(size z)**2]) * size, with z ~ N(0, 1)."""
     scale, alpha = 1.0507009873554805, 1.6732632423543772
@@ -97,24 +110,32 @@ def odd_gain_of_selu(size):
 
 
 def test_pairs_of_selu_units_get_small_signals():
-    found = choices(*dense("selu", "selu", "selu"), L.Dense(3))
+    # The even part of SELU has 0.0168 of its second moment, the 60th part.
+    assert choices(*dense(*["selu"] * 58), L.Dense(3))[1][0].startswith("near_linear")
+    found = choices(*dense(*["selu"] * 60), L.Dense(3))
     # The slopes on both sides of 0 are 1.05 and 1.76, whose mean is 1.40.
     gain = odd_gain_of_selu(0.1)
     assert 1 / 1.4045 < gain < 1.1 / 1.4045
     assert [change for change, _ in found] == [
         "looks_linear(place=first, gain=0.1)",
-        f"looks_linear(gain={gain:.4g})",
-        f"looks_linear(gain={gain:.4g})",
+        *[f"looks_linear(gain={gain:.4g})"] * 59,
         f"looks_linear(place=last, gain={5 * gain:.4g})",
     ]
     # Pre-activations before GELU have stddev 1, and so has the signal behind the chain.
-    mixed = choices(*dense("selu", "gelu", "selu"), L.Dense(16), L.LayerNormalization(), L.Dense(3))
-    assert [change for change, _ in mixed[:4]] == [
+    stack = [
+        *dense("selu", "gelu", *["selu"] * 60),
+        L.Dense(16),
+        L.LayerNormalization(),
+        L.Dense(3),
+    ]
+    mixed = [change for change, _ in choices(*stack)]
+    assert mixed[:4] == [
         "looks_linear(place=first, gain=0.1)",
         f"looks_linear(gain={10 * gain:.4g})",
         "looks_linear(gain=0.2)",
-        f"looks_linear(place=last, gain={10 * gain:.4g})",
+        f"looks_linear(gain={gain:.4g})",
     ]
+    assert mixed[62] == f"looks_linear(place=last, gain={10 * gain:.4g})"
 
 
 def test_odd_activations_of_two_kinds_get_pre_activations_that_suit_each():
@@ -188,3 +209,10 @@ def test_a_skip_ends_a_chain():
         x = layer(x)
     rows = reinitialize(keras.Model(inputs, x), seed=0).rows
     assert not any(" kernels with " in row.reason for row in rows)
+
+
+@pytest.mark.parametrize("activation", ["selu", "relu", "gelu", "tanh"])
+def test_no_rule_finds_fault_with_a_long_chain(activation):
+    model = keras.Sequential([keras.Input((32,)), *dense(*[activation] * 62, units=32), L.Dense(3)])
+    reinitialize(model, seed=0)
+    assert [finding.rule for finding in signal_report(model).findings] == []

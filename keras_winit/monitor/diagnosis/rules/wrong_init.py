@@ -94,7 +94,7 @@ CUSTOMARY_STDDEV = 0.01, 0.04
 
 
 def _is_odd(activation: str | None) -> bool:
-    return activation is not None and bool(is_odd(Nonlinearity(activation, activation)))
+    return activation is not None and bool(is_odd(Nonlinearity(activation, activation), 1))
 
 
 def _is_custom(weight: Weight) -> bool:
