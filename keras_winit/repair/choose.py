@@ -120,10 +120,6 @@ def _he_like(kernel: KernelContext) -> Any:
     return HeNormal() if math.isclose(gain, math.sqrt(2), rel_tol=1e-6) else LecunNormal(gain)
 
 
-def _is_normalized_layer(kernel: KernelContext) -> bool:
-    return kernel.normalized and kernel.activation is not None and not kernel.gate
-
-
 def _is_packed(kernel: KernelContext) -> bool:
     """Return whether a kernel holds query, key and value side by side."""
     inputs, *outputs = kernel.kernel.variable.shape
@@ -192,8 +188,6 @@ TABLE = (
     TableRow("{chain}", is_near_linear, near_linear),
     # With a tenth of this, networks with normalizations, and transformers, train far more slowly.
     TableRow("output", lambda k: k.head, lambda k: LecunNormal()),
-    # The normalization undoes the scale of these kernels, and a larger one slows training down.
-    TableRow("before {activation}", _is_normalized_layer, lambda k: LecunNormal()),
     TableRow("gate, before {activation}", lambda k: k.gate, lambda k: XavierNormal()),
     TableRow("before {activation}", _saturates, lambda k: XavierNormal(_gain_or_one(k))),
     TableRow("before {activation}", _has_gain, _he_like),

@@ -34,13 +34,13 @@ def reinitialize(
 
     By default each kernel gets the scheme that suits what it is for, see `repair/choose.py`:
     He-like with the exact gain of the activation that follows, Xavier before activations that
-    saturate and in attention, orthogonal recurrences, and gain 1 before normalizations and for
-    outputs. Chains of at least four dense or convolution kernels, without a normalization or a
-    skip between them, keep the differences between samples: by `NoisyIdentity` if the activations
-    return positive values unchanged, as ReLU does, and all hidden layers are dense and of one
-    width; by `NearLinearOrthogonal` if they are odd, such as tanh, nearly odd, such as SELU, or
-    odd up to a constant, such as the sigmoid; else by `LooksLinear`. Biases become 0, those of an
-    LSTM's forget gate 1. Scales and offsets of normalizations get the values of the layer's own
+    saturate and in attention, orthogonal recurrences, and gain 1 for outputs. Chains of at least
+    four dense or convolution kernels, without a normalization or a skip between them, keep the
+    differences between samples: by `NoisyIdentity` if the activations return positive values
+    unchanged, as ReLU does, and all hidden layers are dense and of one width; by
+    `NearLinearOrthogonal` if they are odd, such as tanh, nearly odd, such as SELU, or odd up to a
+    constant, such as the sigmoid; else by `LooksLinear`. Biases become 0, those of an LSTM's
+    forget gate 1. Scales and offsets of normalizations get the values of the layer's own
     initializers.
 
     Frozen weights, quantized layers, layers with LoRA, embeddings from a given table and

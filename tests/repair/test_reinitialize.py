@@ -64,8 +64,7 @@ def test_a_convolutional_network_has_the_true_fans_of_every_kind():
         model,
         [
             he(9 * 12),
-            # A normalization follows.
-            he(9, 1.0),
+            he(9, GELU),
             he(9 * 32, math.sqrt(2 / 1.04)),
             # With stride 2, each output of the transposed convolution sums a quarter.
             xavier(16 * 64 / 4, 16 * 48, TANH),
@@ -91,7 +90,7 @@ def test_a_generator_of_transposed_convolutions():
         shape=(100,),
     )
     reinitialize(model, seed=0)
-    expected = [he(100, 1.0), he(16 * 64 / 4, 1.0), he(16 * 32 / 4, 1.0)]
+    expected = [he(100), he(16 * 64 / 4, math.sqrt(2 / 1.04)), he(16 * 32 / 4, 1.0)]
     assert_stddevs(model, expected)
 
 
