@@ -192,7 +192,7 @@ def draw(rows: Sequence[Row], path: Path, part: str = "mlp") -> Any:
 
 
 def _draw_line(axes: Any, rows: Sequence[Row], start: str, **style: Any) -> None:
-    """Draw the line of a start, unless it has no point."""
+    """Draw the line of a start, unless it has a point at one of several depths only."""
     points, label = [], "keras_winit.reinitialize(model)" if start == "auto" else start
     for (depth,), group in sorted(_grouped(rows, "depth")):
         own = [row for row in group if row["start"] == start]
@@ -202,5 +202,6 @@ def _draw_line(axes: Any, rows: Sequence[Row], start: str, **style: Any) -> None
             points.append((depth, 100 * share_that_trains(accepted)))
             if len(accepted) < len(networks):
                 label = f"{start} ({len(accepted)} of {len(networks)} activations)"
-    if points:
+    fewest = 1 if len({row["depth"] for row in rows}) == 1 else 2
+    if len(points) >= fewest:
         axes.plot(*zip(*points, strict=True), label=label, **style)

@@ -142,6 +142,8 @@ def test_the_picture_has_a_line_for_each_start(tmp_path):
     lines = picture.axes[0].lines
     assert [line.get_ydata()[0] for line in lines] == [50, 75]
     assert (tmp_path / "picture.png").stat().st_size > 1000
+    deeper = [{**rows[1], "depth": 100}]
+    assert len(draw([*rows, *deeper], tmp_path / "picture.png").axes[0].lines) == 1
 
 
 @pytest.mark.backend_independent
