@@ -25,8 +25,12 @@ def quiet_import() -> Iterator[None]:
     (https://github.com/tensorflow/tensorflow/issues/100442). Its libraries write to the file
     descriptor, hence a replacement of `sys.stderr` would not be enough.
     """
-    # Without a standard error, Python has set `sys.stderr` to None.
-    if os.environ.get(LOG_LEVEL) == "0" or sys.stderr is None:
+    if sys.stderr is None:
+        # The process has no standard error, but some versions of numpy need one to be imported.
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  It stays open, as a standard error does.
+        yield
+        return
+    if os.environ.get(LOG_LEVEL) == "0":
         yield
         return
     sys.stderr.flush()
