@@ -74,6 +74,14 @@ class Nonlinearity:
         shown = ", ".join(f"{key}={v}" for key, v in self.arguments if v != usual.get(key))
         return f"{self.name}({shown})" if shown else self.name
 
+    def of_arrays(self) -> Any:
+        """Return it as a function of float64 arrays.
+
+        Raises:
+            ValueError: If it does not act on each entry by itself.
+        """
+        return find_activation("gain", self.function, dict(self.arguments))
+
     @property
     def is_row_wise(self) -> bool:
         """Whether it mixes the entries of a row, as softmax does."""
@@ -239,8 +247,7 @@ def _of_foreign_layer(layer: Any) -> Nonlinearity | None:
 def _values(activation: Nonlinearity, points: Any) -> Any:
     """Return the activation of some points, or None if it does not act on each by itself."""
     try:
-        found = find_activation("gain", activation.function, dict(activation.arguments))
-        return found(points)
+        return activation.of_arrays()(points)
     except (ValueError, TypeError):
         return None
 

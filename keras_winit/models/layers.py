@@ -1,6 +1,7 @@
 """Describes the layers and kernels of a built model before it sees data."""
 
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -215,9 +216,17 @@ def _variances(layer: Any, kernel: Kernel, activation: str | None) -> tuple[floa
     fans = theory.fans(shape, **vars(kernel.use))
     if min(fans) <= 0:
         return None
-    squared_gain = paired = 1.0
+    smallest, largest = _squared_gains(activation)
+    return smallest / max(fans), largest / min(fans)
+
+
+# Cached because a gain is an integral, and a model has many kernels but few activations.
+@functools.lru_cache(maxsize=64)
+def _squared_gains(activation: str | None) -> tuple[float, float]:
+    """Return the smallest and the largest squared gain that suit an activation."""
+    gain = paired = 1.0
     if activation is not None:
         with contextlib.suppress(ValueError):
-            squared_gain = theory.gain(activation) ** 2
+            gain = theory.gain(activation) ** 2
             paired = theory.gain(activation, "odd") ** 2 / 2
-    return min(1.0, squared_gain, paired) / max(fans), max(1.0, squared_gain) / min(fans)
+    return min(1.0, gain, paired), max(1.0, gain)

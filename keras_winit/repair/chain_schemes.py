@@ -13,7 +13,6 @@ from keras_winit.initializers.noisy_identity import NoisyIdentity
 from keras_winit.initializers.orthogonal import ScaledOrthogonal
 from keras_winit.models.activations import Nonlinearity
 from keras_winit.models.inspect import KernelContext
-from keras_winit.theory.activations import find_activation
 
 # Standard deviation of the outputs of a chain that looks linear. With a tenth of it, networks of 50
 # layers fail with SGD at a learning rate of 0.01.
@@ -95,7 +94,7 @@ def _looks_linear_size(activation: Nonlinearity) -> float:
     Pairs of SELU units look linear only to small signals. These keep the bent part of an activation
     if it has a kink at 0.
     """
-    function = find_activation("gain", activation.function, dict(activation.arguments))
+    function = activation.of_arrays()
     points = np.array([1e-3, 1.0])
     zero, plus, minus = (function(sign * points) for sign in (0, 1, -1))
     odd, even = (plus - minus) / points, (plus + minus - 2 * zero) / points
@@ -152,12 +151,12 @@ def _near_linear_size(activation: Nonlinearity) -> float:
 @functools.lru_cache(maxsize=256)
 def _squared_slope(activation: Nonlinearity) -> float:
     """Return the mean squared slope of an activation in a near-linear chain."""
-    function = find_activation("gain", activation.function, dict(activation.arguments))
+    function = activation.of_arrays()
     return theory.mean_field.chi_1(function, _near_linear_size(activation) ** 2, 1.0)
 
 
 @functools.lru_cache(maxsize=256)
 def _odd_gain(activation: Nonlinearity, size: float) -> float:
-    """Return the gain that undoes an activation in pairs of units of a standard deviation."""
-    function = find_activation("gain", activation.function, dict(activation.arguments))
+    """Return the gain that undoes an activation of pairs whose standard deviation is `size`."""
+    function = activation.of_arrays()
     return theory.gain(lambda z: function(size * z) / size, "odd")
