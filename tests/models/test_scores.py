@@ -61,7 +61,7 @@ def test_attention_by_hand():
     x = sequence()
     q, k, v = (layers.Dense(8, name=name)(x) for name in "qkv")
     assert scores_in(custom(q, k, v), x) == {"q", "k"}
-    # Of two kernels in a row, the second makes the query.
+    # The second of two kernels in a row makes the query.
     wide = layers.Dense(32, name="wide")(x)
     assert scores_in(custom(layers.Dense(8, name="query")(wide), k, v), x) == {"wide", "query", "k"}
 

@@ -113,7 +113,7 @@ def test_several_steps_at_once_that_the_data_cut_short():
     monitor = ActivationMonitor(every=1, statistics=["mean"])
     fit(model, monitor, epochs=2, batch_size=3)
     fit(model, monitor, batch_size=3)
-    # Of six batches in an epoch, the fourth and the last are recorded.
+    # The fourth and the last of the six batches of an epoch are recorded.
     assert steps_of(monitor) == [3, 5, 9, 11, 15, 17]
 
 

@@ -409,8 +409,7 @@ class TestTensorFlow:
         assert monitor.history.unseen == {"rotation/factor": "is complex"}
 
 
-# Where XLA may fuse operations across a measured layer, the last bits of this model's weights
-# change.
+# The last bits of this model's weights change if XLA may fuse operations across a measured layer.
 FUSED = """
 import os, sys
 os.environ["XLA_FLAGS"] = sys.argv[1]

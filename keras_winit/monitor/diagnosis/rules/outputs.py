@@ -60,7 +60,7 @@ class ConstantOutput(Rule):
         for row in _final_outputs(view):
             if row.unit_samples < self.least_samples:
                 continue
-            # Where an activation is flat, it may be constant though its input varies.
+            # A flat part of an activation may make it constant though its input varies.
             before = view.pre_activations.get(row.layer, row)
             is_constant = row["unit_stddev"] == 0 or self._ratio(before) < self.threshold
             ratio = self._ratio(row)
